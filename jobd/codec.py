@@ -1,0 +1,71 @@
+"""The only door to msgpack: fixed options, and limits on size and depth.
+
+Nothing that came from outside is unpacked anywhere else, so no caller can forget a limit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from jobd.errors import UsageError
+
+#: what one frame on the socket may hold, in bytes (DURABILITY, rulings)
+MAX_FRAME = 1 << 20
+#: how deep maps and arrays may be nested in what others send
+MAX_DEPTH = 16
+
+_packer = msgpack.Packer(use_bin_type=True, autoreset=True)
+
+
+def pack(value: Any) -> bytes:
+    """`value` as msgpack bytes. Not thread-safe: the core loop's own packer."""
+    packed: bytes = _packer.pack(value)
+    return packed
+
+
+def pack_shared(value: Any) -> bytes:
+    """Like :func:`pack`, for other threads."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True)
+    return packed
+
+
+def unpack(data: bytes | memoryview) -> Any:
+    """The value in `data`, which this program wrote and checked by a checksum."""
+    return msgpack.unpackb(data, strict_map_key=False, use_list=True)
+
+
+def unpack_foreign(data: bytes | memoryview, *, limit: int = MAX_FRAME) -> Any:
+    """The value in `data`, which somebody else wrote.
+
+    Raises UsageError when it is longer than `limit` bytes, nested deeper than MAX_DEPTH, has a
+    map key that is not text or bytes, an extension type, or is not one whole msgpack value.
+    """
+    if len(data) > limit:
+        raise UsageError(f"message of {len(data)} bytes: at most {limit} are taken")
+    try:
+        value = msgpack.unpackb(
+            data, strict_map_key=True, use_list=True, ext_hook=_refuse_extension, max_ext_len=0
+        )
+    except UsageError:
+        raise
+    except (ValueError, RecursionError, TypeError) as error:
+        # msgpack's own errors are ValueErrors; an unhashable map key is a TypeError
+        raise UsageError(f"message is not valid msgpack: {error or type(error).__name__}") from None
+    if isinstance(value, dict | list) and _too_deep(value, MAX_DEPTH):
+        raise UsageError(f"message is nested deeper than {MAX_DEPTH} levels")
+    return value
+
+
+def _refuse_extension(code: int, data: bytes) -> Any:
+    raise UsageError(f"message holds msgpack extension type {code}: none is taken")
+
+
+def _too_deep(value: dict[Any, Any] | list[Any], left: int) -> bool:
+    if left == 0:
+        return True
+    for item in value.values() if isinstance(value, dict) else value:
+        if isinstance(item, dict | list) and _too_deep(item, left - 1):
+            return True
+    return False

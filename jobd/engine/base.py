@@ -1,0 +1,222 @@
+"""What jobd asks of an engine: start, follow, look at, stop, collect and list attempts.
+
+Every call may block, is made from a worker thread, and is safe to repeat: an attempt has one
+reference for life (:attr:`Order.ref`), and doing a thing twice finds what the first time made.
+Nothing here assumes a container per attempt or a folder shared with the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+
+class EngineError(Exception):
+    """The base of what an engine's call may raise."""
+
+
+class EngineUnreachableError(EngineError):
+    """No answer, or an answer that speaks of the engine's own trouble: the host's fault.
+
+    Says nothing about the attempt. The caller waits and asks again.
+    """
+
+
+class StartRefusedError(EngineError):
+    """The attempt cannot be started by its own fault: no such image, no such command, ...
+
+    `exit_code` is 127 (no such command), 126 (cannot be executed) or None, as a shell would say.
+    """
+
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class GoneError(EngineError):
+    """The engine answers, and knows no such attempt: never started, or removed by somebody."""
+
+
+class ForeignError(EngineError):
+    """Something that is not ours bears the attempt's name; it was not touched."""
+
+
+class Stream(StrEnum):
+    """Which of its two output streams an attempt wrote to."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class Phase(StrEnum):
+    """Where an attempt is, in the engine's word."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+    #: going away or stuck; look again later
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file of the host inside the attempt."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Everything an engine has to know to start one attempt. Built by the daemon, never by a user.
+
+    Units: `cpus` are cores, `memory`, `shm` and `log_bytes` bytes, `stop_grace_s` seconds.
+    """
+
+    #: deterministic name: `jobd-<first 8 hex of the store's uuid>-<run>-<attempt>`
+    ref: str
+    #: `jobd.store`, `jobd.job`, `jobd.run`, `jobd.attempt`
+    labels: Mapping[str, str]
+    run: int
+    attempt: int
+    job: str
+    image: str
+    #: id of the image that an earlier attempt of this run used, or None
+    image_id: str | None
+    #: `missing`, `always` or `never`
+    pull: str
+    command: tuple[str, ...] | None
+    #: the whole environment that jobd adds; the image's own stays
+    env: Mapping[str, str]
+    user: str | None
+    network: str
+    mounts: tuple[Mount, ...]
+    cpus: float
+    memory: int
+    pids: int
+    stop_signal: str
+    #: folder of the host with `payload`, `config`, `result`, `out/`: the attempt's TASK_DIR
+    task_dir: Path
+    #: how much output the engine itself has to be able to give back, at least
+    log_bytes: int
+    secrets_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An attempt that runs (or has run): times are milliseconds UTC, `pull_ms` a duration."""
+
+    engine_id: str
+    image_id: str
+    at: int
+    pull_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an attempt used. `memory_peak` in bytes; None where nobody can tell."""
+
+    cpu_seconds: float | None = None
+    memory_peak: int | None = None
+    #: `parent` (cgroup that outlives the container), `sampled` (once a second) or `none`
+    memory_peak_source: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended. `finished_at` is milliseconds UTC by the engine's clock."""
+
+    exit_code: int
+    started_at: int
+    finished_at: int
+    oom: bool = False
+    error: str | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An attempt of this store that the engine knows, however it came to be."""
+
+    ref: str
+    labels: Mapping[str, str]
+    engine_id: str
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of output, or a part of one, with the time at which the engine took it.
+
+    `partial` is true where no newline followed: a line longer than the engine's buffer, or the
+    last words of an attempt. The newline itself is never in `data`.
+    """
+
+    time_ns: int
+    stream: Stream
+    data: bytes
+    partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What `jobctl status` says of the engine."""
+
+    name: str
+    version: str
+    cpus: float
+    memory: int
+    notes: tuple[str, ...] = ()
+
+
+class Progress(Protocol):
+    """Called with one short line whenever a long step (a pull) has something new to say."""
+
+    def __call__(self, text: str) -> None: ...
+
+
+class Engine(Protocol):
+    """One engine. Any call may raise :class:`EngineUnreachableError`."""
+
+    def connect(self) -> EngineInfo:
+        """Ask the engine who it is; also after it was out of reach."""
+
+    def start(self, order: Order, progress: Progress) -> Started:
+        """See to it that the attempt runs or has run, and say since when.
+
+        Finds what an earlier call made: a created container is started, a running or ended one is
+        left as it is. Raises StartRefusedError, ForeignError.
+        """
+
+    def phase(self, ref: str) -> Phase:
+        """Where the attempt is. Raises GoneError."""
+
+    def output(self, ref: str, since_ns: int) -> Iterator[list[Line]]:
+        """The attempt's output from `since_ns` on (nanoseconds UTC, inclusive), in bounded batches.
+
+        Follows a running attempt and ends when it ends or when the stream breaks: the end proves
+        nothing, ask :meth:`ending`. An empty batch is a sign of life (at least every 10 s).
+        Raises GoneError.
+        """
+
+    def ending(self, ref: str) -> Ending | None:
+        """How the attempt ended, or None while it has not. Raises GoneError."""
+
+    def signal(self, ref: str, signal: str) -> None:
+        """Send a signal by name (`SIGTERM`). One that has ended is left alone. Raises GoneError."""
+
+    def usage(self, ref: str) -> Usage:
+        """What a running attempt has used so far. Cheap: called once a second."""
+
+    def discard(self, ref: str) -> None:
+        """Remove what is left of an ended attempt; nothing there is as good."""
+
+    def found(self) -> list[Found]:
+        """Every attempt of this store that the engine knows."""
+
+    def close(self) -> None:
+        """Let go of connections. Attempts go on."""
