@@ -28,8 +28,6 @@ class JobRegistered(NamedTuple):
     spec: dict[str, Any]
     at: int
     caller: list[Any]
-    TYPE = 1
-    KIND = JOB
 
 
 class JobRemoved(NamedTuple):
@@ -38,8 +36,6 @@ class JobRemoved(NamedTuple):
     job: int
     at: int
     caller: list[Any]
-    TYPE = 2
-    KIND = JOB
 
 
 class JobPaused(NamedTuple):
@@ -48,8 +44,6 @@ class JobPaused(NamedTuple):
     job: int
     at: int
     caller: list[Any]
-    TYPE = 3
-    KIND = JOB
 
 
 class JobResumed(NamedTuple):
@@ -58,8 +52,6 @@ class JobResumed(NamedTuple):
     job: int
     at: int
     caller: list[Any]
-    TYPE = 4
-    KIND = JOB
 
 
 class RunQueued(NamedTuple):
@@ -81,8 +73,6 @@ class RunQueued(NamedTuple):
     options: dict[str, Any] | None = None
     request: bytes | None = None
     index: int = 0
-    TYPE = 16
-    KIND = RUN
 
 
 class RunRequeued(NamedTuple):
@@ -91,8 +81,6 @@ class RunRequeued(NamedTuple):
     run: int
     at: int
     delay: int
-    TYPE = 17
-    KIND = RUN
 
 
 class RunFinished(NamedTuple):
@@ -104,8 +92,6 @@ class RunFinished(NamedTuple):
     code: str
     text: str
     caller: list[Any] | None = None
-    TYPE = 18
-    KIND = RUN
 
 
 class RunHeld(NamedTuple):
@@ -116,8 +102,6 @@ class RunHeld(NamedTuple):
     code: str
     text: str
     caller: list[Any] | None = None
-    TYPE = 19
-    KIND = RUN
 
 
 class RunReleased(NamedTuple):
@@ -126,8 +110,6 @@ class RunReleased(NamedTuple):
     run: int
     at: int
     caller: list[Any] | None = None
-    TYPE = 20
-    KIND = RUN
 
 
 class AttemptClaimed(NamedTuple):
@@ -136,8 +118,6 @@ class AttemptClaimed(NamedTuple):
     run: int
     number: int
     at: int
-    TYPE = 32
-    KIND = RUN
 
 
 class AttemptStarted(NamedTuple):
@@ -150,8 +130,6 @@ class AttemptStarted(NamedTuple):
     engine_id: str
     image_id: str
     pull_ms: int = 0
-    TYPE = 33
-    KIND = RUN
 
 
 class AttemptStopping(NamedTuple):
@@ -162,8 +140,6 @@ class AttemptStopping(NamedTuple):
     at: int
     why: str
     caller: list[Any] | None = None
-    TYPE = 34
-    KIND = RUN
 
 
 class AttemptEnded(NamedTuple):
@@ -189,8 +165,6 @@ class AttemptEnded(NamedTuple):
     log_truncated: bool = False
     result: Any = None
     log_tail: bytes = b""
-    TYPE = 35
-    KIND = RUN
 
 
 Event = (
@@ -209,25 +183,26 @@ Event = (
     | AttemptEnded
 )
 
-#: every event by the number that is on disk
-BY_TYPE: dict[int, type[Any]] = {
-    event.TYPE: event
-    for event in (
-        JobRegistered,
-        JobRemoved,
-        JobPaused,
-        JobResumed,
-        RunQueued,
-        RunRequeued,
-        RunFinished,
-        RunHeld,
-        RunReleased,
-        AttemptClaimed,
-        AttemptStarted,
-        AttemptStopping,
-        AttemptEnded,
-    )
-}
+#: the number on disk, what it is about, the event
+_TABLE: tuple[tuple[int, int, type[Any]], ...] = (
+    (1, JOB, JobRegistered),
+    (2, JOB, JobRemoved),
+    (3, JOB, JobPaused),
+    (4, JOB, JobResumed),
+    (16, RUN, RunQueued),
+    (17, RUN, RunRequeued),
+    (18, RUN, RunFinished),
+    (19, RUN, RunHeld),
+    (20, RUN, RunReleased),
+    (32, RUN, AttemptClaimed),
+    (33, RUN, AttemptStarted),
+    (34, RUN, AttemptStopping),
+    (35, RUN, AttemptEnded),
+)
+
+BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}
+TYPE_OF: dict[type[Any], int] = {cls: number for number, _, cls in _TABLE}
+KIND_OF: dict[type[Any], int] = {cls: kind for _, kind, cls in _TABLE}
 
 
 def encode(event: Event) -> bytes:

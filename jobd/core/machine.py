@@ -5,6 +5,9 @@ jobd/ARCHITECTURE.md shows :func:`diagram`, and a test keeps the two alike.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from jobd.core.events import (
     AttemptClaimed,
     AttemptEnded,
@@ -75,16 +78,14 @@ def attempt_after(run: int, state: AttemptState | None, event: type) -> AttemptS
 def diagram() -> str:
     """Both tables as one Mermaid state diagram."""
     lines = ["stateDiagram-v2"]
-    tables: tuple[tuple[str, dict[tuple[RunState | AttemptState | None, type], object]], ...] = (
-        ("Run", RUN),  # type: ignore[dict-item]
-        ("Attempt", ATTEMPT),  # type: ignore[dict-item]
-    )
-    for title, table in tables:
-        lines.append(f"    state {title} {{")
-        for (before, event), after in table.items():
-            source = "[*]" if before is None else f"{title}_{before.name}"
-            lines.append(
-                f"        {source} --> {title}_{getattr(after, 'name', '')}: {event.__name__}"
-            )
-        lines.append("    }")
+    lines += _part("Run", RUN)
+    lines += _part("Attempt", ATTEMPT)
     return "\n".join(lines) + "\n"
+
+
+def _part(title: str, table: Mapping[Any, RunState | AttemptState]) -> list[str]:
+    lines = [f"    state {title} {{"]
+    for (before, event), after in table.items():
+        source = "[*]" if before is None else f"{title}_{before.name}"
+        lines.append(f"        {source} --> {title}_{after.name}: {event.__name__}")
+    return [*lines, "    }"]
