@@ -58,7 +58,7 @@ class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
     `options` holds what few runs have: env, labels, args, timeout, expires, key. `request` is the
-    client's key and `index` the run's place among those of the same request.
+    client's key and `batch_index` the run's place among those of the same request.
     """
 
     run: int
@@ -72,7 +72,7 @@ class RunQueued(NamedTuple):
     not_before: int = 0
     options: dict[str, Any] | None = None
     request: bytes | None = None
-    index: int = 0
+    batch_index: int = 0
 
 
 class RunRequeued(NamedTuple):

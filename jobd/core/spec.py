@@ -126,9 +126,9 @@ def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_unknown(flat: Mapping[str, Any]) -> None:
     for path in flat:
         if path not in _PATHS:
-            raise InvalidError(
-                f"{v.shown(path)}: unknown key; known are {', '.join(sorted(_PATHS))}"
-            )
+            near = difflib.get_close_matches(str(path), _PATHS, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_PATHS))}"
+            raise InvalidError(f"{v.shown(path)}: unknown key; {hint}")
 
 
 def _parse_retry(flat: Mapping[str, Any]) -> Retry:
