@@ -180,7 +180,6 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
                 if isinstance(payload, bytes)
                 else [payload.name, payload.size, payload.crc],
                 priority,
-                command.not_before or 0,
                 options,
                 command.request,
                 index,
@@ -233,6 +232,8 @@ def _check_submission(job: Job, command: QueueRun, rules: Rules) -> None:
 
 def _options(spec: JobSpec, command: QueueRun, now: Now) -> dict[str, Any] | None:
     options: dict[str, Any] = {}
+    if command.not_before is not None and command.not_before > now.wall:
+        options["not_before"] = command.not_before
     if command.env:
         options["env"] = dict(command.env)
     if command.labels:

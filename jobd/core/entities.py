@@ -18,7 +18,7 @@ from jobd.core.events import (
     RunHeld,
 )
 from jobd.core.model import JobSpec, Reason
-from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.core.states import AttemptState, Outcome, RunState, Status
 
 
 class Job:
@@ -30,8 +30,8 @@ class Job:
         "held",
         "id",
         "keys",
-        "live",
         "name",
+        "parked",
         "paused",
         "ready",
         "reason",
@@ -62,6 +62,8 @@ class Job:
         #: its runs by idempotency key
         self.keys: dict[str, int] = {}
         self.waiting = 0
+        #: of the waiting: those that are not due, between two attempts or delayed
+        self.parked = {Status.RETRYING: 0, Status.DELAYED: 0}
         self.held = 0
         self.active = 0
         self.done: dict[Outcome, int] = {}

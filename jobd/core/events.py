@@ -57,8 +57,8 @@ class JobResumed(NamedTuple):
 class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
-    `options` holds what few runs have: env, labels, args, timeout, expires, key. `request` is the
-    client's key and `batch_index` the run's place among those of the same request.
+    `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key.
+    `request` is the client's key, `batch_index` the run's place among those of the same request.
     """
 
     run: int
@@ -69,7 +69,6 @@ class RunQueued(NamedTuple):
     caller: list[Any]
     payload: Any
     priority: int = 0
-    not_before: int = 0
     options: dict[str, Any] | None = None
     request: bytes | None = None
     batch_index: int = 0

@@ -119,14 +119,20 @@ def size(least: int) -> Reader:
     return read
 
 
-def words(value: Any, path: str) -> tuple[str, ...]:
-    """A list of texts, as a command and its arguments; no NUL, and not more than MAX_TEXT."""
+def texts(value: Any, path: str) -> tuple[str, ...]:
+    """A list of texts; no NUL, and not more than MAX_TEXT in all."""
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
         raise InvalidError(f"{path}: {shown(value)}: expected a list of texts")
-    if not value or not value[0]:
-        raise InvalidError(f"{path}: expected a command, got an empty list or name")
     _bounded(path, *value)
     return tuple(value)
+
+
+def words(value: Any, path: str) -> tuple[str, ...]:
+    """A command and its arguments."""
+    read = texts(value, path)
+    if not read or not read[0]:
+        raise InvalidError(f"{path}: expected a command, got an empty list or name")
+    return read
 
 
 def variables(value: Any, path: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
 from jobd.core.spec import parse
-from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.core.states import AttemptState, Outcome, RunState, Status
 
 
 class State:
@@ -37,6 +37,8 @@ class State:
         self.reserved_millicpus = 0
         self.reserved_memory = 0
         self.waiting = 0
+        #: of the waiting: those that are not due
+        self.parked = {Status.RETRYING: 0, Status.DELAYED: 0}
         self.held = 0
         self.done: dict[Outcome, int] = {}
         #: set by whatever may let a waiting run start; cleared by dispatch
@@ -90,6 +92,7 @@ class State:
 
     def make_ready(self, run: Run) -> None:
         """Its time has come: it may start as soon as it fits."""
+        self._park(run, -1)
         run.due = None
         # a retried run is older than what was queued since: it does not go to the end
         self._push(run, front=bool(run.attempts))
@@ -158,8 +161,10 @@ class State:
             job.keys[event.options["key"]] = run.id
         self.waiting += 1
         job.waiting += 1
-        if event.not_before > event.at:
-            run.due = event.not_before
+        not_before = run.option("not_before")
+        if not_before is not None and not_before > event.at:
+            run.due = not_before
+            self._park(run, 1)
         else:
             self._push(run)
 
@@ -168,6 +173,7 @@ class State:
         self._wait(run)
         if event.delay > 0:
             run.due = event.at + event.delay
+            self._park(run, 1)
         else:
             self._push(run, front=True)
 
@@ -191,13 +197,15 @@ class State:
         self._wait(run)
         if run.due is None:
             self._push(run, front=True)
+        else:
+            self._park(run, 1)
 
     def _attempt_claimed(self, event: e.AttemptClaimed) -> None:
         run = self._run(event.run)
         state = machine.run_after(run.id, run.state, e.AttemptClaimed)
         attempt = Attempt(event.number, event.at)
         attempt.state = machine.attempt_after(run.id, None, e.AttemptClaimed)
-        self.ready_take(run)
+        self._ready_take(run)
         run.state = state
         if run.attempts is None:
             run.attempts = []
@@ -252,6 +260,8 @@ class State:
         if before is RunState.WAITING:
             self.waiting -= 1
             run.job.waiting -= 1
+            if run.due is not None:
+                self._park(run, -1)
         elif before is RunState.HELD:
             self.held -= 1
             run.job.held -= 1
@@ -265,6 +275,11 @@ class State:
         attempt.state = state
         return attempt
 
+    def _park(self, run: Run, change: int) -> None:
+        word = Status.RETRYING if run.attempts else Status.DELAYED
+        self.parked[word] += change
+        run.job.parked[word] += change
+
     def _wait(self, run: Run) -> None:
         self.waiting += 1
         run.job.waiting += 1
@@ -275,7 +290,7 @@ class State:
             self.dirty = True
         self.ready.push(run, front=front)
 
-    def ready_take(self, run: Run) -> None:
+    def _ready_take(self, run: Run) -> None:
         """Take a run out of the ready index: the head it was found at, or left to go stale."""
         if self.ready.head(run.job, run.priority) is run:
             self.ready.take(run)

@@ -1,0 +1,81 @@
+"""log.read: an attempt's log file, from an offset on, waiting for more where asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jobd.core.entities import Run
+from jobd.core.states import AttemptState, RunState
+from jobd.core.status import status
+from jobd.errors import NotFoundError, UsageError
+from jobd.runlog import reader
+from jobd.server.kernel import Kernel, Later, Offload, Request
+from jobd.server.selectors import one
+from jobd.wire.envelope import CHUNK, HOLD_MS
+
+
+def read(kernel: Kernel, request: Request) -> Any:
+    """log.read"""
+    arguments = request.arguments
+    run = one(kernel, request, arguments["run"])
+    attempts = len(run.attempts or ())
+    wanted = arguments.get("attempt", attempts)
+    if wanted < 0 or (wanted > attempts and run.state is RunState.DONE):
+        raise NotFoundError(f"run {run.id}: has no attempt {wanted}")
+    hold = min(arguments.get("hold", 0), HOLD_MS)
+    answer = {
+        "run": run.id,
+        "status": str(status(run)),
+        "attempt": min(wanted, attempts),
+        "attempts": attempts,
+        "offset": arguments.get("offset", 0),
+        "data": b"",
+        "end": run.state is RunState.DONE and attempts == 0,
+        "progress": kernel.progress(run.id) or "",
+    }
+    if wanted == 0 or wanted > attempts:
+        return _nothing_yet(run, request, hold, answer)
+    ended = (run.attempts or [])[wanted - 1].state is AttemptState.ENDED
+    if hold:
+        # before the file is looked at: what is written after that look is told
+        kernel.watch_log(run.id)
+    path = kernel.log_path(run.job.name, run.id, wanted)
+    return Offload(lambda: _read(path, request, run, ended, hold, answer))
+
+
+def _nothing_yet(run: Run, request: Request, hold: int, answer: dict[str, Any]) -> Any:
+    told = request.arguments.get("progress", "")
+    if hold and not request.final and not answer["end"] and answer["progress"] == told:
+        raise Later([run.id], hold)
+    return answer
+
+
+def _read(
+    path: Path, request: Request, run: Run, ended: bool, hold: int, answer: dict[str, Any]
+) -> Any:
+    arguments = request.arguments
+    try:
+        offset = _first_offset(path, arguments)
+        data, offset = reader.read(path, offset, CHUNK)
+    except FileNotFoundError:
+        data, offset = b"", arguments.get("offset", 0)
+    told = arguments.get("progress", "")
+    if not data and not ended and hold and not request.final and answer["progress"] == told:
+        raise Later([run.id], hold)
+    answer.update(data=data, offset=offset, end=ended and not data)
+    return answer
+
+
+def _first_offset(path: Path, arguments: dict[str, Any]) -> int:
+    chosen = [name for name in ("offset", "tail", "since") if name in arguments]
+    if len(chosen) > 1:
+        raise UsageError(f"log.read: {chosen[0]!r} and {chosen[1]!r} exclude each other")
+    for name in ("offset", "tail"):
+        if arguments.get(name, 0) < 0:
+            raise UsageError(f"log.read: {name} {arguments[name]}: expected a number from 0 on")
+    if "tail" in arguments:
+        return reader.start_of_tail(path, arguments["tail"])
+    if "since" in arguments:
+        return reader.start_of_time(path, arguments["since"])
+    return int(arguments.get("offset", 0))
