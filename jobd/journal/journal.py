@@ -14,7 +14,7 @@ from threading import Lock
 from time import time
 
 from jobd.errors import DiskFailedError, RefusedError
-from jobd.journal.bodies import BodyReader
+from jobd.journal.bodyreader import BodyReader
 from jobd.journal.examine import Examined, examine
 from jobd.journal.fsutil import Fs
 from jobd.journal.live import LiveSegment
