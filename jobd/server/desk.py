@@ -10,6 +10,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from jobd.errors import JobdError, OutcomeUnknownError
@@ -77,7 +78,7 @@ class Desk:
         for _ in range(len(self._streams)):
             request, parts = self._streams.popleft()
             try:
-                body = guarded(request.verb, lambda parts=parts: _next(parts))
+                body = guarded(request.verb, partial(_next, parts))
             except JobdError as error:
                 self._refuse(request, error)
                 continue

@@ -38,4 +38,4 @@ def upload(kernel: Kernel, request: Request) -> Any:
         raise UsageError(f"upload.put: the name is not {KEY_BYTES} bytes")
     if len(data) > CHUNK or offset < 0:
         raise UsageError(f"upload.put: a chunk has at most {CHUNK} bytes, from offset 0 on")
-    return Offload(lambda: {"size": kernel.upload(name, offset, data, last)})
+    return Offload(lambda: {"size": kernel.upload(request.caller, name, offset, data, last)})

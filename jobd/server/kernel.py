@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
 from jobd.core.state import State
+from jobd.runlog.folder import LogFolder
 
 
 class Request:
@@ -117,13 +117,12 @@ class Kernel(Protocol):
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
 
-    def log_path(self, job: str, run: int, attempt: int) -> Path:
-        """Where an attempt's log file is."""
+    logs: LogFolder
 
-    def upload(self, name: bytes, offset: int, data: bytes, last: bool) -> int:
+    def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
         """Take a chunk of a large payload; the size so far."""
 
-    def uploaded(self, name: bytes) -> Body:
+    def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
 
     def watch_log(self, run: int) -> None:

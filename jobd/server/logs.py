@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobd.core.entities import Run
 from jobd.core.states import AttemptState, RunState
 from jobd.core.status import status
 from jobd.errors import NotFoundError, UsageError
-from jobd.runlog import reader
+from jobd.runlog.folder import LogFolder
 from jobd.server.kernel import Kernel, Later, Offload, Request
 from jobd.server.selectors import one
 from jobd.wire.envelope import CHUNK, HOLD_MS
@@ -40,8 +39,8 @@ def read(kernel: Kernel, request: Request) -> Any:
     if hold:
         # before the file is looked at: what is written after that look is told
         kernel.watch_log(run.id)
-    path = kernel.log_path(run.job.name, run.id, wanted)
-    return Offload(lambda: _read(path, request, run, ended, hold, answer))
+    log = _Log(kernel.logs, run.job.name, run.id, wanted)
+    return Offload(lambda: _read(log, request, ended, hold, answer))
 
 
 def _nothing_yet(run: Run, request: Request, hold: int, answer: dict[str, Any]) -> Any:
@@ -51,23 +50,26 @@ def _nothing_yet(run: Run, request: Request, hold: int, answer: dict[str, Any]) 
     return answer
 
 
-def _read(
-    path: Path, request: Request, run: Run, ended: bool, hold: int, answer: dict[str, Any]
-) -> Any:
-    arguments = request.arguments
-    try:
-        offset = _first_offset(path, arguments)
-        data, offset = reader.read(path, offset, CHUNK)
-    except FileNotFoundError:
-        data, offset = b"", arguments.get("offset", 0)
-    told = arguments.get("progress", "")
+class _Log(NamedTuple):
+    """One attempt's log file, by what it is named after."""
+
+    logs: LogFolder
+    job: str
+    run: int
+    attempt: int
+
+
+def _read(log: _Log, request: Request, ended: bool, hold: int, answer: dict[str, Any]) -> Any:
+    offset = _first_offset(log, request.arguments)
+    data, offset = log.logs.read(*log[1:], offset, CHUNK)
+    told = request.arguments.get("progress", "")
     if not data and not ended and hold and not request.final and answer["progress"] == told:
-        raise Later([run.id], hold)
+        raise Later([log.run], hold)
     answer.update(data=data, offset=offset, end=ended and not data)
     return answer
 
 
-def _first_offset(path: Path, arguments: dict[str, Any]) -> int:
+def _first_offset(log: _Log, arguments: dict[str, Any]) -> int:
     chosen = [name for name in ("offset", "tail", "since") if name in arguments]
     if len(chosen) > 1:
         raise UsageError(f"log.read: {chosen[0]!r} and {chosen[1]!r} exclude each other")
@@ -75,7 +77,7 @@ def _first_offset(path: Path, arguments: dict[str, Any]) -> int:
         if arguments.get(name, 0) < 0:
             raise UsageError(f"log.read: {name} {arguments[name]}: expected a number from 0 on")
     if "tail" in arguments:
-        return reader.start_of_tail(path, arguments["tail"])
+        return log.logs.start_of_tail(*log[1:], arguments["tail"])
     if "since" in arguments:
-        return reader.start_of_time(path, arguments["since"])
+        return log.logs.start_of_time(*log[1:], arguments["since"])
     return int(arguments.get("offset", 0))

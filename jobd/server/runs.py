@@ -55,7 +55,7 @@ def queue(kernel: Kernel, request: Request) -> Any:
 
 def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
     arguments = request.arguments
-    payloads = _payloads(kernel, arguments)
+    payloads = _payloads(kernel, request)
     not_before = arguments.get("not_before")
     if "delay" in arguments:
         not_before = kernel.now.wall + _positive("delay", arguments["delay"])
@@ -82,7 +82,8 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
     )
 
 
-def _payloads(kernel: Kernel, arguments: dict[str, Any]) -> list[bytes | Body]:
+def _payloads(kernel: Kernel, request: Request) -> list[bytes | Body]:
+    arguments = request.arguments
     given = [name for name in ("payload", "payloads", "upload") if name in arguments]
     if len(given) > 1:
         raise UsageError(f"run.queue: {given[0]!r} and {given[1]!r} exclude each other")
@@ -97,7 +98,7 @@ def _payloads(kernel: Kernel, arguments: dict[str, Any]) -> list[bytes | Body]:
             raise UsageError(f"run.queue: payloads: expected 1 to {MOST} byte strings")
         return list(many)
     if "upload" in arguments:
-        return [kernel.uploaded(arguments["upload"])] * count
+        return [kernel.uploaded(request.caller, arguments["upload"])] * count
     return [arguments.get("payload", b"")] * count
 
 
