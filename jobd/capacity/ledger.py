@@ -43,9 +43,12 @@ class Ledger:
         #: why nothing at all starts: the engine, its reconciliation, a drain
         self.hold: Reason | None = Reason("reconciling", "the engine has not been looked at yet")
 
+        #: why nothing starts for want of room in the queue
+        self.disk: Reason | None = None
+
     def closed(self) -> Reason | None:
         """What keeps every run from starting, or None."""
-        return self.hold
+        return self.hold or self.disk
 
     def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:
         """Why `needs` do not fit beside what `running` attempts hold, or None."""

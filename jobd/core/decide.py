@@ -163,7 +163,7 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
     if command.key is not None and command.key in job.keys:
         return _existing(state, job, command)
     _check_submission(job, command, rules)
-    options = _options(spec, command, now)
+    options = _options(state, spec, command, now)
     events: list[e.Event] = []
     priority = spec.priority if command.priority is None else command.priority
     who = caller_fields(command.caller)
@@ -230,7 +230,7 @@ def _check_submission(job: Job, command: QueueRun, rules: Rules) -> None:
             )
 
 
-def _options(spec: JobSpec, command: QueueRun, now: Now) -> dict[str, Any] | None:
+def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[str, Any] | None:
     options: dict[str, Any] = {}
     if command.not_before is not None and command.not_before > now.wall:
         options["not_before"] = command.not_before
@@ -249,7 +249,8 @@ def _options(spec: JobSpec, command: QueueRun, now: Now) -> dict[str, Any] | Non
         options["key"] = command.key
         options["key_crc"] = _payload_crc(command.payloads[0])
     if len(command.payloads) > 1 and command.request is not None:
-        options["batch"] = command.request.hex()
+        # its id, and the first of its runs: the others are counted from there
+        options["batch"] = [command.request.hex(), state.next_run]
     return options or None
 
 

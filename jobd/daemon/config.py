@@ -20,6 +20,8 @@ from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.errors import ConfigError, InvalidError
 
+#: of output that is kept of each attempt
+LOG_BYTES = 64 << 20
 ENGINES = ("auto", "docker", "podman", "fake")
 
 
@@ -33,7 +35,7 @@ class Config:
     #: None: DOCKER_HOST, then the usual socket
     engine_socket: str | None = None
     docker_config: Path | None = None
-    log_bytes: int = 64 << 20
+    log_bytes: int = LOG_BYTES
     admins: tuple[str, ...] = ()
     #: what [defaults] says, of a job file's form
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -116,7 +118,7 @@ def read(given: Mapping[str, Any]) -> Config:
         engine=values.get("engine.kind", "auto"),
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
-        log_bytes=values.get("logs.per_attempt", Config.log_bytes),
+        log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         admins=values.get("access.admin", ()),
         defaults=defaults,
     )
@@ -161,7 +163,14 @@ def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -
     payload = values.get("maxima.payload", plain.max_payload)
     if payload > _LARGEST_PAYLOAD:
         raise InvalidError("maxima.payload: at most 1G")
-    filled = {**_fitting(host), **defaults}
+    plain_job = JobSpec("defaults", "none")
+    # defaults of a run on a host that is smaller than they are
+    resources = {
+        "cpus": min(plain_job.cpus, host.cpus),
+        "memory": min(plain_job.memory, host.memory),
+        **defaults.get("resources", {}),
+    }
+    filled = {**defaults, "resources": resources}
     return Rules(
         defaults=filled,
         max_cpus=min(values.get("maxima.cpus", host.cpus), host.cpus),
@@ -171,12 +180,3 @@ def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -
         max_payload=payload,
         networks=frozenset(values.get("allow.networks", plain.networks)),
     )
-
-
-def _fitting(host: Host) -> dict[str, Any]:
-    """Defaults of a run on a host that is smaller than they are."""
-    resources = {
-        "cpus": min(JobSpec.cpus, host.cpus),
-        "memory": min(JobSpec.memory, host.memory),
-    }
-    return {"resources": resources}

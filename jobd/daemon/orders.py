@@ -77,7 +77,7 @@ def environment(run: Run, attempt: Attempt) -> dict[str, str]:
     )
     batch = run.option("batch")
     if batch is not None:
-        env.update(BATCH_ID=str(batch), BATCH_INDEX=str(run.option("batch_index") or 0))
+        env.update(BATCH_ID=str(batch[0]), BATCH_INDEX=str(run.id - batch[1]))
     return env
 
 

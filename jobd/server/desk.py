@@ -29,7 +29,9 @@ _THREADS = 2
 class Desk:
     """Every request from its arrival to its last reply."""
 
-    def __init__(self, router: Router, post: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, router: Router, post: Callable[[Callable[[], None]], None], watched: set[int]
+    ) -> None:
         self._router = router
         self._post = post
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
@@ -41,7 +43,7 @@ class Desk:
         self._deadlines: list[tuple[int, int, Request]] = []
         self._counter = 0
         #: runs whose log somebody waits for; read by the threads that write logs
-        self.watched: set[int] = set()
+        self._watched = watched
         self.unsent = False
 
     def take(self, kernel: Kernel) -> bool:
@@ -55,7 +57,7 @@ class Desk:
         """Ask again the requests that wait for one of these runs."""
         woken: dict[Request, None] = {}
         for run in runs:
-            self.watched.discard(run)
+            self._watched.discard(run)
             woken.update(dict.fromkeys(self._by_run.get(run, ())))
             for request in self._offloaded:
                 request.changed.add(run)

@@ -85,8 +85,15 @@ class Offload:
 class Kernel(Protocol):
     """The core loop, as handlers see it. Only used from its own thread, but for the file calls."""
 
-    state: State
-    now: Now
+    logs: LogFolder
+
+    @property
+    def state(self) -> State:
+        """The state, for reading."""
+
+    @property
+    def now(self) -> Now:
+        """The moment of the pass under way."""
 
     def decide(self, command: Command, caller: Caller) -> Any:
         """Decide and apply; the answer goes out after the sync. Raises the core's refusals."""
@@ -116,8 +123,6 @@ class Kernel(Protocol):
 
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
-
-    logs: LogFolder
 
     def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
         """Take a chunk of a large payload; the size so far."""
