@@ -7,6 +7,7 @@ made, and errors are raised as UsageError.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -19,6 +20,21 @@ _WITH_VALUE = frozenset(
 )
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """A help formatter that is told its width; else it imports shutil, with lzma and bz2.
+
+    argparse makes one for each argument that is added, to check its metavar.
+    """
+    return argparse.RawDescriptionHelpFormatter(prog, width=_help_width())
+
+
+def _help_width() -> int:
+    try:
+        return min(os.get_terminal_size().columns, 100) - 2
+    except OSError:
+        return 98
+
+
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser that raises, and that takes no abbreviations (they change meaning)."""
 
@@ -27,7 +43,7 @@ class Parser(argparse.ArgumentParser):
             prog=prog,
             allow_abbrev=False,
             add_help=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_formatter,
             **options,
         )
 
