@@ -1,0 +1,255 @@
+"""`jobctl queue`: queues runs, and prints an id for each once it is on disk."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from jobctl import values
+from jobctl.arguments import typed
+from jobctl.commands.wait import follow_up
+from jobctl.output import Output, now
+from jobd.errors import JobdError, UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from jobctl.client import Client, Readable
+
+MANUAL = """\
+Queues a run of JOB, or several, and prints their ids, one a line. An id that is printed is on
+disk. ARGS behind `--` are put behind the job's command.
+
+  jobctl queue sendemail -p '{"to": "ops@example.com"}'
+  jobctl queue resize -f photo.jpg --key photo-1 --in 10m
+  jobctl queue crawl --each-line urls.txt
+
+JSON: {"runs": [{"id", "existing"}]}. `existing` is true where --key had made the run before."""
+
+USAGE = "JOB [OPTIONS] [-- ARGS...]"
+TAKES_REST = True
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """All of `queue`."""
+    add_run_arguments(parser)
+    many = parser.add_argument_group("many at once").add_mutually_exclusive_group()
+    many.add_argument("--count", metavar="N", type=typed(values.positive), help="runs alike")
+    many.add_argument(
+        "--each-line",
+        metavar="FILE",
+        help="one run for each line of FILE (-: stdin); empty lines are left out",
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="wait for the end, and exit as the run did"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be queued")
+
+
+def add_run_arguments(parser: ArgumentParser) -> None:
+    """What `queue` and `run` have in common: the job, and all that a run may be given."""
+    parser.add_argument("job", metavar="JOB")
+    payload = parser.add_mutually_exclusive_group()
+    payload.add_argument("-p", "--payload", metavar="TEXT", help="the payload")
+    payload.add_argument("-f", "--file", metavar="FILE", help="the payload's file; -: stdin")
+    parser.add_argument("--priority", metavar="N", type=typed(values.whole), help="higher first")
+    due = parser.add_mutually_exclusive_group()
+    due.add_argument("--in", dest="delay", metavar="D", help="not before so long from now (10m)")
+    due.add_argument("--at", metavar="T", help="not before a time (tomorrow 08:00)")
+    parser.add_argument(
+        "--expires", metavar="D", type=typed(values.duration), help="give up if not started by then"
+    )
+    parser.add_argument(
+        "--timeout", metavar="D", type=typed(values.duration), help="of one attempt"
+    )
+    parser.add_argument("--env", metavar="K=V", action="append", help="a variable; may be repeated")
+    parser.add_argument("--label", metavar="K=V", action="append", help="a label; may be repeated")
+    parser.add_argument(
+        "--key", metavar="KEY", help="the run of this job that has the key is returned, if any"
+    )
+
+
+def check(given: Namespace, out: Output) -> None:
+    """Refuses what cannot be meant together, before anything is asked."""
+    check_job(given.job)
+    if given.each_line and (given.payload is not None or given.file):
+        raise UsageError("queue: --each-line brings the payloads: not with -p or -f")
+    if given.key and (given.each_line or given.count):
+        raise UsageError("queue: --key names one run: not with --count or --each-line")
+    if given.dry_run and (given.each_line or given.wait):
+        raise UsageError("queue: --dry-run goes with neither --each-line nor --wait")
+    options(given, out)
+
+
+def check_job(name: str) -> None:
+    """Refuses what cannot be a job's name: mostly a run's id."""
+    if not values.is_job_name(name):
+        raise UsageError(
+            f"{name!r:.80} is not a job's name: a letter, then letters, digits, '.', '_', '-', "
+            "63 in all"
+        )
+
+
+def options(given: Namespace, out: Output) -> dict[str, Any]:
+    """The arguments of Client.queue that the command line gives, but for payload and number."""
+    from datetime import datetime, timedelta
+
+    made: dict[str, Any] = {
+        "priority": given.priority,
+        "expires": None if given.expires is None else given.expires / 1000,
+        "timeout": None if given.timeout is None else given.timeout / 1000,
+        "env": values.pairs(given.env, "--env"),
+        "labels": values.pairs(given.label, "--label"),
+        "args": given.rest,
+        "key": given.key,
+    }
+    clock = now()
+    text = given.delay or given.at
+    if text is not None:
+        at, dated = values.when(text, clock)
+        if not dated and given.delay:
+            # counted by the daemon, from when it takes the request
+            made["delay"] = (at - clock) / 1000
+        else:
+            made["at"] = datetime.fromtimestamp(0).astimezone() + timedelta(milliseconds=at)
+    return made
+
+
+def tell_time(given: Namespace, out: Output) -> None:
+    """Says what a date was taken for, since the zone is the client's."""
+    text = given.delay or given.at
+    if text is None:
+        return
+    clock = now()
+    at, dated = values.when(text, clock)
+    if dated:
+        from jobctl.render import age
+
+        ahead = age(at, clock) if at > clock + 500 else "that is past: due at once"
+        out.note(f"{text}: {values.clock(at)} ({ahead})")
+
+
+def open_payload(given: Namespace, out: Output) -> bytes | Readable:
+    """What the payload is read from."""
+    if given.payload is not None:
+        return values.payload_bytes(given.payload)
+    if not given.file:
+        return b""
+    source: Readable = _open(given.file, "-f", out)
+    return source
+
+
+def _open(path: str, option: str, out: Output) -> Any:
+    if path == "-":
+        if sys.stdin.isatty():
+            out.note("reading from the terminal; Ctrl-D ends it")
+        return sys.stdin.buffer
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}") from None
+
+
+def run(given: Namespace, client: Client, out: Output) -> int:
+    """Queues; with --wait, waits."""
+    tell_time(given, out)
+    made = options(given, out)
+    if given.dry_run:
+        return _dry_run(given, client, out, made)
+    done: list[dict[str, Any]] = []
+    try:
+        for answer in _answers(given, client, out, made):
+            done.extend(answer["runs"])
+            _acknowledge(answer, given.key, out)
+    except JobdError as error:
+        return _failed(error, done, out)
+    if not given.wait:
+        show_queued(done, out)
+        return 0
+    return follow_up(done, client, out)
+
+
+def _acknowledge(answer: dict[str, Any], key: str | None, out: Output) -> None:
+    for warning in answer.get("warnings") or ():
+        out.note(str(warning))
+    if out.json:
+        return
+    for one in answer["runs"]:
+        out.line(str(one["id"]))
+        if one["existing"] and key:
+            out.note(f"run {one['id']} has the key {key!r} already: nothing was queued")
+    out.flush()
+
+
+def _answers(
+    given: Namespace, client: Client, out: Output, made: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
+    from jobctl.client import BATCH_RUNS
+
+    if given.each_line:
+        with _open(given.each_line, "--each-line", out) as file:
+            lines = _Lines(file)
+            queued = 0
+            for answer in client.queue_each(given.job, lines.read(), **made):
+                yield answer
+                queued += len(answer["runs"])
+                if not out.terminal:
+                    out.progress(f"{queued} runs queued")
+        if lines.empty:
+            out.note(f"{lines.empty} empty lines were left out")
+        return
+    payload = open_payload(given, out)
+    if given.count and given.count > BATCH_RUNS and not isinstance(payload, bytes):
+        payload = payload.read(-1)
+    left = given.count or 1
+    while left > 0:
+        count = min(left, BATCH_RUNS)
+        yield client.queue(given.job, payload, count=count if given.count else None, **made)
+        left -= count
+
+
+class _Lines:
+    """The lines of a file as payloads, without their line ends; empty ones are counted."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.empty = 0
+
+    def read(self) -> Iterator[bytes]:
+        for line in self._file:
+            line = line.removesuffix(b"\n")
+            if line:
+                yield line
+            else:
+                self.empty += 1
+
+
+def show_queued(runs: list[dict[str, Any]], out: Output) -> None:
+    """The JSON of what was queued; in other modes the ids are printed already."""
+    if out.mode == "json":
+        out.value({"runs": runs})
+    elif out.mode == "jsonl":
+        out.values(runs)
+
+
+def _failed(error: JobdError, done: list[dict[str, Any]], out: Output) -> int:
+    """An error after some were queued says how many, so that nobody starts from the beginning."""
+    if done:
+        error = type(error)(f"{len(done)} runs were queued, then: {error}", **error.details)
+    return out.fail(error, {"runs": done} if done else None)
+
+
+def _dry_run(given: Namespace, client: Client, out: Output, made: dict[str, Any]) -> int:
+    answer = client.queue(
+        given.job, open_payload(given, out), count=given.count, dry_run=True, **made
+    )
+    if out.json:
+        out.value({"runs": [], "dry_run": True, "settings": answer.get("settings") or {}})
+        return 0
+    from jobctl.commands.show import fields
+
+    out.note("nothing was queued")
+    for line in fields(answer.get("settings") or {}):
+        out.line(line)
+    return 0

@@ -1,0 +1,146 @@
+"""`jobctl register`: registers a job, or a new revision of it, whole."""
+
+from __future__ import annotations
+
+from argparse import REMAINDER
+from typing import TYPE_CHECKING, Any
+
+from jobctl import values
+from jobctl.arguments import typed
+from jobctl.output import Output
+from jobd.errors import UsageError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from jobctl.client import Client
+
+MANUAL = """\
+Registers a job, or a new revision of it where anything differs. A revision is whole: what is not
+said is at its default. Behind IMAGE all is the COMMAND's, options too.
+
+  jobctl register --name hello --memory 64M busybox echo hello
+  jobctl register --attempts 5 --secret SENDGRID_API_KEY=sendgrid 127.0.0.1:5000/sendemail:0.0.1
+
+NAME defaults to the image's last path part without its tag."""
+
+USAGE = "[--name NAME] [OPTIONS] IMAGE [COMMAND...]"
+
+#: options whose text goes into the spec as it was typed (the daemon reads job files the same way):
+#: option, place in the spec, metavar, help
+_TEXTS = (
+    ("--memory", "resources.memory", "SIZE", "such as 128M; powers of 1024"),
+    ("--timeout", "timeout", "D", "of one attempt"),
+    ("--expires", "expires", "D", "give a run up that has not started by then"),
+    ("--network", "network", "NET", "none, bridge, host, or a network's name"),
+    ("--user", "user", "UID[:GID]", "who it runs as in the container"),
+    ("--pull", "pull", "WHEN", "missing, always or never"),
+    ("--stop-signal", "stop_signal", "S", "how it is told to stop (SIGTERM)"),
+    ("--stop-grace", "stop_grace", "D", "how long it has to stop"),
+    ("--retry-delay", "retry.delay", "D", "before the second attempt"),
+    ("--retry-max-delay", "retry.max_delay", "D", "between attempts, at most"),
+    ("--retry-interrupted", "retry.interrupted", "WHAT", "retry, hold or dead"),
+    ("--config", "config", "TEXT", "reaches the job as CONFIG_FILE"),
+)
+
+_NUMBERS = (
+    ("--cpus", "resources.cpus", "N", values.number, "such as 0.5"),
+    ("--pids", "resources.pids", "N", values.whole, "processes at once"),
+    ("--priority", "priority", "N", values.whole, "higher first"),
+    ("--concurrency", "limits.concurrency", "N", values.whole, "runs at once"),
+    ("--queue-limit", "limits.queue", "N", values.whole, "runs waiting at once"),
+    ("--attempts", "retry.attempts", "N", values.whole, "in all"),
+    ("--retry-factor", "retry.factor", "F", values.number, "the delay grows by it"),
+    ("--retry-jitter", "retry.jitter", "F", values.number, "0 to 1"),
+)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """All of `register`."""
+    parser.add_argument("--name", metavar="NAME")
+    parser.add_argument("--env", metavar="K=V", action="append", help="may be repeated")
+    parser.add_argument("--secret", metavar="VAR=NAME", action="append", help="may be repeated")
+    for option, place, metavar, text in _TEXTS:
+        parser.add_argument(option, dest=place, metavar=metavar, help=text)
+    for option, place, metavar, read, text in _NUMBERS:
+        parser.add_argument(option, dest=place, metavar=metavar, type=typed(read), help=text)
+    parser.add_argument(
+        "--retry-on", metavar="WORD,...", help="outcomes and exit statuses: failed,75,1-10"
+    )
+    parser.add_argument("--config-file", metavar="FILE", help="the config's text, from a file")
+    parser.add_argument("image", metavar="IMAGE")
+    parser.add_argument("command", metavar="COMMAND", nargs=REMAINDER)
+
+
+def before_image(words: list[str]) -> list[str]:
+    """The words up to IMAGE: behind it nothing is ours."""
+    flags = {"--json", "--no-color", "-h", "--help"}
+    index = 0
+    while index < len(words) and words[index].startswith("-"):
+        word = words[index]
+        joined = "=" in word or (word.startswith("-o") and word != "-o")
+        index += 1 if word in flags or joined else 2
+    return [word for word in words[:index] if word in flags]
+
+
+def default_name(image: str) -> str:
+    """The job's name where none was given: the image's last path part without tag and digest."""
+    return image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+
+
+def check(given: Namespace, out: Output) -> None:
+    """Reads what has a form, before anything is asked."""
+    if not given.image:
+        raise UsageError("register: IMAGE is empty")
+    spec(given)
+
+
+def spec(given: Namespace) -> dict[str, Any]:
+    """The job file that the command line stands for."""
+    made: dict[str, Any] = {"name": given.name or default_name(given.image), "image": given.image}
+    if given.command:
+        made["command"] = list(given.command)
+    for name, items in (("env", given.env), ("secrets", given.secret)):
+        if items:
+            made[name] = values.pairs(items, "--env" if name == "env" else "--secret")
+    for place in (*(line[1] for line in _TEXTS), *(line[1] for line in _NUMBERS)):
+        _put(made, place, getattr(given, place))
+    if given.retry_on is not None:
+        on = [int(w) if w.isdigit() else w for w in values.words(given.retry_on) or ()]
+        _put(made, "retry.on", on)
+    if given.config_file is not None:
+        _put(made, "config", _read(given.config_file))
+    return made
+
+
+def _put(made: dict[str, Any], place: str, value: Any) -> None:
+    if value is None:
+        return
+    table, dot, key = place.rpartition(".")
+    (made.setdefault(table, {}) if dot else made)[key] = value
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"--config-file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--config-file {path}: not UTF-8 text") from None
+
+
+def run(given: Namespace, client: Client, out: Output) -> int:
+    """Registers."""
+    answer = client.register(spec(given))
+    if out.json:
+        out.value(answer)
+        return 0
+    for warning in answer.get("warnings") or ():
+        out.note(str(warning))
+    if out.mode == "id":
+        out.line(str(answer["job"]))
+    else:
+        what = "" if answer["changed"] else " (nothing has changed)"
+        out.line(f"{answer['job']}: revision {answer['revision']}{what}")
+    return 0

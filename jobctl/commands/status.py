@@ -1,0 +1,114 @@
+"""`jobctl status`: health and capacity now, in one screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobctl import render
+from jobctl.commands.jobs import counts
+from jobctl.output import Output
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from jobctl.client import Client
+
+MANUAL = """\
+Tells how the daemon, its engine and its host are, what runs, and what waits for what.
+
+JSON: {"version", "uptime_s", "engine", "capacity", "counts", "draining", "journal", ...}."""
+
+#: a sync slower than this is worth a word (DURABILITY W7 logs them from 1 s on)
+_SLOW_SYNC_MS = 1000
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """None of its own."""
+
+
+def run(given: Namespace, client: Client, out: Output) -> int:
+    """Tells."""
+    status = client.status()
+    if out.json:
+        out.value(status)
+        return 0
+    for line in trouble(status):
+        out.line(out.paint("red", "!! " + render.escape(line)))
+    for name, text in screen(status):
+        out.line(f"{out.paint('bold', f'{name:9}')} {render.escape(text)}")
+    for waiting in status.get("waiting") or ():
+        out.line(render.escape(f"  {waiting.get('runs')} wait: {_why(waiting)}"))
+    return 0
+
+
+def _why(waiting: dict[str, Any]) -> str:
+    text, reason = waiting.get("text"), waiting.get("reason")
+    return f"{reason}: {text}" if text and reason else str(text or reason)
+
+
+def trouble(status: dict[str, Any]) -> list[str]:
+    """What keeps runs from starting, or threatens them: to be seen first."""
+    engine = status.get("engine") or {}
+    made = []
+    if status.get("draining"):
+        made.append("DRAINING: no run starts on this host")
+    if not engine.get("reachable", True):
+        text = engine.get("text") or engine.get("error")
+        made.append(f"ENGINE {engine.get('name')} IS OUT OF REACH" + (f": {text}" if text else ""))
+    elif engine.get("reconciled") is False:
+        made.append("RECONCILING: runs start once the engine's containers were compared")
+    if status.get("disk_full"):
+        made.append("DISK FULL: nothing can be queued")
+    sync = (status.get("journal") or {}).get("last_sync_ms") or 0
+    if sync >= _SLOW_SYNC_MS:
+        made.append(f"SLOW DISK: the last sync of the queue took {render.span(sync)}")
+    return made
+
+
+def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """The lines of the screen, name and text."""
+    engine, journal = status.get("engine") or {}, status.get("journal") or {}
+    up = render.span((status.get("uptime_s") or 0) * 1000)
+    pid = f", pid {status['pid']}" if status.get("pid") else ""
+    made = [
+        ("jobd", f"{status.get('version')}, up {up}{pid}"),
+        (
+            "engine",
+            f"{engine.get('name')} {engine.get('version') or ''}".rstrip()
+            + ("" if engine.get("reachable", True) else " (out of reach)"),
+        ),
+        *_capacity(status.get("capacity") or {}),
+        ("runs", counts(status.get("counts")) or "none"),
+    ]
+    if status.get("jobs") is not None:
+        made.append(("jobs", str(status["jobs"])))
+    if journal:
+        made.append(("queue", _journal(journal)))
+    return made
+
+
+def _capacity(capacity: dict[str, Any]) -> list[tuple[str, str]]:
+    if not capacity:
+        return []
+    cpus, memory = capacity.get("cpus") or 0, capacity.get("memory") or 0
+    kept, held = capacity.get("reserved_cpus") or 0, capacity.get("reserved_memory") or 0
+    used = capacity.get("used_cpu")
+    cpu = f"{kept:g} of {cpus:g} reserved by runs"
+    cpu += "" if used is None else f", {used:.3g} in use on the host"
+    mem = f"{render.size(held)} of {render.size(memory)} reserved by runs"
+    available = capacity.get("available_memory")
+    mem += "" if available is None else f", {render.size(available)} available on the host"
+    made = [("cpus", cpu), ("memory", mem)]
+    pressure = capacity.get("pressure")
+    if pressure:
+        text = render.pairs(pressure) if isinstance(pressure, dict) else str(pressure)
+        made.append(("pressure", text))
+    return made
+
+
+def _journal(journal: dict[str, Any]) -> str:
+    segments = journal.get("segments")
+    text = f"{render.size(journal.get('bytes') or 0)} in {segments} segment"
+    text += "" if segments == 1 else "s"
+    sync = journal.get("last_sync_ms")
+    return text if sync is None else f"{text}, last sync {sync:.3g} ms"
