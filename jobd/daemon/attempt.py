@@ -107,13 +107,8 @@ class AttemptDriver:
                 self._watch(log)
         self.control.ended()
         self.control.wait_for_discard()
-        discard_patiently(
-            None if self._foreign else self._engine,
-            self.ref,
-            self._workdir,
-            self.control,
-            self._timing,
-        )
+        engine = None if self._foreign else self._engine
+        discard_patiently(engine, self.ref, self._workdir, self.control, self._timing)
 
     def _watch(self, log: LogWriter) -> None:
         follower = Follower(
@@ -200,9 +195,11 @@ class AttemptDriver:
                     # also where the engine says that there is nothing: that may be a moment's word
                     self._engine.discard(self.ref)
                     break
-            except (ForeignError, StartRefusedError):
+            except ForeignError:
                 self._foreign = True
                 break
+            except StartRefusedError:
+                break  # it vanished between two calls, and cannot be made again
             except EngineUnreachableError as error:
                 self._progress(f"waiting for the engine to be sure that nothing runs: {error}")
             self.control.pause(self._backoff.pause())
@@ -251,7 +248,7 @@ class AttemptDriver:
 
     def _is_host_fault(self, ending: Ending) -> bool:
         """Whether the host ended it (DURABILITY: "dockerd stop kills the job")."""
-        if self._asked or ending.oom:
+        if self.control.asked or ending.oom:
             return False
         killed = ending.exit_code in _KILLED
         if self._assignment.recovered and ending.started_at < self._boot_ms:
@@ -301,5 +298,7 @@ def discard_patiently(
                 engine.discard(ref)
             workdir.remove()
             return
+        except ForeignError:
+            engine = None  # not ours: not touched
         except (EngineUnreachableError, OSError):
             control.pause(backoff.pause())

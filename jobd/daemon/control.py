@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from jobd.daemon.patience import Backoff, Timing
-from jobd.engine.base import Engine, EngineUnreachableError, GoneError
+from jobd.engine.base import Engine, EngineUnreachableError, ForeignError, GoneError
 
 
 class ClosedError(Exception):
@@ -158,7 +158,7 @@ class Control:
                         backoff.pause(),
                     )
                 continue
-            except GoneError:
+            except (GoneError, ForeignError):
                 pass  # whoever follows the attempt finds that out
             with self._changed:
                 if self._signal == signal:

@@ -12,6 +12,7 @@ from jobd.engine.base import (
     Ending,
     Engine,
     EngineUnreachableError,
+    ForeignError,
     GoneError,
     Line,
     Phase,
@@ -88,7 +89,7 @@ class Follower:
                         return
         except EngineUnreachableError:
             self._losses.lost()
-        except GoneError:
+        except (GoneError, ForeignError):
             pass  # the look that follows decides
 
     def _look(self) -> Ending | None:
@@ -106,7 +107,7 @@ class Follower:
                     return ending
                 # starting it again could run it twice
                 missing = "it had started, and the engine has it as never started"
-            except GoneError:
+            except (GoneError, ForeignError):
                 missing = "it had started and is gone: somebody removed it"
             except EngineUnreachableError as error:
                 self._losses.lost()
@@ -149,7 +150,7 @@ class Follower:
                 if self._pass_over():
                     return
                 left -= 1
-            except GoneError:
+            except (GoneError, ForeignError):
                 self._log.note("gap: the attempt was removed before its output was read")
                 return
             except EngineUnreachableError as error:
