@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,23 +29,17 @@ class LogFolder:
         os.close(self._root)
 
     def writer(self, job: str, run: int, attempt: int, limit: int = DEFAULT_LIMIT) -> LogWriter:
-        """The writer of one attempt's log, new or resumed; at most one at a time.
-
-        Raises OSError where the job's folder cannot be made (the caller tries again).
-        """
+        """The writer of one attempt's log, new or resumed; at most one at a time."""
         _check(job)
-        try:
-            os.mkdir(job, 0o700, dir_fd=self._root)
-        except FileExistsError:
-            pass
-        folder = os.open(job, _DIRECTORY, dir_fd=self._root)
-        return LogWriter(folder, _name(run, attempt), limit)
 
-    def writer_factory(
-        self, job: str, run: int, attempt: int, limit: int = DEFAULT_LIMIT
-    ) -> Callable[[], LogWriter]:
-        """What an attempt's driver calls when it needs the log."""
-        return lambda: self.writer(job, run, attempt, limit)
+        def open_folder() -> int:
+            try:
+                os.mkdir(job, 0o700, dir_fd=self._root)
+            except FileExistsError:
+                pass
+            return os.open(job, _DIRECTORY, dir_fd=self._root)
+
+        return LogWriter(open_folder, _name(run, attempt), limit)
 
     def read(self, job: str, run: int, attempt: int, offset: int, limit: int) -> tuple[bytes, int]:
         """:func:`reader.read` on an attempt's log; `(b"", offset)` where it has none yet."""

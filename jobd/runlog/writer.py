@@ -42,16 +42,17 @@ class LogWriter:
 
     def __init__(
         self,
-        dir_fd: int,
+        open_folder: Callable[[], int],
         name: str,
         limit: int = DEFAULT_LIMIT,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Opens `name` in the folder `dir_fd`, which the writer takes over and closes.
+        """Opens `name` in the folder whose descriptor `open_folder` gives; the writer closes it.
 
         `limit` is the size of the file in bytes, prefixes counted; half of it is the head's.
         """
-        self._dir_fd = dir_fd
+        self._open_folder = open_folder
+        self._dir_fd = -1
         self._name = name
         self._limit = limit
         self._head = limit // 2
@@ -62,7 +63,7 @@ class LogWriter:
         self._overlap: Overlap | None = None
         self._ring: TailRing | None = None
         self._ended = False
-        self._lost_lines = self._lost_bytes = 0
+        self._lost_lines = self._lost_bytes = self._ring_bytes = 0
         self._stalled_at = 0
         self._words = bytearray()
         #: the head's share is used up: follow no longer, fetch the tail when the attempt has ended
@@ -80,6 +81,8 @@ class LogWriter:
         self._guarded(self._open)
 
     def _open(self) -> None:
+        if self._dir_fd < 0:
+            self._dir_fd = self._open_folder()
         fd = os.open(self._name, _FLAGS, 0o600, dir_fd=self._dir_fd)
         try:
             size = mend(fd)
@@ -116,7 +119,7 @@ class LogWriter:
         """
         was_stalled = self.stalled
         self.stalled = False
-        self._words.clear()  # read again now, or else lost again
+        self._forget_tail()
         if self._fd < 0:
             self._guarded(self._open)
         if self._fd >= 0:
@@ -131,17 +134,28 @@ class LogWriter:
                 self.trouble = ""
         return 0 if self._overlap is None else self._overlap.since_ns
 
+    def _forget_tail(self) -> None:
+        # all that is not in the file is read again now, or else lost again
+        self._words.clear()
+        self.log_bytes -= self._lost_bytes
+        self._lost_lines = self._lost_bytes = 0
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
+            self.log_bytes -= self._ring_bytes
+        self._ring_bytes = 0
+
     def _find_overlap(self) -> None:
         self._overlap = overlap(self._fd, self._size)
         self._last_ns = max(self._last_ns, self._overlap.last_ns)
 
-    def append(self, batch: Sequence[Line]) -> None:
-        """Write the lines that are not in the file yet, with one write for all of them."""
+    def append(self, batch: Sequence[Line]) -> int:
+        """Write the lines that are not in the file yet, with one write; answers how many."""
         encoded = encode(batch)
         if self._overlap is not None:
             encoded = self._unseen(encoded, batch[-1].time_ns if batch else 0)
         if not encoded:
-            return
+            return 0
         if self._ring is not None:
             self._to_ring(encoded)
         elif self.stalled:
@@ -151,6 +165,12 @@ class LogWriter:
             self._last_ns = max(self._last_ns, batch[-1].time_ns)
         elif self._ended:
             self._to_ring(encoded)
+        return len(encoded)
+
+    @property
+    def unmatched(self) -> int:
+        """How many lines of the overlap the stream has not brought again so far."""
+        return 0 if self._overlap is None else len(self._overlap.seen)
 
     def _unseen(self, encoded: list[bytes], time_ns: int) -> list[bytes]:
         assert self._overlap is not None
@@ -202,7 +222,9 @@ class LogWriter:
             self._ring.add(encoded)
 
         if not self.stalled and self._guarded(add):
-            self.log_bytes += _text_bytes(encoded, b"".join(encoded))
+            size = _text_bytes(encoded, b"".join(encoded))
+            self._ring_bytes += size
+            self.log_bytes += size
         else:
             self._lose(encoded)
 
