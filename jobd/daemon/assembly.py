@@ -249,7 +249,7 @@ def make_engine(config: Config, store: bytes) -> Engine:
     if config.engine == "fake":
         from jobd.engine.fake import FakeEngine
 
-        return FakeEngine(store)
+        return FakeEngine()
     # here, not above: the SDK takes 28 MB and a quarter of a second that a fake engine needs not
     from jobd.engine.docker import DockerEngine
 
