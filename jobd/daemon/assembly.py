@@ -144,6 +144,7 @@ class Daemon:
             bodies=bodies,
             post=self._report,
             progress=lambda run, attempt, text: kernel.say(run, text),
+            grew=kernel.grew,
             fatal=loop.fatal,
             log_limit=config.log_bytes,
         )

@@ -50,9 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--home", type=Path, metavar="DIR", help="keep everything under DIR")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="instead of jobd.toml"
-    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="instead of jobd.toml")
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[configuration.Config, Places]:

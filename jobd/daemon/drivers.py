@@ -15,14 +15,14 @@ from jobd.daemon.workdir import Inputs, Workdir
 from jobd.engine.base import Engine, EngineError, Order
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
-from jobd.runlog.writer import DEFAULT_LIMIT
+from jobd.runlog.writer import DEFAULT_LIMIT, LogWriter
 
 
 class Drivers:
     """One thread for each live attempt; every method returns at once and is safe from any thread.
 
-    `post(report)` and `progress(run, attempt, text)` are called from the drivers' threads, `fatal`
-    with an error that must end the daemon. `log_limit` is one log file's size in bytes.
+    `post(report)`, `progress(run, attempt, text)` and `grew(run)` (its log has more) are called
+    from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is one log file's size in bytes.
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Drivers:
         bodies: Bodies,
         post: Callable[[Report], None],
         progress: Callable[[int, int, str], None],
+        grew: Callable[[int], None] = lambda run: None,
         fatal: Callable[[Exception], None],
         timing: Timing | None = None,
         log_limit: int = DEFAULT_LIMIT,
@@ -45,6 +46,7 @@ class Drivers:
         self._bodies = bodies
         self._post = post
         self._progress = progress
+        self._grew = grew
         self._fatal = fatal
         self._timing = timing or Timing()
         self._log_limit = log_limit
@@ -80,7 +82,7 @@ class Drivers:
             self._engine,
             assignment,
             workdir=self.workdir(*key),
-            open_log=lambda: self._logs.writer(order.job, *key, self._log_limit),
+            open_log=lambda: self._open_log(order),
             post=self._post,
             progress=lambda text: self._progress(*key, text),
             fatal=self._fatal,
@@ -92,6 +94,11 @@ class Drivers:
                 return
             self._drivers[key] = driver
             self._spawn(key, driver.control, driver.run)
+
+    def _open_log(self, order: Order) -> LogWriter:
+        log = self._logs.writer(order.job, order.run, order.attempt, self._log_limit)
+        log.grew = lambda: self._grew(order.run)
+        return log
 
     def _spawn(self, key: tuple[int, int], control: Control, body: Callable[[], None]) -> None:
         def run() -> None:

@@ -84,6 +84,11 @@ class DaemonKernel:
         """Have parked requests for the run asked again when its log grows."""
         self.watched.add(run)
 
+    def grew(self, run: int) -> None:
+        """The run's log has more. Safe in any thread; told on only where somebody follows it."""
+        if run in self.watched:
+            self._loop.post(lambda: self._loop.touch(run))
+
     # -- what starting attempts say ---------------------------------------------------------
 
     def say(self, run: int, text: str) -> None:

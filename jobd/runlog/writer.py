@@ -31,6 +31,10 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _NANO = 1_000_000_000
 
 
+def _nobody() -> None:
+    """Where nobody follows."""
+
+
 class LogWriter:
     """Appends an attempt's output to its log file; a disk that refuses never ends the attempt.
 
@@ -78,6 +82,8 @@ class LogWriter:
         self.truncated = False
         #: the file held something already: an attempt that is taken over
         self.existed = False
+        #: called whenever the file has grown, for those who follow it
+        self.grew: Callable[[], None] = _nobody
         self._guarded(self._open)
 
     def _open(self) -> None:
@@ -251,6 +257,7 @@ class LogWriter:
                 os.ftruncate(self._fd, self._size)
             raise
         self._size += done
+        self.grew()
 
     def note(self, text: str) -> None:
         """Write a note of jobd itself, timed as the last line, so that the file stays in order."""
