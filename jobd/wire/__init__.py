@@ -1,0 +1,1 @@
+"""What client and daemon say to each other; shared by both. PROTOCOL.md is the document."""

@@ -1,0 +1,182 @@
+"""What goes into the core: imperative, from whoever it comes, all by the same door.
+
+Requests of people and programs, the timers, and what the workers found out in the world. Times are
+integer milliseconds UTC, durations milliseconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty."""
+
+    uid: int
+    user: str
+    pid: int
+    principal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterJob:
+    """Register a job, or a new revision of it. `spec` is untrusted: see core/spec.py."""
+
+    spec: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisterJob:
+    """Remove a job without live runs."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseJob:
+    """Stop (or with `paused` false, let go on) the starts of a job."""
+
+    job: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Bytes that live in a file of their own, beside the journal, under a checksum."""
+
+    name: str
+    size: int
+    crc: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueRun:
+    """Queue runs of a job: one for each payload. All or none."""
+
+    job: str
+    payloads: Sequence[bytes | Body]
+    trigger: str
+    caller: Caller
+    request: bytes | None = None
+    priority: int | None = None
+    not_before: int | None = None
+    expires: int | None = None
+    timeout: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    args: tuple[str, ...] = ()
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRun:
+    """Cancel one run; an active one is told to stop."""
+
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReportStarted:
+    """An attempt runs. `at` by the engine's clock; `pull_ms`: what its image took to fetch."""
+
+    run: int
+    attempt: int
+    engine_id: str
+    image_id: str
+    at: int
+    pull_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRefused:
+    """An attempt could not be started by its own fault (no such image, no such command)."""
+
+    run: int
+    attempt: int
+    error: str
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEnded:
+    """An attempt ended; facts only, the core decides what they mean.
+
+    `host_fault` says that the host ended it (the engine was stopped, the host went down).
+    `log_tail` holds the last words, 8 KiB at most; `result` is inline up to 4 KiB, else a Body.
+    """
+
+    run: int
+    attempt: int
+    exit_code: int
+    at: int
+    oom: bool = False
+    host_fault: bool = False
+    error: str | None = None
+    cpu_seconds: float | None = None
+    memory_peak: int | None = None
+    memory_peak_source: str = "none"
+    log_bytes: int = 0
+    log_truncated: bool = False
+    log_tail: bytes = b""
+    result: bytes | Body | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportLost:
+    """An attempt that had started is gone, and nobody can tell how it ended."""
+
+    run: int
+    attempt: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUnstarted:
+    """An attempt that had not started was given up for the host's fault, or told to stop in time.
+
+    `cancelled` is true where it was told to stop before it began.
+    """
+
+    run: int
+    attempt: int
+    error: str
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChanged:
+    """The engine came within reach, went out of it, or has been reconciled."""
+
+    reachable: bool
+    reconciled: bool
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSampled:
+    """What the host has free now; `used` is memory in bytes by run id of running attempts."""
+
+    available_memory: int
+    used_cpu: float
+    used: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time went on: do what is due."""
+
+
+Report = ReportStarted | ReportRefused | ReportEnded | ReportLost | ReportUnstarted
+Command = (
+    RegisterJob
+    | UnregisterJob
+    | PauseJob
+    | QueueRun
+    | CancelRun
+    | Report
+    | EngineChanged
+    | HostSampled
+    | Tick
+)

@@ -1,0 +1,198 @@
+"""Every verb, declared once: its arguments, what it answers, and its manual.
+
+An argument is declared as `name: type`, with `?` behind the type where it may be left out. Types:
+`str bytes int bool list map`. Times are integer milliseconds UTC, durations milliseconds, sizes
+bytes. The server refuses unknown, missing and wrongly typed arguments by this declaration, so a
+handler need not. The table is on the client's hot path: plain tuples, nothing computed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobd.errors import UsageError
+
+_TYPES: dict[str, Any] = {
+    "str": str,
+    "bytes": bytes,
+    "int": int,
+    "bool": bool,
+    "list": list,
+    "map": dict,
+}
+
+
+class Verb:
+    """One thing that can be asked of the daemon."""
+
+    __slots__ = ("arguments", "changes", "manual", "name", "required")
+
+    def __init__(self, name: str, changes: bool, arguments: dict[str, str], manual: str) -> None:
+        self.name = name
+        #: whether it changes anything: then it carries a key and may be asked again for 24 hours
+        self.changes = changes
+        self.arguments = {key: _TYPES[text.rstrip("?")] for key, text in arguments.items()}
+        self.required = frozenset(key for key, text in arguments.items() if text[-1] != "?")
+        self.manual = manual
+
+    def check(self, given: dict[str, Any]) -> None:
+        """Raises UsageError naming the argument that is unknown, missing or of a wrong type."""
+        known = self.arguments
+        for key, value in given.items():
+            wanted = known.get(key)
+            if wanted is None:
+                raise UsageError(f"{self.name}: unknown argument {key!r:.60}")
+            if type(value) is not wanted:
+                raise UsageError(
+                    f"{self.name}: argument {key!r} is {type(value).__name__}, "
+                    f"expected {wanted.__name__}"
+                )
+        if not self.required <= given.keys():
+            missing = sorted(self.required - given.keys())
+            raise UsageError(f"{self.name}: argument {missing[0]!r} is missing")
+
+
+VERBS: tuple[Verb, ...] = (
+    Verb(
+        "ping",
+        False,
+        {},
+        "Answers {version, pid, store, uptime_ms, user: {uid, admin}}.",
+    ),
+    Verb(
+        "status",
+        False,
+        {},
+        "The map that INTERFACE calls `status`: version, uptime_s, engine, capacity, counts, "
+        "draining, journal; and jobs (number), waiting (a list of {reason, runs, text}).",
+    ),
+    Verb(
+        "job.register",
+        True,
+        {"spec": "map"},
+        "Registers a job, or a new revision of it where anything differs. `spec` has the keys of "
+        "a job file, `name` included. Answers {job, revision, changed, warnings}.",
+    ),
+    Verb(
+        "job.unregister",
+        True,
+        {"job": "str"},
+        "Removes a job that has no live run (else conflict). Answers {job}.",
+    ),
+    Verb("job.list", False, {}, "Parts {jobs: [job, ...]}, then {count}."),
+    Verb("job.show", False, {"job": "str"}, "The job as in its file, with defaults filled in."),
+    Verb(
+        "job.pause",
+        True,
+        {"job": "str"},
+        "No run of it starts from now on; queueing goes on. Answers {job, paused, changed}.",
+    ),
+    Verb("job.resume", True, {"job": "str"}, "Undoes job.pause. Answers {job, paused, changed}."),
+    Verb(
+        "run.queue",
+        True,
+        {
+            "job": "str",
+            "payload": "bytes?",
+            "payloads": "list?",
+            "upload": "bytes?",
+            "count": "int?",
+            "priority": "int?",
+            "not_before": "int?",
+            "delay": "int?",
+            "expires": "int?",
+            "timeout": "int?",
+            "env": "map?",
+            "labels": "map?",
+            "args": "list?",
+            "key": "str?",
+            "dry_run": "bool?",
+        },
+        "Queues one run, `count` runs alike, or one for each of `payloads`. A payload above "
+        "CHUNK bytes is sent before by `upload.put` and named by `upload`. `args` are put behind "
+        "the job's command. `delay` counts from when the daemon takes the request. The answer "
+        "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
+        "`dry_run` nothing is queued and the answer is {settings: map}.",
+    ),
+    Verb(
+        "run.list",
+        False,
+        {
+            "status": "list?",
+            "job": "str?",
+            "labels": "map?",
+            "since": "int?",
+            "limit": "int?",
+            "all": "bool?",
+            "runs": "list?",
+        },
+        "Runs, as rows of INTERFACE's shape: all that are not final, then final ones, newest "
+        "first in each, 50 in all unless `limit` or `all` says otherwise. `status` words may "
+        "also be `dead`. `runs` are selectors. Parts {runs: [...]}, then {count, more}.",
+    ),
+    Verb(
+        "run.show",
+        False,
+        {"runs": "list"},
+        "Everything about the runs that the selectors (`42`, `40-45`, `40,42`, `last`, "
+        "`last:JOB`) name. Parts {runs: [...]}, then {count, single}: `single` is true where "
+        "one plain selector was given.",
+    ),
+    Verb(
+        "run.wait",
+        False,
+        {"runs": "list", "for": "str?", "hold": "int?"},
+        "Waits until every named run is `done` (the default), `running` (or past it) or "
+        "`succeeded` (or cannot any more), `hold` milliseconds at most (HOLD_MS where not said). "
+        "Answers {ready, runs: [row, ...], single}; not ready: ask again.",
+    ),
+    Verb(
+        "run.cancel",
+        True,
+        {"runs": "list?", "job": "str?", "status": "list?"},
+        "Cancels the named runs, or all live ones of a job. A waiting one ends at once, an "
+        "active one is told to stop. Answers {runs: [[id, status], ...], count}.",
+    ),
+    Verb(
+        "run.result",
+        False,
+        {"run": "str"},
+        "Parts {data}, then {size}. Not ended: conflict; no result: not-found.",
+    ),
+    Verb("run.payload", False, {"run": "str"}, "Parts {data}, then {size}."),
+    Verb(
+        "log.read",
+        False,
+        {
+            "run": "str",
+            "attempt": "int?",
+            "offset": "int?",
+            "tail": "int?",
+            "since": "int?",
+            "hold": "int?",
+            "progress": "str?",
+        },
+        "Up to CHUNK bytes of an attempt's log file from `offset` (bytes) on, whole lines, in the "
+        "form that runlog/FORMAT.md tells; `tail` (lines) or `since` (ms) choose the first "
+        "offset instead. With `hold` and nothing new it waits. Answers {run, status, attempt, "
+        "attempts, offset, data, end, progress}: `offset` is where to go on, `end` says that no "
+        "more will come for this attempt; `attempt` 0: none has begun (data is empty); "
+        "`progress` is what a starting attempt last said (a held request answers when it "
+        "differs from the one given).",
+    ),
+    Verb(
+        "upload.put",
+        True,
+        {"upload": "bytes", "offset": "int", "data": "bytes", "last": "bool"},
+        "Sends a large payload in chunks of at most CHUNK bytes, in order, under a name of "
+        "KEY_BYTES random bytes. The answer to the last one means: on disk. Kept 24 hours if no "
+        "run comes to use it. Answers {size}.",
+    ),
+)
+
+BY_NAME: dict[str, Verb] = {verb.name: verb for verb in VERBS}
+
+#: keys in answers whose values are times in integer milliseconds UTC (or None)
+TIME_KEYS = frozenset(
+    {"queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
+)
