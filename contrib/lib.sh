@@ -49,6 +49,13 @@ missing_packages() {
         case $each in
             venv) "$python" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv ;;
             dockerd) have dockerd || echo docker.io ;;
+            docker)
+                # a package of its own since Debian 13, and only recommended by docker.io
+                if ! have docker && apt-cache show docker-cli >/dev/null 2>&1; then
+                    echo docker-cli
+                elif ! have docker; then
+                    echo docker.io
+                fi ;;
             busybox) static_busybox || echo busybox-static ;;
             docker-registry | strace) have "$each" || echo "$each" ;;
             *) die "missing_packages: nobody knows which package has $each" ;;
@@ -61,7 +68,7 @@ missing_packages() {
 # as installed once its program is there: we start what we need ourselves.
 need_packages() {
     local missing
-    missing=$(missing_packages "$@" | tr '\n' ' ')
+    missing=$(missing_packages "$@" | sort -u | tr '\n' ' ')
     missing=${missing% }
     [ -z "$missing" ] && return
     have apt-get || die "missing: $missing (Debian's names); install what your system has for them"
@@ -70,8 +77,9 @@ need_packages() {
     local apt=(apt-get -q -y -o DPkg::Lock::Timeout=120 -o Acquire::Retries=2)
     step "packages: updating the lists" "${apt[@]}" update \
         || say "apt-get update failed: going on with the lists that are there"
+    missing=$(missing_packages "$@" | sort -u | tr '\n' ' ') # known better with the new lists
     # shellcheck disable=SC2086  # a list of words
-    step "packages: installing $missing" "${apt[@]}" install --no-install-recommends $missing \
+    step "packages: installing ${missing% }" "${apt[@]}" install --no-install-recommends $missing \
         || say "apt-get install failed: looking whether the programs are there all the same"
     hash -r
     missing=$(missing_packages "$@" | tr '\n' ' ')

@@ -6,10 +6,14 @@ import ast
 import os
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgpack
 import pytest
+import zmq
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,6 +22,7 @@ LEVELS = {
     "errors": 0,
     "cron": 1,
     "codec": 1,
+    "units": 1,
     "core": 2,
     "wire": 3,
     "journal": 3,
@@ -53,7 +58,7 @@ DOORS = {
 
 #: a pure core knows no clock, disk, network, process, thread, chance or log
 IMPURE = frozenset(
-    [
+    {
         "time",
         "os",
         "io",
@@ -86,7 +91,7 @@ IMPURE = frozenset(
         "grp",
         "fcntl",
         "mmap",
-    ]
+    }
 )
 
 #: what a client must not load before its request is out: each costs 3 to 60 ms of every call
@@ -260,6 +265,28 @@ def test_no_import_cycle() -> None:
         visit(name, ())
 
 
+class Door(threading.Thread):
+    """A socket as the daemon's that refuses the first request it gets, and remembers its verb."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.linger = 1000
+        self._socket.bind(f"ipc://{path}")
+        self.verbs: list[str] = []
+
+    def run(self) -> None:
+        if self._socket.poll(30_000):
+            peer, frame = self._socket.recv_multipart()
+            _, number, verb, *_ = msgpack.unpackb(frame)
+            self.verbs.append(verb)
+            error = {"code": "not-found", "message": "nothing here", "details": {}}
+            self._socket.send_multipart([peer, msgpack.packb([1, number, 2, error])])
+        self._socket.close()
+        self._context.term()
+
+
 def loaded(code: str, *arguments: str) -> set[str]:
     """The modules that a fresh python imports while it runs `code`, however it ends."""
     run = subprocess.run(
@@ -271,3 +298,30 @@ def loaded(code: str, *arguments: str) -> set[str]:
     )
     rows = [row for row in run.stderr.splitlines() if row.startswith("import time:")]
     return {row.rpartition("|")[2].strip() for row in rows}
+
+
+CLIENT = "import sys; from jobctl.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.mark.skipif("jobctl.cli" not in MODULES, reason="there is no client yet")
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("run.queue", ["queue", "hello", "-p", "{}"]),
+        ("run.list", ["ls"]),
+        ("run.show", ["show", "1"]),
+        ("daemon.status", ["status"]),
+    ],
+)
+def test_a_request_is_out_before_anything_heavy_is_loaded(verb: str, arguments: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="jt") as folder:
+        path = Path(folder) / "s"
+        door = Door(path)
+        door.start()
+        seen = loaded(CLIENT, "--socket", str(path), *arguments)
+        door.join(35)
+    assert door.verbs == [verb]
+    assert "jobctl.cli" in seen
+    # what python itself loads at its start (a .pth file of the environment, say) is not ours
+    found = {name for name in seen - loaded("pass") if within(name, *HEAVY)}
+    assert not found, f"loaded before the request: {', '.join(sorted(found))}"

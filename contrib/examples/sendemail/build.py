@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the image sendemail:demo from this host's static busybox, without any network.
 
-build.py [--docker SOCKET] [--tag NAME:TAG] [--busybox FILE]
+build.py [--docker SOCKET] [--tag NAME:TAG] [--busybox FILE] [--remove]
 """
 
 from __future__ import annotations
@@ -47,15 +47,19 @@ def root_file_system(busybox: Path) -> bytes:
 
 
 def main() -> int:
-    """Import the image and print its name."""
+    """Import the image and print its name, or remove it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--docker", default="unix:///var/run/docker.sock", metavar="SOCKET")
     parser.add_argument("--tag", default="sendemail:demo")
     parser.add_argument("--busybox", type=Path, default=Path("/bin/busybox"))
+    parser.add_argument("--remove", action="store_true", help="remove the image instead")
     options = parser.parse_args()
     repository, _, tag = options.tag.partition(":")
     try:
         client = docker.APIClient(base_url=options.docker, version="auto", timeout=60)
+        if options.remove:
+            client.remove_image(options.tag)
+            return 0
         client.import_image_from_data(
             root_file_system(options.busybox),
             repository=repository,
@@ -64,7 +68,8 @@ def main() -> int:
         )
         client.inspect_image(options.tag)
     except (docker.errors.DockerException, OSError) as error:
-        print(f"image {options.tag}: could not be made: {error}", file=sys.stderr)
+        deed = "removed" if options.remove else "made"
+        print(f"image {options.tag}: could not be {deed}: {error}", file=sys.stderr)
         return 1
     print(options.tag)
     return 0
