@@ -310,7 +310,7 @@ CLIENT = "import sys; from jobctl.cli import main; sys.exit(main(sys.argv[1:]))"
         ("run.queue", ["queue", "hello", "-p", "{}"]),
         ("run.list", ["ls"]),
         ("run.show", ["show", "1"]),
-        ("daemon.status", ["status"]),
+        ("status", ["status"]),
     ],
 )
 def test_a_request_is_out_before_anything_heavy_is_loaded(verb: str, arguments: list[str]) -> None:
