@@ -49,6 +49,8 @@ ATTEMPT: dict[tuple[AttemptState | None, type], AttemptState] = {
     (A.RUNNING, AttemptEnded): A.ENDED,
     # told to stop while it was being started: it may still turn out to have started
     (A.STOPPING, AttemptStarted): A.STOPPING,
+    # cancelled while it was being stopped for its time: then it is not tried again
+    (A.STOPPING, AttemptStopping): A.STOPPING,
     (A.STOPPING, AttemptEnded): A.ENDED,
 }
 
