@@ -83,7 +83,8 @@ class ContainerEngine:
         if len(store) != 16:
             raise ValueError(f"store: {len(store)} bytes; a uuid has 16")
         self._api = api
-        self._store = store.hex()
+        #: what the label jobd.store says
+        self.store = store.hex()
         self._idle_s = idle_s
         self._cgroups = Cgroups(cgroups)
         self._starter = Starter(api, images.Images(api), 2 * (os.cpu_count() or 1))
@@ -103,7 +104,7 @@ class ContainerEngine:
         # Podman has no driver `local`
         self._settings = Settings(log_driver="json-file" if podman else "local")
         if first and self._parents:
-            self._cgroups.sweep(f"jobd-{self._store[:8]}-", [found.ref for found in self.found()])
+            self._cgroups.sweep(f"jobd-{self.store[:8]}-", [found.ref for found in self.found()])
         return EngineInfo(
             name="podman" if podman else "docker",
             version=str(version.get("Version", "")),
@@ -114,7 +115,7 @@ class ContainerEngine:
 
     def start(self, order: Order, progress: Progress) -> Started:
         """As in the protocol. GoneError where somebody removes the container meanwhile."""
-        if order.labels.get("jobd.store") != self._store:
+        if order.labels.get("jobd.store") != self.store:
             raise ValueError(f"{order.ref}: its label jobd.store is not this engine's")
         if self._settings is None:
             self.connect()
@@ -254,7 +255,7 @@ class ContainerEngine:
 
     def found(self) -> list[Found]:
         """As in the protocol."""
-        rows = self._api.labelled(f"jobd.store={self._store}")
+        rows = self._api.labelled(f"jobd.store={self.store}")
         return [
             Found(
                 ref=str(row["Names"][0]).lstrip("/") if row.get("Names") else str(row["Id"]),
@@ -274,7 +275,7 @@ class ContainerEngine:
         found = self._api.inspect(ref)
         if found is None or found["Name"].lstrip("/") != ref:
             raise GoneError(f"{ref}: the engine knows no such container")
-        if not starting.is_labelled(found, {"jobd.store": self._store}):
+        if not starting.is_labelled(found, {"jobd.store": self.store}):
             raise GoneError(f"{ref}: a container of that name is there and is not ours")
         return found
 
