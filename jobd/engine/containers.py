@@ -28,7 +28,7 @@ from jobd.engine.base import (
 from jobd.engine.container import Settings
 from jobd.engine.refusals import AnswerError, missing_program
 from jobd.engine.starting import Starter, milliseconds
-from jobd.engine.stream import BrokenStreamError, FrameParser, Resumer
+from jobd.engine.stream import BrokenStreamError, FrameParser, LineEnds, Resumer
 from jobd.engine.usage import Cgroups, CgroupSettings, Reading, usage_of
 
 #: a batch of output is given out when it has this many lines or bytes, or nothing more is there
@@ -133,7 +133,12 @@ class ContainerEngine:
         The parts of a line longer than 16 KiB may all bear its first part's time (Docker 20.10).
         """
         engine_id = str(self._ours(ref)["Id"])
-        resumer = Resumer(since_ns)
+        ends = LineEnds()
+        for batch in self._lines(ref, engine_id, Resumer(since_ns)):
+            yield ends.mend(batch)
+
+    def _lines(self, ref: str, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
+        """The lines as the engine gives them, each once; empty batches are silences."""
         try:
             yield from self._follow(engine_id, resumer)
             if self._api.closed:
