@@ -28,7 +28,7 @@ from jobd.engine.base import (
 from jobd.engine.container import Settings
 from jobd.engine.refusals import AnswerError, missing_program
 from jobd.engine.starting import Starter, milliseconds
-from jobd.engine.stream import BrokenStreamError, FrameParser, Resumer
+from jobd.engine.stream import BrokenStreamError, FrameParser, LineEnds, Resumer
 from jobd.engine.usage import Cgroups, CgroupSettings, Reading, usage_of
 
 #: a batch of output is given out when it has this many lines or bytes, or nothing more is there
@@ -83,7 +83,8 @@ class ContainerEngine:
         if len(store) != 16:
             raise ValueError(f"store: {len(store)} bytes; a uuid has 16")
         self._api = api
-        self._store = store.hex()
+        #: what the label jobd.store says
+        self.store = store.hex()
         self._idle_s = idle_s
         self._cgroups = Cgroups(cgroups)
         self._starter = Starter(api, images.Images(api), 2 * (os.cpu_count() or 1))
@@ -103,7 +104,7 @@ class ContainerEngine:
         # Podman has no driver `local`
         self._settings = Settings(log_driver="json-file" if podman else "local")
         if first and self._parents:
-            self._cgroups.sweep(f"jobd-{self._store[:8]}-", [found.ref for found in self.found()])
+            self._cgroups.sweep(f"jobd-{self.store[:8]}-", [found.ref for found in self.found()])
         return EngineInfo(
             name="podman" if podman else "docker",
             version=str(version.get("Version", "")),
@@ -114,7 +115,7 @@ class ContainerEngine:
 
     def start(self, order: Order, progress: Progress) -> Started:
         """As in the protocol. GoneError where somebody removes the container meanwhile."""
-        if order.labels.get("jobd.store") != self._store:
+        if order.labels.get("jobd.store") != self.store:
             raise ValueError(f"{order.ref}: its label jobd.store is not this engine's")
         if self._settings is None:
             self.connect()
@@ -132,7 +133,12 @@ class ContainerEngine:
         The parts of a line longer than 16 KiB may all bear its first part's time (Docker 20.10).
         """
         engine_id = str(self._ours(ref)["Id"])
-        resumer = Resumer(since_ns)
+        ends = LineEnds()
+        for batch in self._lines(ref, engine_id, Resumer(since_ns)):
+            yield ends.mend(batch)
+
+    def _lines(self, ref: str, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
+        """The lines as the engine gives them, each once; empty batches are silences."""
         try:
             yield from self._follow(engine_id, resumer)
             if self._api.closed:
@@ -254,7 +260,7 @@ class ContainerEngine:
 
     def found(self) -> list[Found]:
         """As in the protocol."""
-        rows = self._api.labelled(f"jobd.store={self._store}")
+        rows = self._api.labelled(f"jobd.store={self.store}")
         return [
             Found(
                 ref=str(row["Names"][0]).lstrip("/") if row.get("Names") else str(row["Id"]),
@@ -274,7 +280,7 @@ class ContainerEngine:
         found = self._api.inspect(ref)
         if found is None or found["Name"].lstrip("/") != ref:
             raise GoneError(f"{ref}: the engine knows no such container")
-        if not starting.is_labelled(found, {"jobd.store": self._store}):
+        if not starting.is_labelled(found, {"jobd.store": self.store}):
             raise GoneError(f"{ref}: a container of that name is there and is not ours")
         return found
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import json
 import select
+import socket
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -227,7 +228,18 @@ class Api:
         else:
             self._give(client)
 
+    def _probe(self) -> None:
+        """Raise the system's own error where nobody listens on the engine's unix socket.
+
+        30 us well spent: the SDK buries that error, and leaks the socket that it tried with.
+        """
+        if self.url.startswith("unix:"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(self._connect_s)
+                probe.connect("/" + self.url.removeprefix("unix:").lstrip("/"))
+
     def _take(self) -> docker.APIClient:
+        self._probe()
         version = self._version
         with self._lock:
             if version is not None and self._idle:

@@ -68,9 +68,13 @@ def parse_reference(text: str) -> Reference:
     return Reference(repository, tag or None, digest or None)
 
 
-def is_reference(text: str) -> bool:
-    """Whether the engine would take `text` for an image's name or id."""
-    return len(text) <= 512 and _REFERENCE.fullmatch(text) is not None
+def check_reference(text: str) -> None:
+    """Raise StartRefusedError where the engine would not take `text` for an image's name or id."""
+    if len(text) > 512 or not _REFERENCE.fullmatch(text):
+        raise StartRefusedError(
+            f"image {text!r}: not an image's name; write [registry/]name[:tag][@digest] in "
+            "lower case"
+        )
 
 
 def is_image_id(text: str) -> bool:
@@ -111,11 +115,7 @@ class Images:
         still there. Raises StartRefusedError (unknown, denied, absent under `never`) and
         PullFailedError.
         """
-        if not is_reference(reference):
-            raise StartRefusedError(
-                f"image {reference!r}: not an image's name; write [registry/]name[:tag][@digest], "
-                "in lower case"
-            )
+        check_reference(reference)
         if pin is not None and (found := self._client.image_id(pin)) is not None:
             return Present(found)
         if policy != "always" or is_image_id(reference):

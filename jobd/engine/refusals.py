@@ -95,7 +95,7 @@ def refused(ref: str, status: int, text: str, exit_code: int | None) -> StartRef
         advice = "raise resources.memory"
     elif "range of cpus" in lower:
         advice = "change resources.cpus"
-    elif "mount" in lower:
+    elif "mount" in lower or "bind source" in lower:
         advice = "correct the job's mounts"
     else:
         advice = "correct the job"

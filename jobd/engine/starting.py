@@ -20,7 +20,7 @@ from jobd.engine.base import (
     Started,
 )
 from jobd.engine.container import Settings, body
-from jobd.engine.images import Images
+from jobd.engine.images import Images, check_reference
 from jobd.engine.refusals import AnswerError, is_hosts_fault, readable, refused
 from jobd.engine.stream import parse_time
 
@@ -103,6 +103,7 @@ class Starter:
 
     def _create(self, order: Order, settings: Settings, progress: Progress) -> tuple[str, int]:
         """Make the container; its id, and how long a pull took in milliseconds."""
+        check_reference(order.image)
         image, pull_ms = order.image, 0
         if order.pull == "always" or order.image_id is not None:
             present = self._images.ensure(order.image, order.pull, order.image_id, progress)

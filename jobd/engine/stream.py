@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import calendar
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobd.engine.base import Line, Stream
 
@@ -17,6 +17,9 @@ from jobd.engine.base import Line, Stream
 MAX_FRAME = 16 << 20
 #: times of the two streams may pass each other by as long as the engine's copiers take to write
 OVERLAP_NS = 1_000_000_000
+
+#: the engine cuts a line into parts of this many bytes
+PART = 16 << 10
 
 # stream, length, date and time to the second, the point, nine digits, "Z "
 _HEAD = struct.Struct(">BxxxI19sc9s2s")
@@ -204,10 +207,38 @@ class Resumer:
                 last.repeated += 1
                 return False
             last.count += 1
-            last.partial = line.partial
+            last.partial, last.repeated = line.partial, None
         else:
             # later; or earlier in a stream that never broke: the host's clock was set back
             last.time_ns, last.count = time_ns, 1
             last.partial, last.repeated = line.partial, None
         self._latest_ns = time_ns
         return True
+
+
+class LineEnds:
+    """Gives the last part of a long line its newline back, which the driver `local` drops.
+
+    Seen on Docker 20.10: a line above 16 KiB comes in parts of 16 KiB and a shorter one (of no
+    bytes at all, if need be), none with a newline. The shorter one ends the line. It does so too
+    where the attempt's very last words are such a line without a newline: that cannot be told.
+    """
+
+    def __init__(self) -> None:
+        #: streams in the midst of a long line
+        self._open: set[Stream] = set()
+
+    def mend(self, lines: list[Line]) -> list[Line]:
+        """`lines`, in the order in which the engine gave them, with their ends right."""
+        if not self._open and not any(line.partial for line in lines):
+            return lines
+        return [self._mend(line) for line in lines]
+
+    def _mend(self, line: Line) -> Line:
+        if line.partial and len(line.data) >= PART:
+            self._open.add(line.stream)
+            return line
+        if line.stream not in self._open:
+            return line
+        self._open.discard(line.stream)
+        return replace(line, partial=False)
