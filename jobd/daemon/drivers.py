@@ -22,7 +22,8 @@ class Drivers:
     """One thread for each live attempt; every method returns at once and is safe from any thread.
 
     `post(report)`, `progress(run, attempt, text)` and `grew(run)` (its log has more) are called
-    from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is one log file's size in bytes.
+    from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is the
+    size of one log file in bytes.
     """
 
     def __init__(
