@@ -13,10 +13,12 @@ from jobd.runlog.lines import (
     FULL,
     MAX_LINE,
     PREFIX,
+    STAMP,
     backward,
     encode,
     encode_note,
     is_note,
+    stamp,
     words_of,
 )
 from jobd.runlog.survey import OVERLAP_NS, Overlap, mend, overlap, survey
@@ -59,7 +61,7 @@ class LogWriter:
         self._clock_ns = clock_ns
         self._fd = -1
         self._size = 0
-        self._last_ns = 0
+        self._last_stamp = b""
         self._overlap: Overlap | None = None
         self._ring: TailRing | None = None
         self._ended = False
@@ -147,7 +149,7 @@ class LogWriter:
 
     def _find_overlap(self) -> None:
         self._overlap = overlap(self._fd, self._size)
-        self._last_ns = max(self._last_ns, self._overlap.last_ns)
+        self._last_stamp = stamp(self._overlap.last_ns) if self._overlap.last_ns else b""
 
     def append(self, batch: Sequence[Line]) -> int:
         """Write the lines that are not in the file yet, with one write; answers how many."""
@@ -162,7 +164,6 @@ class LogWriter:
             self._lose(encoded)
         elif not self.full:
             self._to_head(encoded)
-            self._last_ns = max(self._last_ns, batch[-1].time_ns)
         elif self._ended:
             self._to_ring(encoded)
         return len(encoded)
@@ -201,6 +202,8 @@ class LogWriter:
         if data and not self._guarded(lambda: self._write(data)):
             self._lose(encoded)
             return
+        if fitting:
+            self._last_stamp = encoded[fitting - 1][:STAMP]
         self.log_bytes += _text_bytes(encoded[:fitting], data)
         if fitting < len(encoded):
             self._fill(encoded[fitting:])
@@ -256,8 +259,11 @@ class LogWriter:
         """Write a note of jobd itself, timed as the last line, so that the file stays in order."""
         if self._fd < 0 or self.stalled:
             return
-        data = encode_note(self._last_ns or self._clock_ns(), text)
+        data = self._note(text)
         self._guarded(lambda: self._write(data))
+
+    def _note(self, text: str) -> bytes:
+        return encode_note(self._last_stamp or stamp(self._clock_ns()), text)
 
     def last_pass(self) -> None:
         """The attempt has ended: what outgrows the head from now on is kept as the tail."""
@@ -290,10 +296,9 @@ class LogWriter:
         if left_out:
             self.truncated = True
             cut = begin - left_out * PREFIX
-            data = encode_note(
-                self._last_ns or self._clock_ns(),
+            data = self._note(
                 f"{CUT.decode()}{left_out} lines, {cut} bytes of output are missing here; "
-                f"the last {kept} lines follow",
+                f"the last {kept} lines follow"
             )
             self._write(data)
         for chunk in ring.chunks(begin):
