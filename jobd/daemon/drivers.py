@@ -150,8 +150,8 @@ class Drivers:
         return found
 
     def __len__(self) -> int:
-        """How many attempts have a driver, those that wait to be discarded included."""
-        return len(self._drivers)
+        """How many attempts are looked after, those that are being discarded included."""
+        return len(self._controls)
 
     def close(self, timeout_s: float) -> bool:
         """The daemon stops: threads end, attempts go on. False where some thread still hangs."""

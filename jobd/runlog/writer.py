@@ -108,32 +108,22 @@ class LogWriter:
             step()
         except OSError as error:
             self.trouble = error.strerror or str(error)
-            if not self.stalled:
-                self.stalled = True
-                self._stalled_at = self._clock_ns()
+            self.stalled = True
+            self._stalled_at = self._stalled_at or self._clock_ns()
             return False
         return True
 
     def resume(self) -> int:
         """From when on to read the output (ns UTC, inclusive); known lines are then dropped.
 
-        A stalled writer tries again here, and notes for how long it could not write.
+        A stalled writer tries again here.
         """
-        was_stalled = self.stalled
         self.stalled = False
         self._forget_tail()
         if self._fd < 0:
             self._guarded(self._open)
         if self._fd >= 0:
             self._guarded(self._find_overlap)
-        if was_stalled and not self.stalled:
-            waited = (self._clock_ns() - self._stalled_at) / _NANO
-            self.note(
-                f"gap: this file could not be written for {waited:.1f} s ({self.trouble}); "
-                "what the engine has dropped meanwhile is missing"
-            )
-            if not self.stalled:
-                self.trouble = ""
         return 0 if self._overlap is None else self._overlap.since_ns
 
     def _forget_tail(self) -> None:
@@ -199,14 +189,25 @@ class LogWriter:
                 room -= len(encoded[fitting])
                 fitting += 1
             data = b"".join(encoded[:fitting])
-        if data and not self._guarded(lambda: self._write(data)):
+        if data and not self._guarded(lambda: self._write(self._gap_note() + data)):
             self._lose(encoded)
             return
+        self._stalled_at, self.trouble = 0, ""
         if fitting:
             self._last_stamp = encoded[fitting - 1][:STAMP]
         self.log_bytes += _text_bytes(encoded[:fitting], data)
         if fitting < len(encoded):
             self._fill(encoded[fitting:])
+
+    def _gap_note(self) -> bytes:
+        # in the write of the first lines that pass: notes alone would fill what room there is
+        if not self._stalled_at:
+            return b""
+        waited = (self._clock_ns() - self._stalled_at) / _NANO
+        return self._note(
+            f"gap: this file could not be written for {waited:.1f} s ({self.trouble}); "
+            "what the engine has dropped meanwhile is missing"
+        )
 
     def _fill(self, rest: list[bytes]) -> None:
         self.full = True
