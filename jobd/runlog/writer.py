@@ -74,6 +74,9 @@ class LogWriter:
         self.stalled = False
         #: what the disk said last, for people; empty while all is well
         self.trouble = ""
+        #: how many lines of the file the stream has not brought again since :meth:`resume`
+        self.unmatched = 0
+        self._since = b""
         #: bytes of output, prefixes not counted, lines left out counted
         self.log_bytes = 0
         #: some of the output is not in the file
@@ -138,8 +141,10 @@ class LogWriter:
         self._ring_bytes = 0
 
     def _find_overlap(self) -> None:
-        self._overlap = overlap(self._fd, self._size)
-        self._last_stamp = stamp(self._overlap.last_ns) if self._overlap.last_ns else b""
+        self._overlap = found = overlap(self._fd, self._size)
+        self._since = stamp(found.since_ns)
+        self.unmatched = found.expected
+        self._last_stamp = stamp(found.last_ns) if found.last_ns else b""
 
     def append(self, batch: Sequence[Line]) -> int:
         """Write the lines that are not in the file yet, with one write; answers how many."""
@@ -158,11 +163,6 @@ class LogWriter:
             self._to_ring(encoded)
         return len(encoded)
 
-    @property
-    def unmatched(self) -> int:
-        """How many lines of the overlap the stream has not brought again so far."""
-        return 0 if self._overlap is None else len(self._overlap.seen)
-
     def _unseen(self, encoded: list[bytes], time_ns: int) -> list[bytes]:
         assert self._overlap is not None
         seen = self._overlap.seen
@@ -172,7 +172,9 @@ class LogWriter:
             left = seen.get(key, 0)
             if not left:
                 fresh.append(line)
-            elif left == 1:
+                continue
+            self.unmatched -= line >= self._since
+            if left == 1:
                 del seen[key]
             else:
                 seen[key] = left - 1

@@ -24,13 +24,17 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def coarse_clock(chance: random.Random) -> Callable[[], int]:
-    """Time that stands still for some lines, as two lines may bear the same nanosecond."""
-    last = time.time_ns()
+    """Time that stands still for some lines, as two may bear the same nanosecond, or leaps.
+
+    With leaps an output lasts longer than what is read again of it.
+    """
+    last = time.time_ns() - 3600 * 10**9
+    leap = chance.choice([0, 1_000_000, 300_000_000])
 
     def now() -> int:
         nonlocal last
         if chance.random() < 0.5:
-            last = max(last, time.time_ns())
+            last += 1000 + chance.randrange(0, 2 * leap + 1)
         return last
 
     return now
@@ -69,6 +73,7 @@ def test_streams_that_break_anywhere(tmp_path: Path, seed: int) -> None:
     assert ended.exit_code == 0
     assert ended.log_bytes == sum(len(line) + 1 for line in wanted)
     assert not ended.log_truncated
+    assert all(note.startswith("adopted: ") for note in rig.notes())
     rig.close()
     assert rig.fatal.empty(), rig.fatal.get()
 
