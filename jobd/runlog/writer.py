@@ -296,12 +296,14 @@ class LogWriter:
 
     def _copy_tail(self, ring: TailRing) -> None:
         begin, kept, left_out = ring.kept()
-        if left_out:
+        # lines of the head that did not come again: the engine keeps no more than its own cap
+        dropped = ", and what the engine had dropped before them," if self.unmatched else ""
+        if left_out or dropped:
             self.truncated = True
             cut = begin - left_out * PREFIX
             data = self._note(
-                f"{CUT.decode()}{left_out} lines, {cut} bytes of output are missing here; "
-                f"the last {kept} lines follow"
+                f"{CUT.decode()}{left_out} lines, {cut} bytes of output{dropped} are missing "
+                f"here; the last {kept} lines follow"
             )
             self._write(data)
         for chunk in ring.chunks(begin):

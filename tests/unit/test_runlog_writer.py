@@ -243,6 +243,22 @@ def test_head_and_tail(folder: LogFolder, tmp_path: Path, count: int) -> None:
     assert len(text) < 5000 + 400
 
 
+def test_engine_that_dropped_the_middle(folder: LogFolder, tmp_path: Path) -> None:
+    batch = [Line(T0 + i, Stream.STDOUT, b"%09d" % i) for i in range(1000)]
+    with folder.writer("job", 1, 1, limit=5000) as log:
+        log.resume()
+        log.append(batch)
+        assert log.full
+        log.last_pass()
+        log.resume()
+        log.append(batch[970:])
+        log.finish()
+        assert log.truncated
+    kept = data_of(content(tmp_path))
+    assert kept == [b"%09d" % i for i in [*range(50), *range(970, 1000)]]
+    assert b"dropped" in data_of(content(tmp_path), "jobd")[1]
+
+
 def test_stopped_while_the_tail_was_copied(folder: LogFolder, tmp_path: Path) -> None:
     batch = [Line(T0 + i, Stream.STDOUT, b"%09d" % i) for i in range(1000)]
     with folder.writer("job", 1, 1, limit=5000) as log:
