@@ -135,6 +135,13 @@ class Drivers:
         if driver is not None:
             driver.control.discard()
 
+    def nudge(self) -> None:
+        """The engine is within reach again: whoever waits for it tries at once."""
+        with self._lock:
+            controls = list(self._controls.values())
+        for control in controls:
+            control.nudge()
+
     def samples(self) -> dict[int, int]:
         """Memory in bytes by run id, of the attempts that run and whose engine tells it."""
         with self._lock:

@@ -48,6 +48,7 @@ class Rig:
         self.bodies = Bodies(path / "bodies")
         self.logs = LogFolder(path / "log")
         self.log_limit = log_limit
+        self.timing = FAST
         self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self.fatal: queue.SimpleQueue[Exception] = queue.SimpleQueue()
         self.said: list[str] = []
@@ -62,7 +63,7 @@ class Rig:
             post=self.reports.put,
             progress=lambda run, attempt, text: self.said.append(text),
             fatal=self.fatal.put,
-            timing=FAST,
+            timing=self.timing,
             log_limit=self.log_limit,
             boot_ms=boot_ms,
         )

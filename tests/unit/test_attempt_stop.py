@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attempt_rig import Rig, until
+from attempt_rig import FAST, Rig, until
 
 from jobd.core.commands import ReportEnded, ReportStarted, ReportUnstarted
 from jobd.daemon.workdir import Inputs
@@ -84,6 +85,21 @@ def test_stop_where_it_turns_out_to_run(rig: Rig) -> None:
     rig.drivers.start(order, Inputs())
     rig.expect(ReportStarted)
     assert rig.expect(ReportEnded).exit_code == 143
+
+
+def test_nudged_when_the_engine_is_back(rig: Rig) -> None:
+    """Pauses of an hour: it is the nudge that ends them."""
+    rig.timing = replace(FAST, backoff_first=3600.0, backoff_longest=3600.0)
+    rig.restart()
+    rig.engine.set_reachable(False)
+    rig.start("exit=6")
+    until(lambda: rig.said != [])
+    rig.engine.set_reachable(True)
+    # over again, as one that comes before the pause has begun ends nothing
+    until(lambda: rig.drivers.nudge() or not rig.reports.empty())
+    rig.expect(ReportStarted)
+    until(lambda: rig.drivers.nudge() or not rig.reports.empty())
+    assert rig.expect(ReportEnded).exit_code == 6
 
 
 def test_kill_after_term(rig: Rig) -> None:
