@@ -41,9 +41,7 @@ class Outcome(StrEnum):
 
 
 #: outcomes after which a run is `dead` once no attempt is left
-DEAD_OUTCOMES = frozenset(
-    {Outcome.FAILED, Outcome.TIMED_OUT, Outcome.OOM_KILLED, Outcome.LOST}
-)
+DEAD_OUTCOMES = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.OOM_KILLED, Outcome.LOST})
 
 
 class Status(StrEnum):
