@@ -143,7 +143,13 @@ def test_power_cut_at_every_operation(part: int) -> None:
         with pytest.raises(PowerCut):
             live_through(disk, client)
         for after in states(disk, cut):
-            carry_on(after, copy_of(client))
+            settled = copy_of(client)
+            journal = open_on(after)
+            settled.verify(journal)
+            settled.write(journal)
+            journal.close(clean=False)
+            # what recovery cut must stay cut
+            carry_on(after.after_cut("lost"), settled)
 
 
 def test_second_power_cut_in_recovery() -> None:
@@ -164,6 +170,64 @@ def test_second_power_cut_in_recovery() -> None:
                 carry_on(second.after_cut("torn", again), settled)
             else:
                 break
+
+
+def torn_store() -> tuple[SimDisk, Client, bytes]:
+    """A queue whose last batch is torn, and the torn bytes."""
+    disk = SimDisk()
+    client = Client()
+    journal = open_on(disk)
+    client.write(journal)
+    end = journal.stats().bytes
+    client.write(journal)
+    journal.close(clean=False)
+    disk.exit_process()
+    path = f"/q/{FIRST}"
+    data = disk.data(path).rstrip(b"\0")[:-200]
+    disk.put(path, data)
+    client.acked = 1
+    return disk.snapshot(), client, data[end:]
+
+
+def kept_copies(disk: SimDisk) -> list[bytes]:
+    if "quarantine" not in disk.listdir("/q"):
+        return []
+    names = disk.listdir("/q/quarantine")
+    return [disk.data(f"/q/quarantine/{name}") for name in names if not name.endswith(".txt")]
+
+
+FIRST = "seg-00000000000000000001.log"
+
+
+def test_torn_bytes_are_never_lost_whenever_recovery_is_cut() -> None:
+    """They are whole in the segment or whole in the quarantine, and all can be read after it."""
+    start, client, torn = torn_store()
+    for cut in range(1, 100):
+        disk = start.snapshot()
+        disk.cut_at = cut
+        try:
+            open_on(disk).close()
+            done = True
+        except PowerCut:
+            done = False
+        for after in states(disk, cut):
+            for _ in range(2):  # and cut again, with all that was not synced lost
+                in_place = after.data(f"/q/{FIRST}").endswith(torn)
+                assert in_place or torn in kept_copies(after)
+                before = kept_copies(after)
+                open_on(after).close(clean=False)
+                after = after.after_cut("lost")
+                assert [k for k in kept_copies(after) if k == torn]
+                assert all(copy in kept_copies(after) for copy in before)
+            carry_on(after, copy_of(client))
+        # and killed there, with the cache kept
+        disk.off = False
+        disk.exit_process()
+        carry_on(disk, copy_of(client))
+        assert torn in kept_copies(disk)
+        if done:
+            return
+    pytest.fail("recovery did not end")
 
 
 def test_kill_at_every_operation() -> None:
@@ -312,6 +376,26 @@ def test_room_is_kept() -> None:
         cost = BATCH_COST + record_cost(size)
         for number in range(room // cost):
             journal.write([RecordIn(1, 2, number, 1, bytes(size))])
+        journal.close()
+
+
+def test_marks_always_have_room() -> None:
+    """A segment that is full to the last record still takes the idle mark and the clean one."""
+    for size in range(0, 60, 4):
+        disk = SimDisk()
+        journal = open_on(disk, reserve_bytes=0)
+        disk.capacity = 0
+        while True:
+            try:
+                journal.write([RecordIn(1, 2, 1, 1, bytes(size))])
+            except RefusedError:
+                break
+        assert journal.stats().lsn > 50
+        assert journal.idle()
+        journal.close()
+        disk.capacity = 1 << 30
+        journal = open_on(disk)
+        assert journal.report.clean
         journal.close()
 
 

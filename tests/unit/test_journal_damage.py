@@ -538,3 +538,88 @@ def test_a_read_error_is_not_a_tear(which: int, behind: int) -> None:
         open_on(disk)
     assert caught.value.details["file"] == disk.bad
     assert "quarantine" not in disk.listdir(Q)
+
+
+FIELDS = {"lsn": (16, "<Q"), "chain": (40, "<I"), "watermark": (24, "<Q")}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_sealed_header_that_does_not_fit_is_damage(field: str, index: int) -> None:
+    """Each rule by itself: the header's own checksum is right, one number in it is not."""
+    store = Store()
+    data = bytearray(store.data[store.last])
+    at = store.starts[index]
+    place, form = FIELDS[field]
+    for value in (0xFFFF_FFFF, 7777):
+        pack_into(form, data, at + place, value)
+        reseal(data, at)
+        store.disk.put(store.last, bytes(data))
+        assert refusal(store.disk).details["offset"] == at
+
+
+def test_a_sealed_header_of_another_salt_is_stale() -> None:
+    store = Store()
+    data = bytearray(store.data[store.last])
+    at = store.starts[2]
+    pack_into("<Q", data, at + 8, 12345)
+    reseal(data, at)
+    store.disk.put(store.last, bytes(data))
+    assert ids(store.disk.snapshot()) == [1, 2, 3, 30, 4, 40]
+    # nor does a stale batch behind a tear, with whatever lsn, prove anything
+    batch = data[at:]
+    pack_into("<Q", batch, 16, 10**6)
+    reseal(batch, 0)
+    store.disk.put(store.last, bytes(data[:at]) + b"torn...." + bytes(batch))
+    assert ids(store.disk.snapshot()) == [1, 2, 3, 30, 4, 40]
+
+
+def test_a_batch_that_stands_too_far_on_is_damage() -> None:
+    """Its lsn is the expected one: bytes were inserted, which no crash does."""
+    store = Store()
+    data = store.data[store.last]
+    at = store.starts[2]
+    store.disk.put(store.last, data[:at] + b"inserted" + data[at:])
+    assert refusal(store.disk).details["offset"] == at
+
+
+def test_a_sound_batch_behind_a_clean_stop_is_damage() -> None:
+    disk = SimDisk()
+    journal = open_on(disk)
+    journal.write([rec(1)])
+    writer = journal._writer
+    writer.mark_clean()
+    end = journal.stats().bytes
+    journal.write([rec(2)])
+    journal.close(clean=False)
+    disk.exit_process()
+    error = refusal(disk)
+    assert error.details["offset"] == end
+    assert "clean stop" in str(error)
+
+
+@pytest.mark.parametrize("gap", [0, 5000])
+def test_something_behind_an_inner_segment_is_damage(gap: int) -> None:
+    store = Store()
+    data = store.data[store.first]
+    store.disk.put(store.first, data + bytes(gap) + b"\1" + bytes(20))
+    assert refusal(store.disk).details["offset"] == len(data)
+    store.disk.put(store.first, data + bytes(gap))
+    assert ids(store.disk) == [1, 2, 3, 30, 4, 40, 5, 50]
+
+
+@pytest.mark.parametrize("window", [48, 56, 60, 100])
+def test_small_windows_see_the_same(monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    """Batches and headers across the edges of what is read at once."""
+    monkeypatch.setattr("jobd.journal.segment._WINDOW", window)
+    store = Store(idle=True)
+    data = store.data[store.last]
+    assert ids(store.disk.snapshot()) == [1, 2, 3, 30, 4, 40, 5, 50]
+    for start in store.starts[:-1]:
+        for at in range(start, start + BATCH_BYTES):
+            store.disk.put(store.last, flipped(data, at * 8))
+            assert refusal(store.disk).details["offset"] == start
+    store.disk.put(store.last, data[:-1])
+    found = examine(store.disk, Q).tear
+    assert found is not None
+    assert (found.start, found.stop) == (store.starts[-1], len(data) - 1)

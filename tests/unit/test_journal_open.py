@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from jobd.errors import AlreadyRunningError, ConfigError, QueueDamagedError
-from jobd.journal import MAX_PAYLOAD, MAX_RECORDS, Journal, RecordIn, record_cost
+from jobd.journal import MAX_PAYLOAD, MAX_RECORDS, Fs, Journal, RecordIn, record_cost
+from jobd.journal.live import LiveSegment
+from jobd.journal.segment import Header
 
 
 def open_at(path: Path, **options: int) -> Journal:
@@ -220,6 +223,49 @@ def test_filling_ahead_and_reading_beside_the_writer(tmp_path: Path) -> None:
     journal.close()
 
 
+class Slow(Fs):
+    """Calls `meanwhile` in the middle of the first fill."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.meanwhile: Callable[[], None] | None = meanwhile
+
+    def pwrite(self, fd: int, data: bytes | memoryview, offset: int) -> int:
+        if self.meanwhile is not None and len(data) == 1 << 20:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+        return super().pwrite(fd, data, offset)
+
+
+@pytest.mark.parametrize("second", ["claim", "fill"])
+def test_nobody_enters_a_fill_that_is_under_way(tmp_path: Path, second: str) -> None:
+    """A batch or another fill waits for its end; else zeroes could be written over a batch."""
+    (tmp_path / "segment").touch()
+    header = Header(bytes(16), 1, 1, 0, None)
+    segment = LiveSegment(0, str(tmp_path / "segment"), header, 4096)
+    segment.capacity, segment.filled = 8 << 20, 1 << 20
+    order: list[str] = []
+
+    def other() -> None:
+        if second == "claim":
+            segment.claim((1 << 20) + 100)
+        else:
+            segment.fill(Fs())
+        order.append(second)
+
+    thread = threading.Thread(target=other)
+
+    def meanwhile() -> None:
+        segment.claim(1 << 20)  # what ends before the fill need not wait
+        thread.start()
+        thread.join(0.2)  # gives a wrong one the time to get in; a right one is still waiting
+        order.append("fill")
+
+    segment.fill(Slow(meanwhile))
+    thread.join()
+    assert order == ["fill", second]
+    assert segment.filled == (2 << 20 if second == "claim" else 3 << 20)
+
+
 def test_an_empty_last_segment_is_replaced(tmp_path: Path) -> None:
     """Starts that write nothing and end uncleanly do not pile up files."""
     journal = open_at(tmp_path / "q")
@@ -229,6 +275,7 @@ def test_an_empty_last_segment_is_replaced(tmp_path: Path) -> None:
         open_at(tmp_path / "q").close(clean=False)
     assert len(list((tmp_path / "q").glob("seg-*.log"))) == 2
     journal = open_at(tmp_path / "q")
+    assert journal.stats().segments == 2
     journal.write([rec(2)])
     assert [r.id for r in journal.replay()] == [1, 2]
     journal.close()
