@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jobd.core.entities import Attempt, Job, Run
+from jobd.core.model import Reason
 from jobd.core.spec import to_mapping
 from jobd.core.state import State
 from jobd.core.states import RunState, Status
@@ -23,6 +24,8 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     trigger, uid, user, pid, principal = run.origin
     started = next((a.started for a in attempts if a.started is not None), None)
     said = kernel.progress(run.id) if run.state is RunState.ACTIVE else None
+    if said and why is None:
+        why = Reason("starting", said)
     result = ended.result if ended is not None else None
     return {
         "id": run.id,
