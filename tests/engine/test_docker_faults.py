@@ -98,12 +98,14 @@ def test_frozen_says_that_the_outcome_is_unknown_and_a_repeat_finds_it(folder, h
             harmed._api.create(one.ref, {"Image": one.image, "Labels": dict(one.labels)})
     finally:
         os.kill(pid, signal.SIGCONT)
+    patient = DockerEngine(f"unix://{folder}/docker.sock", bytes.fromhex(harmed.store))
     give_up = time.monotonic() + 20
-    while not harmed.found():
+    while not patient.found():
         assert time.monotonic() < give_up, "the create was not carried out"
         time.sleep(0.05)
-    harmed.start(one, silent)
-    assert len(harmed.found()) == 1
+    patient.start(one, silent)
+    assert len(patient.found()) == 1
+    patient.close()
 
 
 def test_killed_engine_breaks_the_stream_and_loses_no_status(folder, harmed, tmp_path):
