@@ -47,7 +47,7 @@ class Scripted:
     `asked` as `(verb, arguments, key)`.
     """
 
-    def __init__(self, folder: Path, *, health: dict[str, Any] | None | bool = True) -> None:
+    def __init__(self, folder: Path, *, health: dict[str, Any] | bool | None = True) -> None:
         self.home = folder
         self.path = folder / "run" / "jobd.sock"
         self.path.parent.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ class Scripted:
             assert not self.problems, self.problems
 
     def start(self, *, router: bool = True) -> None:
-        """Listens; without `router` on the health socket alone, as a daemon that reads its queue."""
+        """Listens; without `router` on the health socket alone: as one that reads its queue."""
         self._stop = threading.Event()
         if self.health is not None and self._listener is None:
             self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
