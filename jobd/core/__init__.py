@@ -1,0 +1,1 @@
+"""The pure core: no clock, disk, network, engine, thread, randomness or logging."""

@@ -146,26 +146,26 @@ class ReportUnstarted:
 
 
 @dataclass(frozen=True, slots=True)
-class EngineChanged:
-    """The engine came within reach, went out of it, or has been reconciled."""
+class HoldRun:
+    """Keep a waiting run back until somebody releases it."""
 
-    reachable: bool
-    reconciled: bool
-    text: str = ""
+    run: int
 
 
 @dataclass(frozen=True, slots=True)
-class HostSampled:
-    """What the host has free now; `used` is memory in bytes by run id of running attempts."""
+class ReleaseRun:
+    """Let a held run start."""
 
-    available_memory: int
-    used_cpu: float
-    used: Mapping[int, int] = field(default_factory=dict)
+    run: int
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """Time went on: do what is due."""
+class TimeOver:
+    """A timer of a run came due: `timeout` of an attempt, `grace` of a stop, or it `expires`."""
+
+    what: str
+    run: int
+    attempt: int
 
 
 Report = ReportStarted | ReportRefused | ReportEnded | ReportLost | ReportUnstarted
@@ -175,8 +175,8 @@ Command = (
     | PauseJob
     | QueueRun
     | CancelRun
+    | HoldRun
+    | ReleaseRun
     | Report
-    | EngineChanged
-    | HostSampled
-    | Tick
+    | TimeOver
 )

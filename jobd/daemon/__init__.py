@@ -1,0 +1,1 @@
+"""The daemon: puts the parts together, runs the loop, meets the operating system."""

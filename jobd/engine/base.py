@@ -25,6 +25,14 @@ class EngineUnreachableError(EngineError):
     """
 
 
+class PullFailedError(EngineUnreachableError):
+    """The image is not here and its registry cannot be reached, or has trouble of its own.
+
+    The host's fault as well: the pull may be repeated. An image that the registry does not know
+    or does not give away is a StartRefusedError.
+    """
+
+
 class StartRefusedError(EngineError):
     """The attempt cannot be started by its own fault: no such image, no such command, ...
 
@@ -74,7 +82,7 @@ class Mount:
 class Order:
     """Everything an engine has to know to start one attempt. Built by the daemon, never by a user.
 
-    Units: `cpus` are cores, `memory`, `shm` and `log_bytes` bytes, `stop_grace_s` seconds.
+    Units: `cpus` are cores, `memory` and `log_bytes` bytes.
     """
 
     #: deterministic name: `jobd-<first 8 hex of the store's uuid>-<run>-<attempt>`
@@ -189,7 +197,12 @@ class Engine(Protocol):
         """See to it that the attempt runs or has run, and say since when.
 
         Finds what an earlier call made: a created container is started, a running or ended one is
-        left as it is. Raises StartRefusedError, ForeignError.
+        left as it is. Raises StartRefusedError, ForeignError; PullFailedError, which is the host's
+        fault; GoneError where somebody removes the attempt while it is being started. What is left
+        after a refusal is for :meth:`discard`.
+
+        A command that does not exist shows here or, where an init runs it, as an ending with exit
+        status 127 (126: cannot be executed) and an `error` that says so.
         """
 
     def phase(self, ref: str) -> Phase:
@@ -200,7 +213,9 @@ class Engine(Protocol):
 
         Follows a running attempt and ends when it ends or when the stream breaks: the end proves
         nothing, ask :meth:`ending`. An empty batch is a sign of life (at least every 10 s).
-        Raises GoneError.
+        Times rise within one stream, not across both, and the parts of one long line may share a
+        time: to go on exactly, ask again from the last time and skip, per stream, what was had
+        of that time (DURABILITY, "logs doubled or lost at re-attach"). Raises GoneError.
         """
 
     def ending(self, ref: str) -> Ending | None:

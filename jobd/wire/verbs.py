@@ -154,6 +154,14 @@ VERBS: tuple[Verb, ...] = (
         "active one is told to stop. Answers {runs: [[id, status], ...], count}.",
     ),
     Verb(
+        "run.hold",
+        True,
+        {"runs": "list"},
+        "Keeps waiting runs back until they are released. Answers {runs: [[id, status], ...], "
+        "count}.",
+    ),
+    Verb("run.release", True, {"runs": "list"}, "Lets held runs start. Answers as run.hold."),
+    Verb(
         "run.result",
         False,
         {"run": "str"},

@@ -1,0 +1,20 @@
+.PHONY: demo demo-stop test test-fast test-all format
+
+demo:       ## set up, show the main job, leave a private daemon to play with
+	./contrib/demo
+
+demo-stop:  ## end what the demo started
+	./contrib/demo stop
+
+test:       ## set up and run everything but the long stress runs
+	./contrib/test
+
+test-fast:  ## static checks, unit and integration tests; no engine
+	./contrib/test --fast
+
+test-all:   ## everything
+	./contrib/test --all
+
+format:
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix

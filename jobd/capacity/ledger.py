@@ -1,0 +1,111 @@
+"""Whether a run fits the host now: by what is reserved, and by what is free. Pure.
+
+`cpus` are cores, memory is bytes. The reserve is kept from runs while others run; a run that fits
+only without it starts when nothing else runs (INTERFACE, "A job file").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jobd.core.entities import Run
+from jobd.core.model import Needs, Reason
+from jobd.units import size_text
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What runs may use of the host in all, and what is kept from them."""
+
+    cpus: float
+    memory: int
+    reserve_cpus: float = 0.25
+    reserve_memory: int = 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the host had free at one moment; `unused` is what running attempts have reserved and
+    not yet taken, in bytes."""
+
+    available_memory: int
+    used_cpu: float
+    unused: int
+
+
+class Ledger:
+    """The admission that core/dispatch.py asks. Changed by the core loop's thread alone."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.sample: Sample | None = None
+        #: why nothing at all starts: the engine, its reconciliation, a drain
+        self.hold: Reason | None = Reason("reconciling", "the engine has not been looked at yet")
+
+        #: why nothing starts for want of room in the queue
+        self.disk: Reason | None = None
+
+    def closed(self) -> Reason | None:
+        """What keeps every run from starting, or None."""
+        return self.hold or self.disk
+
+    def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:
+        """Why `needs` do not fit beside what `running` attempts hold, or None."""
+        host = self.host
+        alone = running == 0
+        free_cpus = host.cpus - reserved.cpus - (0 if alone else host.reserve_cpus)
+        if needs.cpus > free_cpus + 1e-9:
+            kept = "" if alone else f", {host.reserve_cpus:g} kept in reserve"
+            return Reason(
+                "capacity",
+                f"needs {needs.cpus:g} cpus: {max(0.0, free_cpus):.2f} of {host.cpus:g} free "
+                f"({reserved.cpus:g} reserved by {running} running{kept})",
+            )
+        free_memory = host.memory - reserved.memory - (0 if alone else host.reserve_memory)
+        if needs.memory > free_memory:
+            kept = "" if alone else f", {mib(host.reserve_memory)} kept in reserve"
+            return Reason(
+                "capacity",
+                f"needs {mib(needs.memory)} of memory: {mib(max(0, free_memory))} of "
+                f"{mib(host.memory)} free ({mib(reserved.memory)} reserved by "
+                f"{running} running{kept})",
+            )
+        return self._live_shortfall(needs, alone)
+
+    def _live_shortfall(self, needs: Needs, alone: bool) -> Reason | None:
+        sample = self.sample
+        if sample is None:
+            return None
+        reserve = 0 if alone else self.host.reserve_memory
+        free = sample.available_memory - sample.unused - reserve
+        if needs.memory <= free:
+            return None
+        return Reason(
+            "capacity",
+            f"needs {mib(needs.memory)} of memory: the host has {mib(sample.available_memory)} "
+            f"available, of which {mib(sample.unused)} are promised to running attempts and "
+            f"{mib(reserve)} kept in reserve",
+        )
+
+    def never(self, needs: Needs) -> Reason | None:
+        """Why `needs` can never fit this host, or None."""
+        if needs.cpus > self.host.cpus:
+            return Reason(
+                "capacity", f"needs {needs.cpus:g} cpus, this host has {self.host.cpus:g}"
+            )
+        if needs.memory > self.host.memory:
+            return Reason(
+                "capacity",
+                f"needs {mib(needs.memory)} of memory, this host has {mib(self.host.memory)}",
+            )
+        return None
+
+    def unused(self, active: Iterable[Run], used: dict[int, int]) -> int:
+        """What the active runs have reserved and not yet taken, in bytes; unknown: all of it."""
+        return sum(max(0, run.spec.memory - used.get(run.id, 0)) for run in active)
+
+
+def mib(size: int) -> str:
+    """A size as people read it: whole MiB above one, as `512M` is written in a job file."""
+    return f"{size >> 20}M" if size >= 1 << 20 else size_text(size)

@@ -1,0 +1,43 @@
+"""What the host has and has free, by psutil. The only place that asks it."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+
+#: where a kernel with pressure stall information tells of it
+_PRESSURE = "/proc/pressure/{}"
+
+
+def host_cpus() -> float:
+    """Cores that this process may use."""
+    return float(len(os.sched_getaffinity(0)))
+
+
+def host_memory() -> int:
+    """Bytes of memory that the host has."""
+    return int(psutil.virtual_memory().total)
+
+
+def available_memory() -> int:
+    """Bytes that could be taken without swapping, by the kernel's own estimate."""
+    return int(psutil.virtual_memory().available)
+
+
+def used_cpu() -> float:
+    """Cores in use since the last call, by everything on the host (0.0 at the first one)."""
+    return float(psutil.cpu_percent(interval=None)) / 100 * host_cpus()
+
+
+def pressure() -> dict[str, float]:
+    """Share of the last 10 s in which something waited for cpu, memory or io; {} where unknown."""
+    found: dict[str, float] = {}
+    for what in ("cpu", "memory", "io"):
+        try:
+            with open(_PRESSURE.format(what), encoding="ascii") as lines:
+                first = lines.readline().split()
+        except OSError:
+            continue  # no such kernel option, or forbidden in this container
+        found[what] = float(first[1].partition("=")[2]) / 100 if len(first) > 1 else 0.0
+    return found

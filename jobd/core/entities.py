@@ -1,0 +1,162 @@
+"""Jobs, runs and attempts as the state holds them: mutable, slotted, changed by apply() alone.
+
+A waiting run has to be small, a million of them fit in a few hundred megabytes: what its revision
+says is shared, what few runs have is in `options`, and its payload stays on disk at `where`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from jobd.core.commands import Body
+from jobd.core.events import (
+    AttemptEnded,
+    AttemptStarted,
+    AttemptStopping,
+    RunFinished,
+    RunHeld,
+)
+from jobd.core.model import JobSpec, Reason
+from jobd.core.states import AttemptState, Outcome, RunState, Status
+
+
+class Job:
+    """A registered job with its revisions and what of its runs is where."""
+
+    __slots__ = (
+        "active",
+        "done",
+        "held",
+        "id",
+        "keys",
+        "name",
+        "parked",
+        "paused",
+        "ready",
+        "reason",
+        "registered_at",
+        "removed",
+        "rev",
+        "revision",
+        "revisions",
+        "waiting",
+    )
+
+    def __init__(self, id_: int, name: str) -> None:
+        self.id = id_
+        self.name = name
+        #: number of changes so far: the revision of its next record less one
+        self.rev = 0
+        #: number of its newest definition
+        self.revision = 0
+        #: definitions by number: all that a kept run is pinned to
+        self.revisions: dict[int, JobSpec] = {}
+        self.registered_at = 0
+        self.paused = False
+        self.removed = False
+        #: ids of runs that could start, by priority; entries may be stale (see core/ready.py)
+        self.ready: dict[int, deque[int]] = {}
+        #: why its first ready run has not started, as of the last look
+        self.reason: Reason | None = None
+        #: its runs by idempotency key
+        self.keys: dict[str, int] = {}
+        self.waiting = 0
+        #: of the waiting: those that are not due, between two attempts or delayed
+        self.parked = {Status.RETRYING: 0, Status.DELAYED: 0}
+        self.held = 0
+        self.active = 0
+        self.done: dict[Outcome, int] = {}
+
+    @property
+    def spec(self) -> JobSpec:
+        """Its newest definition."""
+        return self.revisions[self.revision]
+
+
+class Attempt:
+    """One attempt: its number, its state, and the events that it is made of."""
+
+    __slots__ = ("claimed_at", "end", "number", "started", "state", "stopping", "where")
+
+    def __init__(self, number: int, claimed_at: int) -> None:
+        self.number = number
+        self.claimed_at = claimed_at
+        self.state: AttemptState | None = None
+        self.started: AttemptStarted | None = None
+        self.stopping: AttemptStopping | None = None
+        #: without result and log tail, which stay on disk at `where`
+        self.end: AttemptEnded | None = None
+        self.where = 0
+
+
+class Run:
+    """One run. Its attempts are None until the first one is claimed."""
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "due",
+        "id",
+        "job",
+        "note",
+        "options",
+        "origin",
+        "priority",
+        "queued_at",
+        "rev",
+        "revision",
+        "size",
+        "spec",
+        "state",
+        "where",
+    )
+
+    def __init__(self, id_: int, job: Job, revision: int) -> None:
+        self.id = id_
+        self.job = job
+        self.revision = revision
+        self.spec = job.revisions[revision]
+        self.state: RunState | None = None
+        self.rev = 0
+        self.priority = 0
+        self.queued_at = 0
+        #: where its RunQueued record lies, for the payload
+        self.where = 0
+        #: trigger and caller, shared between runs of one origin
+        self.origin: tuple[Any, ...] = ()
+        self.options: dict[str, Any] | None = None
+        #: bytes of its payload, and where that is a file of its own
+        self.size = 0
+        self.body: Body | None = None
+        #: wall time before which it does not start; None once it is in the ready index
+        self.due: int | None = None
+        self.attempts: list[Attempt] | None = None
+        #: how it ended, or why it is held
+        self.note: RunFinished | RunHeld | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """Its newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    def option(self, name: str) -> Any:
+        """One of the things that few runs have, or None."""
+        return self.options.get(name) if self.options else None
+
+    @property
+    def timeout(self) -> int:
+        """What one attempt of it may take, in milliseconds."""
+        override = self.option("timeout")
+        return self.spec.timeout if override is None else int(override)
+
+    @property
+    def expires_at(self) -> int | None:
+        """Wall time by which its first attempt has to be claimed, or None."""
+        at: int | None = self.option("expires_at")
+        return at
+
+    @property
+    def charged(self) -> int:
+        """How many of its attempts count against the job's word."""
+        return sum(1 for a in self.attempts or () if a.end is not None and a.end.charged)

@@ -1,0 +1,217 @@
+"""What happened, in the past tense: the only things that change the state, and what is on disk.
+
+Each event is about one job or one run. On disk it is a record: its TYPE, the KIND and id of what it
+is about, and the remaining fields in their order as a msgpack array. Numbers and the order of
+fields are for ever; a new field goes to the end and has a default, so old records stay readable
+(jobd/core/EVENTS.md is the table).
+
+NamedTuples, because one is made for each request on the hot path: a frozen dataclass costs three
+times as much to make.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jobd.codec import pack, unpack
+
+#: what a record is about
+JOB, RUN = 1, 2
+
+
+class JobRegistered(NamedTuple):
+    """A job, or a new revision of it. `spec` is the whole definition in a job file's form."""
+
+    job: int
+    name: str
+    revision: int
+    spec: dict[str, Any]
+    at: int
+    caller: list[Any]
+
+
+class JobRemoved(NamedTuple):
+    """A job was unregistered; its runs stay."""
+
+    job: int
+    at: int
+    caller: list[Any]
+
+
+class JobPaused(NamedTuple):
+    """No run of the job starts from now on."""
+
+    job: int
+    at: int
+    caller: list[Any]
+
+
+class JobResumed(NamedTuple):
+    """Runs of the job may start again."""
+
+    job: int
+    at: int
+    caller: list[Any]
+
+
+class RunQueued(NamedTuple):
+    """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
+
+    `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key.
+    `request` is the client's key, `batch_index` the run's place among those of the same request.
+    """
+
+    run: int
+    job: int
+    revision: int
+    at: int
+    trigger: str
+    caller: list[Any]
+    payload: Any
+    priority: int = 0
+    options: dict[str, Any] | None = None
+    request: bytes | None = None
+    batch_index: int = 0
+
+
+class RunRequeued(NamedTuple):
+    """A run goes back into the queue; it is due `delay` milliseconds after `at`."""
+
+    run: int
+    at: int
+    delay: int
+
+
+class RunFinished(NamedTuple):
+    """A run is over. `caller` is who cancelled it, or None."""
+
+    run: int
+    at: int
+    outcome: str
+    code: str
+    text: str
+    caller: list[Any] | None = None
+
+
+class RunHeld(NamedTuple):
+    """A run is kept back until somebody releases or cancels it."""
+
+    run: int
+    at: int
+    code: str
+    text: str
+    caller: list[Any] | None = None
+
+
+class RunReleased(NamedTuple):
+    """A held run may start again."""
+
+    run: int
+    at: int
+    caller: list[Any] | None = None
+
+
+class AttemptClaimed(NamedTuple):
+    """An attempt was decided on: from here to its end it holds its share of the host."""
+
+    run: int
+    number: int
+    at: int
+
+
+class AttemptStarted(NamedTuple):
+    """The engine runs it. `started_at` is the engine's clock, `at` when it was recorded."""
+
+    run: int
+    number: int
+    at: int
+    started_at: int
+    engine_id: str
+    image_id: str
+    pull_ms: int = 0
+
+
+class AttemptStopping(NamedTuple):
+    """It was told to stop. `why`: `cancelled` or `timed-out`, which becomes its outcome."""
+
+    run: int
+    number: int
+    at: int
+    why: str
+    caller: list[Any] | None = None
+
+
+class AttemptEnded(NamedTuple):
+    """It is over and its end is known for good; what is left of it may be removed.
+
+    `charged` says whether it counts against the job's attempts; `result` is bytes, or
+    `[name, size, crc]` of a body file, or None; `log_tail` its last words, 8 KiB at most.
+    """
+
+    run: int
+    number: int
+    at: int
+    outcome: str
+    charged: bool
+    exit_code: int | None = None
+    error: str | None = None
+    finished_at: int | None = None
+    oom_hint: bool = False
+    cpu_seconds: float | None = None
+    memory_peak: int | None = None
+    memory_peak_source: str = "none"
+    log_bytes: int = 0
+    log_truncated: bool = False
+    result: Any = None
+    log_tail: bytes = b""
+
+
+Event = (
+    JobRegistered
+    | JobRemoved
+    | JobPaused
+    | JobResumed
+    | RunQueued
+    | RunRequeued
+    | RunFinished
+    | RunHeld
+    | RunReleased
+    | AttemptClaimed
+    | AttemptStarted
+    | AttemptStopping
+    | AttemptEnded
+)
+
+#: the number on disk, what it is about, the event
+_TABLE: tuple[tuple[int, int, type[Any]], ...] = (
+    (1, JOB, JobRegistered),
+    (2, JOB, JobRemoved),
+    (3, JOB, JobPaused),
+    (4, JOB, JobResumed),
+    (16, RUN, RunQueued),
+    (17, RUN, RunRequeued),
+    (18, RUN, RunFinished),
+    (19, RUN, RunHeld),
+    (20, RUN, RunReleased),
+    (32, RUN, AttemptClaimed),
+    (33, RUN, AttemptStarted),
+    (34, RUN, AttemptStopping),
+    (35, RUN, AttemptEnded),
+)
+
+BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}
+TYPE_OF: dict[type[Any], int] = {cls: number for number, _, cls in _TABLE}
+KIND_OF: dict[type[Any], int] = {cls: kind for _, kind, cls in _TABLE}
+
+
+def encode(event: Event) -> bytes:
+    """The body of the event's record: all fields but the id, which is in the record's frame."""
+    return pack(event[1:])
+
+
+def decode(number: int, subject: int, body: bytes) -> Event:
+    """The event of a record. Fields that a later version added are left out."""
+    cls = BY_TYPE[number]
+    fields = unpack(body)
+    event: Event = cls(subject, *fields[: len(cls._fields) - 1])
+    return event

@@ -1,0 +1,83 @@
+"""What jobs are: their definitions as values, frozen. What changes lives in core/state.py.
+
+Units: durations are integer milliseconds, sizes bytes, `cpus` cores (a fraction is a share).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from jobd.core.states import Outcome
+
+
+class Needs(NamedTuple):
+    """What a run takes of the host's capacity: cores, and bytes of memory."""
+
+    cpus: float
+    memory: int
+
+
+class Now(NamedTuple):
+    """The one moment a pass of the core happens at: `wall` is UTC, `mono` never goes back (ms)."""
+
+    wall: int
+    mono: int
+
+
+class Reason(NamedTuple):
+    """Why a run is where it is: one word for programs, one sentence for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When an attempt is followed by another, and after what wait.
+
+    `on` holds outcomes; `statuses` inclusive ranges of exit statuses that are retried as well,
+    whatever `on` says of `failed`.
+    """
+
+    attempts: int = 1
+    delay: int = 10_000
+    factor: float = 2.0
+    max_delay: int = 600_000
+    jitter: float = 0.2
+    on: frozenset[Outcome] = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.OOM_KILLED})
+    statuses: tuple[tuple[int, int], ...] = ()
+    #: `retry`, `hold` or `dead`: what becomes of a started attempt that the host lost
+    interrupted: str = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One revision of a job: everything its owner said, with the defaults filled in."""
+
+    name: str
+    image: str
+    command: tuple[str, ...] | None = None
+    pull: str = "missing"
+    user: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    config: str = ""
+    network: str = "bridge"
+    priority: int = 0
+    timeout: int = 3_600_000
+    expires: int | None = None
+    stop_signal: str = "SIGTERM"
+    stop_grace: int = 30_000
+    cpus: float = 1.0
+    memory: int = 512 << 20
+    pids: int = 512
+    concurrency: int | None = None
+    queue: int | None = None
+    retry: Retry = field(default_factory=Retry)
+
+    @property
+    def needs(self) -> Needs:
+        """What one run of it takes."""
+        return Needs(self.cpus, self.memory)

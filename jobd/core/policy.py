@@ -1,0 +1,130 @@
+"""What the rules make of an attempt's end: another attempt, the end of the run, or a hold."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobd.core.commands import ReportEnded
+from jobd.core.entities import Attempt, Run
+from jobd.core.events import AttemptEnded, RunFinished, RunHeld, RunRequeued
+from jobd.core.model import Retry
+from jobd.core.states import Outcome
+from jobd.core.status import ended_text
+
+#: what may follow the end of an attempt
+Next = RunRequeued | RunFinished | RunHeld
+
+#: the wait after the host's own faults, in milliseconds: first, and at most
+HOST_DELAY, HOST_MAX_DELAY = 1_000, 300_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the daemon's configuration lets jobs be. Sizes in bytes, durations in milliseconds."""
+
+    #: of a job file's form: filled in where a job says nothing
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    max_cpus: float | None = None
+    max_memory: int | None = None
+    max_timeout: int | None = None
+    max_attempts: int | None = None
+    max_payload: int = 16 << 20
+    networks: frozenset[str] = frozenset({"none", "bridge"})
+
+
+def outcome_of(attempt: Attempt, report: ReportEnded) -> Outcome:
+    """How the attempt ended.
+
+    Told to stop, it ended as that says, whatever its exit status; but not where it had ended before
+    it was told. The exit status decides on memory too: with 0 only a child was killed (rulings).
+    """
+    stopping = attempt.stopping
+    if stopping is not None and report.at >= stopping.at:
+        return Outcome(stopping.why)
+    if report.host_fault:
+        return Outcome.CANCELLED if stopping and stopping.why == "cancelled" else _INTERRUPTED
+    if report.exit_code == 0:
+        return Outcome.SUCCEEDED
+    return Outcome.OOM_KILLED if report.oom else Outcome.FAILED
+
+
+_INTERRUPTED = Outcome.INTERRUPTED
+
+
+def after_end(run: Run, end: AttemptEnded) -> Next:
+    """What becomes of the run, given the end of its newest attempt (not applied yet)."""
+    outcome = Outcome(end.outcome)
+    attempt = run.attempt
+    assert attempt is not None
+    ended = Attempt(attempt.number, attempt.claimed_at)
+    ended.end = end
+    text = f"attempt {attempt.number} {ended_text(ended)}"
+    finish = RunFinished(run.id, end.at, outcome, _code(outcome), text)
+    retry = run.spec.retry
+    if outcome in (Outcome.SUCCEEDED, Outcome.CANCELLED):
+        return finish
+    if outcome is Outcome.INTERRUPTED:
+        return _after_interruption(run, end, text)
+    charged = run.charged + 1
+    if outcome is Outcome.LOST and retry.interrupted != "retry" and outcome not in retry.on:
+        if retry.interrupted == "hold":
+            return RunHeld(run.id, end.at, "lost", f"{text}; release or cancel it")
+        return finish
+    if end.error is not None and outcome is Outcome.FAILED:
+        return finish  # it could not be started, by its own fault: the next try would end alike
+    if not _retried(retry, outcome, end.exit_code):
+        return finish
+    if charged >= retry.attempts:
+        if retry.attempts > 1:
+            return finish._replace(text=f"{text}; all {retry.attempts} attempts are used up")
+        return finish
+    return RunRequeued(run.id, end.at, backoff(retry, charged, run.id))
+
+
+def _after_interruption(run: Run, end: AttemptEnded, text: str) -> Next:
+    """The host's fault: never charged to the job. What has not started may always start again."""
+    attempt = run.attempt
+    started = attempt is not None and attempt.started is not None
+    word = run.spec.retry.interrupted if started else "retry"
+    if word == "hold":
+        text = f"{text}; it may have done part of its work: release or cancel it"
+        return RunHeld(run.id, end.at, "interrupted", text)
+    if word == "dead":
+        return RunFinished(run.id, end.at, Outcome.LOST, "interrupted", text)
+    faults = 0
+    for earlier in reversed((run.attempts or [])[:-1]):
+        if earlier.end is None or earlier.end.outcome != Outcome.INTERRUPTED:
+            break
+        faults += 1
+    return RunRequeued(run.id, end.at, min(HOST_DELAY << min(faults, 20), HOST_MAX_DELAY))
+
+
+def _retried(retry: Retry, outcome: Outcome, exit_code: int | None) -> bool:
+    if outcome is Outcome.LOST:
+        return retry.interrupted == "retry" or outcome in retry.on
+    if outcome in retry.on:
+        return True
+    if outcome is Outcome.FAILED and exit_code is not None:
+        return any(low <= exit_code <= high for low, high in retry.statuses)
+    return False
+
+
+def backoff(retry: Retry, charged: int, run: int) -> int:
+    """Milliseconds before the attempt after the `charged`-th one.
+
+    The jitter spreads runs that failed together; it is taken from the run's id and not from
+    chance, so that the core stays a function of its input.
+    """
+    try:
+        wait = min(retry.delay * retry.factor ** (charged - 1), float(retry.max_delay))
+    except OverflowError:
+        wait = float(retry.max_delay)
+    spread = zlib.crc32(b"%d.%d" % (run, charged)) / 0xFFFFFFFF * 2 - 1
+    return max(0, round(wait * (1 + retry.jitter * spread)))
+
+
+def _code(outcome: Outcome) -> str:
+    return "exit" if outcome is Outcome.FAILED else str(outcome)

@@ -1,0 +1,92 @@
+"""The runs that could start now, in the order in which they are asked: priority, then turn by turn.
+
+At each priority the jobs stand in a ring, each with a queue of its own, so that one job with a
+million runs does not shut out another. Adding and taking cost the same at any length. An entry is
+not searched for when its run is cancelled or changed: it goes stale and is dropped when met.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from jobd.core.entities import Job, Run
+from jobd.core.states import RunState
+
+
+class Runs(Protocol):
+    """Where a run is found by its id."""
+
+    def get(self, run: int) -> Run | None:
+        """The run, or None."""
+
+
+class Ready:
+    """The ready index over all jobs."""
+
+    __slots__ = ("_rings", "_runs")
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._rings: dict[int, deque[Job]] = {}
+
+    def push(self, run: Run, *, front: bool = False) -> None:
+        """Put a run at the end of its job's queue, or (a retried one, which is older) in front."""
+        queue = run.job.ready.get(run.priority)
+        if queue is None:
+            queue = run.job.ready[run.priority] = deque()
+            self._rings.setdefault(run.priority, deque()).append(run.job)
+        if front:
+            queue.appendleft(run.id)
+        else:
+            queue.append(run.id)
+
+    def priorities(self) -> list[int]:
+        """The priorities that have runs, highest first."""
+        return sorted(self._rings, reverse=True)
+
+    def heads(self, priority: int) -> Iterator[Run]:
+        """The first run of each job at this priority, the job whose turn it is first."""
+        for job in list(self._rings.get(priority, ())):
+            run = self.head(job, priority)
+            if run is not None:
+                yield run
+
+    def head(self, job: Job, priority: int) -> Run | None:
+        """The job's first run at this priority; stale entries before it are dropped."""
+        queue = job.ready.get(priority)
+        while queue:
+            run = self._runs.get(queue[0])
+            if (
+                run is not None
+                and run.state is RunState.WAITING
+                and run.due is None
+                and run.priority == priority
+            ):
+                return run
+            queue.popleft()
+        if queue is not None:
+            self._drop(job, priority)
+        return None
+
+    def take(self, run: Run) -> None:
+        """Take out the head of a job's queue; the job's turn comes after the others'."""
+        queue = run.job.ready[run.priority]
+        if not queue or queue.popleft() != run.id:
+            raise ValueError(f"run {run.id} is not the next of job {run.job.name}")
+        ring = self._rings[run.priority]
+        ring.remove(run.job)
+        if queue:
+            ring.append(run.job)
+        else:
+            del run.job.ready[run.priority]
+            if not ring:
+                del self._rings[run.priority]
+
+    def _drop(self, job: Job, priority: int) -> None:
+        del job.ready[priority]
+        ring = self._rings[priority]
+        ring.remove(job)
+        if not ring:
+            del self._rings[priority]

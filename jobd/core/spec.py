@@ -1,0 +1,175 @@
+"""An untrusted mapping to a job's definition, and back: `parse(to_mapping(spec)) == spec`.
+
+Every key is declared once, in KEYS. An unknown key, a wrong type or an impossible value is refused
+with the key's path and what was expected (INTERFACE, "A job file").
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jobd.core import specvalues as v
+from jobd.core.model import JobSpec, Retry
+from jobd.core.states import Outcome
+from jobd.errors import InvalidError
+from jobd.units import duration_text, size_text
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
+_RESERVED = frozenset({"last", "all"})
+
+#: outcomes that a retry rule may name
+_RETRIED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.OOM_KILLED, Outcome.LOST)
+
+
+class Key(NamedTuple):
+    """One key of a job file: where it stands, how it is read, and how it is written back."""
+
+    path: str
+    read: v.Reader
+    write: v.Writer = v.as_is
+
+
+#: attribute of JobSpec -> key of the file
+KEYS: dict[str, Key] = {
+    "image": Key("image", v.text(512)),
+    "command": Key("command", v.words, v.listed),
+    "pull": Key("pull", v.choice("missing", "always", "never")),
+    "user": Key("user", v.text(128)),
+    "env": Key("env", v.variables, v.mapped),
+    "secrets": Key("secrets", v.secrets, v.mapped),
+    "config": Key("config", v.config),
+    "network": Key("network", v.text(128)),
+    "priority": Key("priority", v.whole(-1000, 1000)),
+    "timeout": Key("timeout", v.duration(1), duration_text),
+    "expires": Key("expires", v.duration(1), duration_text),
+    "stop_signal": Key("stop_signal", v.signal),
+    "stop_grace": Key("stop_grace", v.duration(0), duration_text),
+    "cpus": Key("resources.cpus", v.number(0.01, 4096)),
+    "memory": Key("resources.memory", v.size(6 << 20), size_text),
+    "pids": Key("resources.pids", v.whole(1, 1 << 22)),
+    "concurrency": Key("limits.concurrency", v.whole(1, 1 << 20)),
+    "queue": Key("limits.queue", v.whole(1, 1 << 31)),
+}
+
+RETRY_KEYS: dict[str, Key] = {
+    "attempts": Key("retry.attempts", v.whole(1, 1000)),
+    "delay": Key("retry.delay", v.duration(0), duration_text),
+    "factor": Key("retry.factor", v.number(1, 1000)),
+    "max_delay": Key("retry.max_delay", v.duration(0), duration_text),
+    "jitter": Key("retry.jitter", v.number(0, 1)),
+    "interrupted": Key("retry.interrupted", v.choice("retry", "hold", "dead")),
+}
+
+_PLAIN = Retry()
+_TABLES = ("resources", "limits", "retry")
+_PATHS = {key.path for key in (*KEYS.values(), *RETRY_KEYS.values())} | {"name", "retry.on"}
+
+
+def check_name(name: object, what: str = "name") -> str:
+    """A job's name as it may be: a letter, then letters, digits, `.`, `_`, `-`, 63 in all."""
+    if not isinstance(name, str) or not _NAME.match(name) or name in _RESERVED:
+        raise InvalidError(
+            f"{what}: {name!r:.80} is not a job name: a letter, then letters, digits, "
+            "'.', '_' or '-', 63 in all, and not 'last' or 'all'"
+        )
+    return name
+
+
+def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> JobSpec:
+    """The definition in `given`, what it leaves out taken from `defaults` (of the same form).
+
+    Raises InvalidError naming the key's path.
+    """
+    flat = _flatten(given)
+    for path, value in (_flatten(defaults) if defaults else {}).items():
+        flat.setdefault(path, value)
+    _refuse_unknown(flat)
+    name = check_name(flat.get("name"))
+    if "image" not in flat:
+        raise InvalidError(f"job {name}: image is missing: say which image to run")
+    fields = {
+        attribute: key.read(flat[key.path], key.path)
+        for attribute, key in KEYS.items()
+        if flat.get(key.path) is not None
+    }
+    return JobSpec(name=name, retry=_parse_retry(flat), **fields)
+
+
+def to_mapping(spec: JobSpec) -> dict[str, Any]:
+    """The job as in its file, with the defaults filled in; None stands for "no limit"."""
+    out: dict[str, Any] = {"name": spec.name}
+    for owner, keys in ((spec, KEYS), (spec.retry, RETRY_KEYS)):
+        for attribute, key in keys.items():
+            value = getattr(owner, attribute)
+            table, _, last = key.path.rpartition(".")
+            place = out.setdefault(table, {}) if table else out
+            place[last] = None if value is None else key.write(value)
+    out["retry"]["on"] = [*sorted(map(str, spec.retry.on)), *map(_range_text, spec.retry.statuses)]
+    return out
+
+
+def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if key in _TABLES:
+            if not isinstance(value, Mapping):
+                raise InvalidError(f"{key}: expected a table, got {v.kind(value)}")
+            flat.update({f"{key}.{inner}": item for inner, item in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def _refuse_unknown(flat: Mapping[str, Any]) -> None:
+    for path in flat:
+        if path not in _PATHS:
+            near = difflib.get_close_matches(str(path), _PATHS, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_PATHS))}"
+            raise InvalidError(f"{v.shown(path)}: unknown key; {hint}")
+
+
+def _parse_retry(flat: Mapping[str, Any]) -> Retry:
+    fields = {
+        attribute: key.read(flat[key.path], key.path)
+        for attribute, key in RETRY_KEYS.items()
+        if flat.get(key.path) is not None
+    }
+    # a job that asked for one attempt has not said that it may be run twice (INTERFACE)
+    fields.setdefault("max_delay", max(_PLAIN.max_delay, fields.get("delay", _PLAIN.delay)))
+    fields.setdefault("interrupted", "retry" if fields.get("attempts", 1) > 1 else "hold")
+    if flat.get("retry.on") is not None:
+        fields["on"], fields["statuses"] = _parse_on(flat["retry.on"])
+    retry = Retry(**fields)
+    if retry.max_delay < retry.delay:
+        raise InvalidError(
+            f"retry.max_delay: {duration_text(retry.max_delay)} is less than retry.delay "
+            f"({duration_text(retry.delay)})"
+        )
+    return retry
+
+
+def _parse_on(value: Any) -> tuple[frozenset[Outcome], tuple[tuple[int, int], ...]]:
+    expected = f"expected outcomes ({', '.join(_RETRIED)}) or exit statuses such as 75 or '1-10'"
+    if not isinstance(value, list | tuple):
+        raise InvalidError(f"retry.on: {expected}, in a list, got {v.kind(value)}")
+    outcomes: set[Outcome] = set()
+    statuses: list[tuple[int, int]] = []
+    for item in value:
+        if isinstance(item, str) and item in _RETRIED:
+            outcomes.add(Outcome(item))
+            continue
+        first, dash, last = str(item).partition("-")
+        if isinstance(item, bool) or not first.isdecimal() or (dash and not last.isdecimal()):
+            raise InvalidError(f"retry.on: {v.shown(item)}: {expected}")
+        low, high = int(first), int(last) if dash else int(first)
+        if not 1 <= low <= high <= 255:
+            raise InvalidError(f"retry.on: {v.shown(item)}: exit statuses go from 1 to 255")
+        statuses.append((low, high))
+    return frozenset(outcomes), tuple(statuses)
+
+
+def _range_text(status: tuple[int, int]) -> str | int:
+    return status[0] if status[0] == status[1] else f"{status[0]}-{status[1]}"

@@ -1,0 +1,94 @@
+"""What a person sees of a run: one word, and one sentence on why. Derived, never stored."""
+
+from __future__ import annotations
+
+from jobd.core.entities import Attempt, Run
+from jobd.core.model import Now, Reason
+from jobd.core.states import DEAD_OUTCOMES, AttemptState, Outcome, RunState, Status
+from jobd.units import duration_text
+
+_ACTIVE = {
+    AttemptState.CLAIMED: Status.STARTING,
+    AttemptState.RUNNING: Status.RUNNING,
+    AttemptState.STOPPING: Status.STOPPING,
+    AttemptState.ENDED: Status.STOPPING,
+}
+
+
+def status(run: Run) -> Status:
+    """The run's status word (INTERFACE, "Status words")."""
+    if run.state is RunState.DONE:
+        assert run.note is not None
+        return Status(getattr(run.note, "outcome", ""))
+    if run.state is RunState.HELD:
+        return Status.HELD
+    if run.state is RunState.ACTIVE:
+        attempt = run.attempt
+        assert attempt is not None
+        assert attempt.state is not None
+        return _ACTIVE[attempt.state]
+    if run.due is None:
+        return Status.QUEUED
+    return Status.RETRYING if run.attempts else Status.DELAYED
+
+
+def dead(run: Run) -> bool:
+    """Whether the run used up its attempts and is kept to be looked at."""
+    outcome = getattr(run.note, "outcome", None)
+    return run.state is RunState.DONE and outcome in DEAD_OUTCOMES
+
+
+def reason(run: Run, now: Now, host: Reason | None) -> Reason | None:
+    """Why the run is where it is; `host` is what keeps every run from starting, or None."""
+    if run.note is not None:
+        return Reason(run.note.code, run.note.text)
+    if run.state is RunState.ACTIVE:
+        return _active_reason(run)
+    if run.due is not None:
+        wait = duration_text(max(0, run.due - now.wall + 999) // 1000 * 1000)
+        last = run.attempt
+        if last is None:
+            return Reason("delayed", f"due in {wait}")
+        what = f"attempt {last.number + 1} in {wait}"
+        return Reason("backoff", f"{what}: attempt {last.number} {ended_text(last)}")
+    if run.job.paused:
+        return Reason("paused", f"job {run.job.name} is paused: jobctl resume {run.job.name}")
+    return host or run.job.reason or Reason("order", "its turn has not come yet")
+
+
+def _active_reason(run: Run) -> Reason | None:
+    attempt = run.attempt
+    if attempt is None or attempt.stopping is None:
+        return None
+    return Reason(attempt.stopping.why, f"was told to stop: {attempt.stopping.why}")
+
+
+def ended_text(attempt: Attempt) -> str:
+    """How an ended attempt ended, as the end of a sentence that begins with "attempt 1"."""
+    end = attempt.end
+    if end is None:
+        return "has not ended"
+    if end.outcome == Outcome.FAILED:
+        if end.error:
+            return f"could not be started: {end.error}"
+        return f"failed with {exit_text(end.exit_code)}"
+    if end.outcome == Outcome.OOM_KILLED:
+        return "was killed for want of memory"
+    if end.outcome == Outcome.INTERRUPTED:
+        return f"was interrupted: {end.error or 'its host failed'}"
+    if end.outcome == Outcome.LOST:
+        return f"was lost: {end.error or 'its container is gone'}"
+    return {
+        Outcome.SUCCEEDED: "succeeded",
+        Outcome.TIMED_OUT: "ran out of time",
+        Outcome.CANCELLED: "was cancelled",
+    }.get(Outcome(end.outcome), f"ended: {end.outcome}")
+
+
+def exit_text(code: int | None) -> str:
+    """An exit status in words: above 128 it is a signal's."""
+    if code is None:
+        return "no exit status"
+    if 128 < code < 128 + 65:
+        return f"exit status {code} (signal {code - 128})"
+    return f"exit status {code}"

@@ -1,0 +1,304 @@
+"""The life of one attempt outside the core: started, followed into its log, its end reported.
+
+One thread for each live attempt. The core decides; a driver finds out and does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobd.core.commands import (
+    Report,
+    ReportEnded,
+    ReportLost,
+    ReportRefused,
+    ReportStarted,
+    ReportUnstarted,
+)
+from jobd.daemon.control import Control, guarded
+from jobd.daemon.follow import Follower, LostError
+from jobd.daemon.patience import Backoff, Losses, Timing
+from jobd.daemon.workdir import Collected, Inputs, Workdir
+from jobd.engine.base import (
+    Ending,
+    Engine,
+    EngineUnreachableError,
+    ForeignError,
+    GoneError,
+    Order,
+    Phase,
+    Progress,
+    Started,
+    StartRefusedError,
+)
+from jobd.errors import DiskFailedError, QueueDamagedError, RefusedError
+from jobd.runlog.writer import LogWriter
+
+#: 128 + SIGKILL, 128 + SIGTERM: how an engine that stops ends its attempts
+_KILLED = (137, 143)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One attempt, and what the journal knows of it.
+
+    `started`: its start is recorded, so it is never started again. `recovered`: an earlier daemon
+    had it. `stopping`: it was told to stop. `inputs` is None only for one that had started.
+    """
+
+    order: Order
+    inputs: Inputs | None = None
+    started: bool = False
+    recovered: bool = False
+    stopping: bool = False
+
+
+class AttemptDriver:
+    """Drives one attempt from its claim to its removal; see :class:`jobd.daemon.drivers.Drivers`.
+
+    `post` takes reports for the core, `progress` short lines for people; both are called from the
+    driver's thread. `fatal` is called with an error that nobody expected: the daemon must end.
+    `boot_ms` is when the host was started (milliseconds UTC). What others ask goes through
+    :attr:`control`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        assignment: Assignment,
+        *,
+        workdir: Workdir,
+        open_log: Callable[[], LogWriter],
+        post: Callable[[Report], None],
+        progress: Progress,
+        fatal: Callable[[Exception], None],
+        timing: Timing,
+        boot_ms: int = 0,
+    ) -> None:
+        self._engine = engine
+        self._assignment = assignment
+        self._order = assignment.order
+        self._id = (assignment.order.run, assignment.order.attempt)
+        self.ref = assignment.order.ref
+        self._workdir = workdir
+        self._open_log = open_log
+        self._report = post
+        self._progress = progress
+        self._fatal = fatal
+        self._timing = timing
+        self._boot_ms = boot_ms
+        self._backoff = Backoff(timing)
+        self._losses = Losses()
+        #: whether anything may have been made of it at the engine
+        self._tried = assignment.recovered
+        self._foreign = False
+        self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
+
+    def run(self) -> None:
+        """The thread's body: ends when the attempt is discarded or the daemon stops."""
+        guarded(self._run, self._fatal)
+
+    def _run(self) -> None:
+        if self._assignment.started or self._begin():
+            self.control.began()
+            with self._open_log() as log:
+                self._watch(log)
+        self.control.ended()
+        self.control.wait_for_discard()
+        engine = None if self._foreign else self._engine
+        discard_patiently(engine, self.ref, self._workdir, self.control, self._timing)
+
+    def _watch(self, log: LogWriter) -> None:
+        follower = Follower(
+            self._engine,
+            self.ref,
+            log,
+            control=self.control,
+            losses=self._losses,
+            timing=self._timing,
+            progress=self._progress,
+        )
+        if self._assignment.recovered and self._assignment.started:
+            log.resume()
+            log.note("adopted: jobd was started anew and follows the attempt on")
+        try:
+            ending = follower.until_ended()
+        except LostError as lost:
+            log.note(f"lost: {lost}")
+            log.finish()
+            self._post(ReportLost(*self._id, str(lost)))
+            return
+        self.control.ended()
+        follower.read_rest()
+        self._report_end(log, ending)
+
+    def _post(self, report: Report) -> None:
+        self.control.check_open()
+        self._report(report)
+
+    # ---- the beginning
+
+    def _begin(self) -> bool:
+        """Start the attempt; False where it was reported as refused or unstarted instead."""
+        if not self._prepared():
+            return False
+        while not self.control.told_to_stop():
+            self._tried = True
+            try:
+                started = self._engine.start(self._order, self._progress)
+            except StartRefusedError as error:
+                self._post(ReportRefused(*self._id, str(error), error.exit_code))
+                return False
+            except ForeignError as error:
+                return self._refuse_foreign(error)
+            except (EngineUnreachableError, GoneError) as error:
+                # gone: somebody removed it while it was being started; made anew, it never ran
+                self._progress(f"waiting for the engine: {error}")
+                self.control.pause(self._backoff.pause(), wake_on_stop=True)
+                continue
+            self._backoff.reset()
+            self._post_started(started)
+            return True
+        return self._call_off()
+
+    def _post_started(self, at: Started) -> None:
+        self._post(ReportStarted(*self._id, at.engine_id, at.image_id, at.at, at.pull_ms))
+
+    def _prepared(self) -> bool:
+        inputs = self._assignment.inputs
+        while inputs is not None and not self.control.told_to_stop():
+            try:
+                self._workdir.prepare(inputs)
+            except QueueDamagedError as error:
+                self._post(ReportRefused(*self._id, str(error)))
+                return False
+            except (OSError, DiskFailedError) as error:
+                self._progress(f"waiting for the disk: files of the attempt not made: {error}")
+                self.control.pause(self._backoff.pause(), wake_on_stop=True)
+                continue
+            break
+        self._backoff.reset()
+        return True
+
+    def _call_off(self) -> bool:
+        """Told to stop before it was known to run; True where it turns out that it runs."""
+        while self._tried:
+            try:
+                phase = self._phase_or_none()
+                if phase in (Phase.RUNNING, Phase.EXITED):
+                    started = self._engine.start(self._order, self._progress)  # finds it
+                    self._post_started(started)
+                    return True
+                if phase is not Phase.UNCLEAR:
+                    # also where the engine says that there is nothing: that may be a moment's word
+                    self._engine.discard(self.ref)
+                    break
+            except ForeignError:
+                self._foreign = True
+                break
+            except StartRefusedError:
+                break  # it vanished between two calls, and cannot be made again
+            except EngineUnreachableError as error:
+                self._progress(f"waiting for the engine to be sure that nothing runs: {error}")
+            self.control.pause(self._backoff.pause())
+        self._post(ReportUnstarted(*self._id, "told to stop before it began", cancelled=True))
+        return False
+
+    def _phase_or_none(self) -> Phase | None:
+        try:
+            return self._engine.phase(self.ref)
+        except GoneError:
+            return None
+
+    def _refuse_foreign(self, error: ForeignError) -> bool:
+        self._foreign = True
+        self._post(
+            ReportRefused(
+                *self._id, f"{error}; it was not touched: rename or remove it, then retry the run"
+            )
+        )
+        return False
+
+    # ---- the end
+
+    def _report_end(self, log: LogWriter, ending: Ending) -> None:
+        host_fault = self._is_host_fault(ending)
+        collected = self._collect()
+        log.finish()
+        usage = ending.usage
+        self._post(
+            ReportEnded(
+                *self._id,
+                exit_code=ending.exit_code,
+                at=ending.finished_at,
+                oom=ending.oom,
+                host_fault=host_fault,
+                error="; ".join(text for text in (ending.error, collected.note) if text) or None,
+                cpu_seconds=usage.cpu_seconds,
+                memory_peak=usage.memory_peak,
+                memory_peak_source=usage.memory_peak_source,
+                log_bytes=log.log_bytes,
+                log_truncated=log.truncated,
+                log_tail=log.last_words(),
+                result=collected.result,
+            )
+        )
+
+    def _is_host_fault(self, ending: Ending) -> bool:
+        """Whether the host ended it (DURABILITY: "dockerd stop kills the job")."""
+        if self.control.asked or ending.oom:
+            return False
+        killed = ending.exit_code in _KILLED
+        if self._assignment.recovered and ending.started_at < self._boot_ms:
+            # the host was started anew since: the engine ends what it finds dead with 255
+            return killed or ending.finished_at >= self._boot_ms
+        if not killed:
+            return False
+        window = self._timing.fault_window
+        if self._losses.near(ending.finished_at, window):
+            return True
+        # an engine that is going down has closed its door, or is about to
+        since_end = time.time() - ending.finished_at / 1000
+        until = time.monotonic() + min(max(window - since_end, 0.0), window)
+        while True:
+            try:
+                self._engine.connect()
+            except EngineUnreachableError:
+                return True
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            self.control.pause(min(left, 0.5))
+
+    def _collect(self) -> Collected:
+        until = time.monotonic() + self._timing.result_patience
+        while True:
+            try:
+                return self._workdir.collect_result()
+            except RefusedError as error:
+                if time.monotonic() >= until:
+                    return Collected(note=f"result lost: {error}")
+                self._progress(f"waiting for room for the result: {error}")
+                self.control.pause(self._backoff.pause())
+
+
+def discard_patiently(
+    engine: Engine | None, ref: str, workdir: Workdir, control: Control, timing: Timing
+) -> None:
+    """Remove what is left of an attempt, at the engine and on the disk; tried until it is gone.
+
+    `engine` is None where what bears the attempt's name is not ours. Raises ClosedError.
+    """
+    backoff = Backoff(timing)
+    while True:
+        try:
+            if engine is not None:
+                engine.discard(ref)
+            workdir.remove()
+            return
+        except ForeignError:
+            engine = None  # not ours: not touched
+        except (EngineUnreachableError, OSError):
+            control.pause(backoff.pause())

@@ -1,0 +1,68 @@
+"""What goes on beside the loop: the host is sampled, and space is kept ready for the queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from jobd.capacity import probe
+from jobd.errors import DiskFailedError
+from jobd.journal import Journal
+
+#: seconds between two samples while attempts run, and while none does
+SAMPLE_BUSY, SAMPLE_IDLE = 1.0, 5.0
+#: seconds between two looks at the queue's spare space
+SPARE_EVERY = 0.5
+
+
+class Repeating:
+    """A thread that does one thing again and again; its death is the daemon's."""
+
+    def __init__(
+        self, name: str, work: Callable[[], float], fatal: Callable[[BaseException], None]
+    ) -> None:
+        """`work` returns after how many seconds it wants to be called again."""
+        self._work = work
+        self._fatal = fatal
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread after what it is at."""
+        self._closing.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.wait(self._work()):
+                pass
+        except BaseException as error:
+            self._fatal(error)
+            raise
+
+
+def sampling(
+    used: Callable[[], dict[int, int]], took: Callable[[int, float, dict[int, int]], None]
+) -> Callable[[], float]:
+    """The work of the sampler: `took(available memory, used cpu, memory by run)`."""
+
+    def work() -> float:
+        attempts = used()
+        took(probe.available_memory(), probe.used_cpu(), attempts)
+        return SAMPLE_BUSY if attempts else SAMPLE_IDLE
+
+    return work
+
+
+def keeping_space(journal: Journal) -> Callable[[], float]:
+    """The work that keeps the queue's space ready. A disk that fails shows in the next write."""
+
+    def work() -> float:
+        try:
+            journal.spare()
+        except DiskFailedError:
+            pass  # the journal refuses every later call: the loop meets it and tells why
+        return SPARE_EVERY
+
+    return work

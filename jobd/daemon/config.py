@@ -1,0 +1,182 @@
+"""jobd.toml: every key with its default, each refused by name where it is wrong.
+
+An unknown key is an error: a setting that is misspelt and silently ignored is worse than none.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jobd.capacity import probe
+from jobd.capacity.ledger import Host
+from jobd.core import specvalues as v
+from jobd.core.model import JobSpec
+from jobd.core.policy import Rules
+from jobd.core.spec import parse
+from jobd.errors import ConfigError, InvalidError
+
+#: of output that is kept of each attempt
+LOG_BYTES = 64 << 20
+ENGINES = ("auto", "docker", "podman", "fake")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration. Sizes in bytes, durations in milliseconds, cpus in cores."""
+
+    host: Host
+    rules: Rules
+    engine: str = "auto"
+    #: None: DOCKER_HOST, then the usual socket
+    engine_socket: str | None = None
+    docker_config: Path | None = None
+    log_bytes: int = LOG_BYTES
+    admins: tuple[str, ...] = ()
+    #: what [defaults] says, of a job file's form
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _names(value: Any, path: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise InvalidError(f"{path}: {v.shown(value)}: expected a list of names")
+    return tuple(value)
+
+
+#: path in the file -> how it is read
+_KEYS: dict[str, v.Reader] = {
+    "engine.kind": v.choice(*ENGINES),
+    "engine.socket": v.text(512),
+    "engine.docker_config": v.text(4096),
+    "capacity.cpus": v.number(0.01, 4096),
+    "capacity.memory": v.size(16 << 20),
+    "capacity.reserve_cpus": v.number(0, 4096),
+    "capacity.reserve_memory": v.size(0),
+    "maxima.cpus": v.number(0.01, 4096),
+    "maxima.memory": v.size(6 << 20),
+    "maxima.timeout": v.duration(1),
+    "maxima.attempts": v.whole(1, 1000),
+    "maxima.payload": v.size(0),
+    "allow.networks": _names,
+    "logs.per_attempt": v.size(64 << 10),
+    "access.admin": _names,
+}
+_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults"}
+
+#: a payload is one argument of one run: what is larger belongs in a file that is mounted
+_LARGEST_PAYLOAD = 1 << 30
+
+
+def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> Config:
+    """The configuration in the file at `path`, or the defaults where there is none.
+
+    `engine` takes precedence over the file's. Raises ConfigError naming file and key.
+    """
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        if must_exist:
+            raise ConfigError(f"{path}: no such file") from None
+        text = b""
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        config = read(tomllib.loads(text.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from None
+    except InvalidError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return replace(config, engine=engine) if engine else config
+
+
+def read(given: Mapping[str, Any]) -> Config:
+    """The configuration that a parsed file says. Raises InvalidError naming the key."""
+    values: dict[str, Any] = {}
+    for table, content in given.items():
+        if table not in _TABLES:
+            raise InvalidError(f"[{table}]: unknown table{_near(table, _TABLES)}")
+        if not isinstance(content, Mapping):
+            raise InvalidError(f"{table}: expected a table, got {v.kind(content)}")
+        if table == "defaults":
+            continue
+        for key, value in content.items():
+            path = f"{table}.{key}"
+            if path not in _KEYS:
+                raise InvalidError(f"{path}: unknown key{_near(path, _KEYS)}")
+            values[path] = _KEYS[path](value, path)
+    defaults = given.get("defaults", {})
+    _check_defaults(defaults)
+    host = _host(values)
+    docker_config = values.get("engine.docker_config")
+    return Config(
+        host=host,
+        rules=_rules(values, host, defaults),
+        engine=values.get("engine.kind", "auto"),
+        engine_socket=values.get("engine.socket"),
+        docker_config=Path(docker_config) if docker_config else None,
+        log_bytes=values.get("logs.per_attempt", LOG_BYTES),
+        admins=values.get("access.admin", ()),
+        defaults=defaults,
+    )
+
+
+def _near(word: str, known: Any) -> str:
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+
+
+def _check_defaults(defaults: Mapping[str, Any]) -> None:
+    for key in ("name", "image", "command"):
+        if key in defaults:
+            raise InvalidError(f"defaults.{key}: belongs to each job")
+    try:
+        parse({"name": "defaults", "image": "none"}, defaults)
+    except InvalidError as error:
+        raise InvalidError(f"[defaults] {error}") from None
+
+
+def _host(values: Mapping[str, Any]) -> Host:
+    cpus = values.get("capacity.cpus", probe.host_cpus())
+    memory = values.get("capacity.memory", probe.host_memory())
+    host = Host(
+        cpus=cpus,
+        memory=memory,
+        # on a very small host a fixed reserve would leave nothing for runs
+        reserve_cpus=values.get("capacity.reserve_cpus", min(0.25, cpus / 4)),
+        reserve_memory=values.get("capacity.reserve_memory", min(512 << 20, memory // 4)),
+    )
+    if host.reserve_cpus >= host.cpus:
+        raise InvalidError(
+            f"capacity.reserve_cpus: {host.reserve_cpus:g} leaves nothing of {host.cpus:g} cpus"
+        )
+    if host.reserve_memory >= host.memory:
+        raise InvalidError("capacity.reserve_memory: leaves nothing of capacity.memory")
+    return host
+
+
+def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -> Rules:
+    plain = Rules()
+    payload = values.get("maxima.payload", plain.max_payload)
+    if payload > _LARGEST_PAYLOAD:
+        raise InvalidError("maxima.payload: at most 1G")
+    plain_job = JobSpec("defaults", "none")
+    # defaults of a run on a host that is smaller than they are
+    resources = {
+        "cpus": min(plain_job.cpus, host.cpus),
+        "memory": min(plain_job.memory, host.memory),
+        **defaults.get("resources", {}),
+    }
+    filled = {**defaults, "resources": resources}
+    return Rules(
+        defaults=filled,
+        max_cpus=min(values.get("maxima.cpus", host.cpus), host.cpus),
+        max_memory=min(values.get("maxima.memory", host.memory), host.memory),
+        max_timeout=values.get("maxima.timeout"),
+        max_attempts=values.get("maxima.attempts"),
+        max_payload=payload,
+        networks=frozenset(values.get("allow.networks", plain.networks)),
+    )

@@ -1,0 +1,260 @@
+"""The one owner of the state: takes all that waits, decides, writes and syncs once, then answers.
+
+One thread does it all, as handing the sync to another lost at every load (ARCHITECTURE, rulings).
+A pass is: reports of the workers, timers, requests, dispatch; one batch to disk; and only then
+replies and effects. Other threads reach it through :meth:`CoreLoop.post` alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zmq
+
+from jobd.capacity.ledger import Ledger
+from jobd.core.commands import Caller, Command
+from jobd.core.decide import decide
+from jobd.core.dispatch import picks
+from jobd.core.effects import Effect, StartAttempt
+from jobd.core.events import KIND_OF, RUN, TYPE_OF, AttemptClaimed, Event, encode
+from jobd.core.model import Now, Reason
+from jobd.core.policy import Rules
+from jobd.core.requests import KEEP_MS
+from jobd.core.state import State
+from jobd.core.timers import Timers
+from jobd.daemon.room import Room
+from jobd.errors import DiskFailedError
+from jobd.journal import Journal, RecordIn, record_cost
+from jobd.server.desk import Desk
+from jobd.server.health import Pulse
+from jobd.server.kernel import Kernel
+
+_log = logging.getLogger(__name__)
+
+#: who the daemon itself is, where nobody asked
+SYSTEM = Caller(os.geteuid(), "jobd", 0)
+#: never sleep longer, whatever is set: clocks jump (DURABILITY, scheduling rule 3)
+_LONGEST_WAIT_MS = 30_000
+#: a batch is written when it has grown to this, in the middle of a pass
+_FULL_BATCH = 8 << 20
+#: reports taken in one pass
+_TAKEN = 1_000
+#: after the last batch, idle for so long: the idle mark (DURABILITY W8)
+_IDLE_MARK_MS = 1_000
+
+
+class Performer(Protocol):
+    """Who carries effects out, without holding up the loop."""
+
+    def perform(self, effect: Effect) -> None:
+        """Set the effect going."""
+
+
+def read_clock() -> Now:
+    """The wall's time and one that never goes back and counts a suspended host's sleep too."""
+    return Now(time.time_ns() // 1_000_000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
+
+
+class CoreLoop:
+    """State, queue on disk, and the loop over them. `kernel` is set before :meth:`run`."""
+
+    kernel: Kernel
+
+    def __init__(
+        self,
+        journal: Journal,
+        state: State,
+        ledger: Ledger,
+        rules: Rules,
+        pulse: Pulse,
+        clock: Callable[[], Now] = read_clock,
+    ) -> None:
+        self.journal = journal
+        self.state = state
+        self.ledger = ledger
+        self.rules = rules
+        self.pulse = pulse
+        self.timers = Timers()
+        self.room = Room(journal, state)
+        self.now = clock()
+        self.desk: Desk | None = None
+        self.performer: Performer | None = None
+        self._clock = clock
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._records: list[RecordIn] = []
+        self._events: list[Event] = []
+        self._effects: list[Effect] = []
+        self._changed: set[int] = set()
+        self._last_batch = self.now.mono
+        self._marked = False
+        self._stopping = False
+        self._failure: BaseException | None = None
+        self._more = False
+        self.timers.arm_all(state, self.now)
+
+    # -- from other threads ----------------------------------------------------------------
+
+    def post(self, work: Callable[[], None]) -> None:
+        """Have `work` done in the loop's thread, in the next pass. Safe in any thread."""
+        self._inbox.append(work)
+        os.eventfd_write(self._wake, 1)
+
+    def stop(self) -> None:
+        """End the loop after the pass under way; attempts go on. Safe in a signal handler."""
+        self._stopping = True
+        os.eventfd_write(self._wake, 1)
+
+    def fatal(self, error: BaseException) -> None:
+        """A part of the daemon died: the daemon dies, and starting again is safe."""
+        self._failure = error
+        self.stop()
+
+    # -- deciding --------------------------------------------------------------------------
+
+    def decide(self, command: Command, caller: Caller) -> Any:
+        """Decide on a command and apply what follows; its answer is true after the sync."""
+        decision = decide(self.state, command, self.now, self.rules, caller)
+        self._take(decision.events)
+        self._effects += decision.effects
+        return decision.answer
+
+    def _take(self, events: list[Event]) -> None:
+        for event in events:
+            revision = self.state.apply(event)
+            self.timers.arm(self.state, event, self.now)
+            kind = KIND_OF[type(event)]
+            body = encode(event)
+            self._records.append(RecordIn(TYPE_OF[type(event)], kind, event[0], revision, body))
+            self._events.append(event)
+            self.room.pending += record_cost(len(body))
+            if kind == RUN:
+                self._changed.add(event[0])
+
+    def touch(self, run: int) -> None:
+        """Have requests that wait for the run asked again: something about it is new."""
+        self._changed.add(run)
+
+    # -- the loop --------------------------------------------------------------------------
+
+    def run(self, socket: zmq.Socket[bytes]) -> None:
+        """Go round until told to stop. Raises DiskFailedError, or what killed another part."""
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
+        while not self._stopping:
+            self.pulse.doing = "idle"
+            poller.poll(0 if self._more else self._wait_ms())
+            self._drain_wake()
+            self.turn()
+        if self._failure is not None:
+            raise self._failure
+
+    def turn(self) -> None:
+        """One pass."""
+        self.now = self._clock()
+        self.pulse.turned = time.monotonic()
+        self.pulse.doing = "deciding"
+        desk = self.desk
+        self._take_inbox()
+        for over in self.timers.advance(self.state, self.now):
+            self.decide(over, SYSTEM)
+            self._commit_if_full()
+        if desk is not None:
+            self._more = desk.take(self.kernel)
+            desk.overdue(self.kernel)
+        self._dispatch()
+        self.commit()
+        if desk is not None:
+            if self._changed:
+                changed, self._changed = self._changed, set()
+                desk.changed(self.kernel, changed)
+                self.commit()  # a request that was asked again may change something itself
+            self._more |= desk.stream()
+            desk.flush()
+        self._changed.clear()
+
+    def _take_inbox(self) -> None:
+        for _ in range(min(len(self._inbox), _TAKEN)):
+            self._inbox.popleft()()
+            self._commit_if_full()
+
+    def _dispatch(self) -> None:
+        if not self.state.dirty or not self.state.waiting:
+            return
+        if self.ledger.disk is not None and self.room.for_attempt():
+            self.ledger.disk = None
+        for run in picks(self.state, self.ledger, self.now):
+            if not self.room.for_attempt():
+                self.ledger.disk = Reason("disk", "the queue's disk has no room for another end")
+                self.state.dirty = True
+                return
+            number = len(run.attempts or ()) + 1
+            self._take([AttemptClaimed(run.id, number, self.now.wall)])
+            self._effects.append(StartAttempt(run.id, number))
+            self._commit_if_full()
+
+    def _commit_if_full(self) -> None:
+        if self.room.pending >= _FULL_BATCH or len(self._records) > 60_000:
+            self.commit()
+
+    def commit(self) -> None:
+        """Make durable what was decided, and set its effects going. One write, one sync."""
+        if self._records:
+            self.pulse.doing = "syncing"
+            try:
+                places = self.journal.write(self._records)
+            except DiskFailedError as error:
+                if self.desk is not None:
+                    self.desk.fail(error)
+                raise
+            for event, where in zip(self._events, places, strict=True):
+                self.state.placed(event, where)
+            self._records.clear()
+            self._events.clear()
+            self.room.pending = 0
+            self._last_batch = self._clock().mono
+            self._marked = False
+            self.pulse.doing = "deciding"
+        elif not self._marked and self.now.mono - self._last_batch >= _IDLE_MARK_MS:
+            self.journal.idle()
+            self._marked = True
+            self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS)
+        effects, self._effects = self._effects, []
+        if self.performer is not None:
+            for effect in effects:
+                self.performer.perform(effect)
+
+    def _queued_at(self, run: int) -> int | None:
+        found = self.state.runs.get(run)
+        return found.queued_at if found else None
+
+    def _wait_ms(self) -> int:
+        now = self._clock()
+        waits = [_LONGEST_WAIT_MS]
+        due = self.timers.wait_ms(now)
+        if due is not None:
+            waits.append(due)
+        if self.desk is not None:
+            parked = self.desk.wait_ms(now.mono)
+            if parked is not None:
+                waits.append(parked)
+            if self.desk.unsent:
+                waits.append(50)
+        if not self._marked:
+            waits.append(max(0, self._last_batch + _IDLE_MARK_MS - now.mono))
+        if self._inbox:
+            return 0
+        # rounded up by one: a millisecond early would be a turn for nothing
+        return min(waits) + 1
+
+    def _drain_wake(self) -> None:
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            pass  # it was the socket or the time that woke us

@@ -1,0 +1,200 @@
+"""The core loop as the server's handlers see it: state, decisions, files, and figures."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from jobd import VERSION
+from jobd.capacity import probe
+from jobd.core import events as e
+from jobd.core.commands import Body, Caller, Command
+from jobd.core.entities import Run
+from jobd.core.events import decode
+from jobd.core.model import Now, Reason
+from jobd.core.state import State
+from jobd.core.states import AttemptState
+from jobd.core.status import reason
+from jobd.daemon.core_loop import CoreLoop
+from jobd.daemon.engine_watch import EngineWatch
+from jobd.journal.bodies import Bodies, upload_key
+from jobd.runlog.folder import LogFolder
+from jobd.server.access import Users
+from jobd.server.rows import counts
+
+#: reasons that `status` tells, the most frequent first
+_REASONS = 10
+
+
+class DaemonKernel:
+    """What :class:`jobd.server.kernel.Kernel` asks for."""
+
+    def __init__(
+        self,
+        loop: CoreLoop,
+        bodies: Bodies,
+        logs: LogFolder,
+        users: Users,
+        engine: EngineWatch,
+        place: str,
+    ) -> None:
+        self._loop = loop
+        self._bodies = bodies
+        self._users = users
+        self._engine = engine
+        self._place = place
+        self._started = time.monotonic()
+        self._said: dict[int, str] = {}
+        self.logs = logs
+        #: runs whose log somebody follows: shared with the threads that write logs
+        self.watched: set[int] = set()
+
+    @property
+    def state(self) -> State:
+        """The state, for reading."""
+        return self._loop.state
+
+    @property
+    def now(self) -> Now:
+        """The moment of the pass under way."""
+        return self._loop.now
+
+    def decide(self, command: Command, caller: Caller) -> Any:
+        """Decide and apply; true after the sync. Raises the core's refusals."""
+        return self._loop.decide(command, caller)
+
+    def require_room(self, size: int) -> None:
+        """Raises RefusedError where the disk has no room for `size` bytes more."""
+        self._loop.room.require(size)
+
+    def hold_reason(self) -> Reason | None:
+        """What keeps every run from starting now, or None."""
+        return self._loop.ledger.closed()
+
+    def never_fits(self, run_job: str) -> Reason | None:
+        """Why runs of that job can never start on this host, or None."""
+        job = self.state.jobs.get(run_job)
+        return self._loop.ledger.never(job.spec.needs) if job is not None else None
+
+    def is_admin(self, caller: Caller) -> bool:
+        """Whether the caller may do everything."""
+        return self._users.is_admin(caller)
+
+    def watch_log(self, run: int) -> None:
+        """Have parked requests for the run asked again when its log grows."""
+        self.watched.add(run)
+
+    def grew(self, run: int) -> None:
+        """The run's log has more. Safe in any thread; told on only where somebody follows it."""
+        if run in self.watched:
+            self._loop.post(lambda: self._loop.touch(run))
+
+    # -- what starting attempts say ---------------------------------------------------------
+
+    def say(self, run: int, text: str) -> None:
+        """Take note of what a starting attempt says. Safe in any thread."""
+        self._said[run] = text
+        self._loop.post(lambda: self._loop.touch(run))
+
+    def progress(self, run: int) -> str | None:
+        """What the starting attempt of a run last said."""
+        found = self.state.runs.get(run)
+        attempt = found.attempt if found is not None else None
+        if attempt is None or attempt.state is not AttemptState.CLAIMED:
+            self._said.pop(run, None)
+            return None
+        return self._said.get(run)
+
+    # -- files; safe in any thread ----------------------------------------------------------
+
+    def payload(self, run: Run) -> bytes:
+        """The run's payload, from the queue or its body file."""
+        if run.body is not None:
+            return self._bodies.read(run.body)
+        event = decode(e.TYPE_OF[e.RunQueued], run.id, self._loop.journal.read(run.where))
+        assert isinstance(event, e.RunQueued)
+        return bytes(event.payload)
+
+    def payload_source(self, run: Run) -> bytes | Body:
+        """The payload's bytes where they are in the queue, else which body file has them."""
+        return run.body if run.body is not None else self.payload(run)
+
+    def result(self, run: Run) -> bytes | None:
+        """The result of the run's last ended attempt, or None."""
+        for attempt in reversed(run.attempts or []):
+            if attempt.end is None:
+                continue
+            if attempt.end.result is None:
+                return None
+            body = self._loop.journal.read(attempt.where)
+            event = decode(e.TYPE_OF[e.AttemptEnded], run.id, body)
+            assert isinstance(event, e.AttemptEnded)
+            if isinstance(event.result, bytes):
+                return event.result
+            return self._bodies.read(Body(*event.result))
+        return None
+
+    def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
+        """Take a chunk of a large payload; the size so far."""
+        key = upload_key(caller.uid, name)
+        return self._bodies.upload(key, offset, data, last, limit=self._loop.rules.max_payload)
+
+    def uploaded(self, caller: Caller, name: bytes) -> Body:
+        """A payload that was uploaded whole. Raises NotFoundError."""
+        return self._bodies.uploaded(upload_key(caller.uid, name))
+
+    # -- figures -----------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """The answer of the verb `status`."""
+        loop, state = self._loop, self.state
+        journal = loop.journal.stats()
+        ledger = loop.ledger
+        sample = ledger.sample
+        return {
+            "version": VERSION,
+            "uptime_s": round(time.monotonic() - self._started, 3),
+            "store": loop.journal.store.hex(),
+            "engine": self._engine.row(),
+            "capacity": {
+                "cpus": ledger.host.cpus,
+                "memory": ledger.host.memory,
+                "reserve_cpus": ledger.host.reserve_cpus,
+                "reserve_memory": ledger.host.reserve_memory,
+                "reserved_cpus": state.reserved_millicpus / 1000,
+                "reserved_memory": state.reserved_memory,
+                "used_cpu": sample.used_cpu if sample else None,
+                "available_memory": sample.available_memory if sample else None,
+                "pressure": probe.pressure(),
+            },
+            "counts": counts(state, state.active.values()),
+            "jobs": len(state.jobs),
+            "draining": False,
+            "paused": sorted(job.name for job in state.jobs.values() if job.paused),
+            "waiting": self._waiting(),
+            "journal": {
+                "path": self._place,
+                "bytes": journal.bytes,
+                "segments": journal.segments,
+                "last_sync_ms": round(journal.last_sync_ms, 3),
+            },
+        }
+
+    def _waiting(self) -> list[dict[str, Any]]:
+        """Why runs that are due wait, a line for each job that has such runs."""
+        found = []
+        hold = self.hold_reason()
+        for job in self.state.jobs.values():
+            due = job.waiting - sum(job.parked.values())
+            if due > 0:
+                head = next((run for run in self._heads(job.name)), None)
+                why = reason(head, self.now, hold) if head is not None else None
+                if why is not None:
+                    found.append({"job": job.name, "runs": due, "reason": why[0], "text": why[1]})
+        found.sort(key=lambda row: -int(str(row["runs"])))
+        return found[:_REASONS]
+
+    def _heads(self, name: str) -> list[Run]:
+        job = self.state.jobs[name]
+        heads = [self.state.ready.head(job, priority) for priority in sorted(job.ready)]
+        return [run for run in heads if run is not None]

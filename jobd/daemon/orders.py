@@ -1,0 +1,126 @@
+"""A claimed attempt to the order that an engine gets, and the files that it finds."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from jobd.core.commands import Body
+from jobd.core.entities import Attempt, Run
+from jobd.daemon.workdir import Inputs
+from jobd.engine.base import Order, StartRefusedError
+
+#: a secret is a key or a password, not a file system
+_LARGEST_SECRET = 1 << 20
+
+
+def reference(store: bytes, run: int, attempt: int) -> str:
+    """The name of an attempt for life (INTERFACE, "What an attempt finds")."""
+    return f"jobd-{store.hex()[:8]}-{run}-{attempt}"
+
+
+def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) -> Order:
+    """The order for a run's attempt, without what secrets add. Pure."""
+    spec = run.spec
+    folder = work / f"{run.id}.{attempt.number}"
+    files = any(target.startswith("file:") for target in spec.secrets)
+    pinned = next(
+        (a.started.image_id for a in reversed(run.attempts or []) if a.started is not None), None
+    )
+    args = tuple(run.option("args") or ())
+    return Order(
+        ref=reference(store, run.id, attempt.number),
+        labels={
+            "jobd.store": store.hex(),
+            "jobd.job": spec.name,
+            "jobd.run": str(run.id),
+            "jobd.attempt": str(attempt.number),
+        },
+        run=run.id,
+        attempt=attempt.number,
+        job=spec.name,
+        image=spec.image,
+        image_id=pinned,
+        pull=spec.pull,
+        command=(spec.command or ()) + args if spec.command or args else None,
+        env=environment(run, attempt),
+        user=spec.user,
+        network=spec.network,
+        mounts=(),
+        cpus=spec.cpus,
+        memory=spec.memory,
+        pids=spec.pids,
+        stop_signal=spec.stop_signal,
+        task_dir=folder / "job",
+        log_bytes=log_bytes,
+        secrets_dir=folder / "secrets" if files else None,
+    )
+
+
+def environment(run: Run, attempt: Attempt) -> dict[str, str]:
+    """What an attempt finds in its environment; jobd's own names win over the job's."""
+    env = {**run.spec.env, **(run.option("env") or {})}
+    env.update(
+        TASK_ID=str(run.id),
+        TASK_DIR="/job",
+        PAYLOAD_FILE="/job/payload",
+        CONFIG_FILE="/job/config",
+        RESULT_FILE="/job/result",
+        OUTPUT_DIR="/job/out",
+        JOB_NAME=run.job.name,
+        RUN_ID=str(run.id),
+        ATTEMPT=str(attempt.number),
+        TRIGGER=str(run.origin[0]),
+        SCHEDULED_AT="",
+    )
+    batch = run.option("batch")
+    if batch is not None:
+        env.update(BATCH_ID=str(batch[0]), BATCH_INDEX=str(run.id - batch[1]))
+    return env
+
+
+def inputs(run: Run, payload: Callable[[], bytes | Body], secrets: Path) -> Inputs:
+    """The bytes that an attempt finds in its folder. Raises StartRefusedError for a secret."""
+    files = {
+        target.removeprefix("file:"): read_secret(secrets, source)
+        for target, source in run.spec.secrets.items()
+        if target.startswith("file:")
+    }
+    return Inputs(payload=payload(), config=run.spec.config.encode(), secrets=files)
+
+
+def secret_variables(run: Run, secrets: Path) -> dict[str, str]:
+    """Secrets that go into the environment. Raises StartRefusedError."""
+    found = {}
+    for target, source in run.spec.secrets.items():
+        if not target.startswith("file:"):
+            value = read_secret(secrets, source).removesuffix(b"\n")
+            if b"\0" in value:
+                raise StartRefusedError(
+                    f"secret {source}: holds a NUL byte, which no variable can: use a secret file"
+                )
+            found[target] = value.decode("utf-8", "surrogateescape")
+    return found
+
+
+def read_secret(folder: Path, name: str) -> bytes:
+    """A file of the secrets folder. Raises StartRefusedError saying what is wrong, not its text."""
+    if "/" in name or name.startswith("."):
+        raise StartRefusedError(f"secret {name!r:.80}: no name of a file in {folder}")
+    try:
+        fd = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise StartRefusedError(
+            f"secret {name}: cannot be read from {folder}: {error.strerror}"
+        ) from None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise StartRefusedError(f"secret {name}: {folder / name} is no regular file")
+        data = os.read(fd, _LARGEST_SECRET + 1)
+    finally:
+        os.close(fd)
+    if len(data) > _LARGEST_SECRET:
+        raise StartRefusedError(f"secret {name}: is larger than 1M")
+    return data

@@ -1,0 +1,140 @@
+"""Carries out the core's effects: orders are built in the loop, everything else beside it.
+
+One thread takes the effects in their order (a stop must not overtake the start it is for) and hands
+them to the attempts' drivers, which have threads of their own.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from jobd.core.commands import Report, ReportRefused
+from jobd.core.effects import DiscardAttempt, Effect, SignalAttempt, StartAttempt
+from jobd.core.entities import Attempt, Run
+from jobd.core.state import State
+from jobd.daemon import orders
+from jobd.daemon.drivers import Drivers
+from jobd.daemon.kernel import DaemonKernel
+from jobd.daemon.workdir import Inputs
+from jobd.engine.base import Order, StartRefusedError
+
+
+class EffectPerformer:
+    """The performer of the loop's effects. `perform`, `adopt_all` belong to the loop's thread."""
+
+    def __init__(
+        self,
+        state: State,
+        kernel: DaemonKernel,
+        drivers: Drivers,
+        *,
+        store: bytes,
+        work: Path,
+        secrets: Path,
+        log_bytes: int,
+        post: Callable[[Report], None],
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self._state = state
+        self._kernel = kernel
+        self._drivers = drivers
+        self._store = store
+        self._work = work
+        self._secrets = secrets
+        self._log_bytes = log_bytes
+        self._post = post
+        self._fatal = fatal
+        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="performer", daemon=True)
+        self._thread.start()
+
+    def perform(self, effect: Effect) -> None:
+        """Set the effect going."""
+        if isinstance(effect, StartAttempt):
+            self._start(effect)
+        elif isinstance(effect, SignalAttempt):
+            self._queue.put(lambda: self._drivers.stop(*effect))
+        elif isinstance(effect, DiscardAttempt):
+            self.discard(effect.run, effect.number)
+
+    def discard(self, run: int, number: int) -> None:
+        """Have what is left of an ended attempt removed."""
+        ref = orders.reference(self._store, run, number)
+        self._queue.put(lambda: self._drivers.discard(run, number, ref))
+
+    def adopt_all(self) -> None:
+        """Take over the attempts that an earlier daemon left, whatever has become of them."""
+        for run in list(self._state.active.values()):
+            attempt = run.attempt
+            if attempt is None:
+                continue
+            self._adopt(run, attempt)
+            if attempt.stopping is not None:
+                self.perform(SignalAttempt(run.id, attempt.number, run.spec.stop_signal))
+
+    def close(self) -> None:
+        """End the thread after what is queued; the drivers are closed by their owner."""
+        self._queue.put(None)
+        self._thread.join(5)
+
+    def _start(self, effect: StartAttempt) -> None:
+        run, attempt = self._find(effect.run, effect.number)
+        order = self._order(run, attempt)
+
+        def work() -> None:
+            equipped = self._equip(run, order)
+            if equipped is not None:
+                self._drivers.start(*equipped)
+
+        self._queue.put(work)
+
+    def _adopt(self, run: Run, attempt: Attempt) -> None:
+        order = self._order(run, attempt)
+        started = attempt.started is not None
+        stopping = attempt.stopping is not None
+
+        def work() -> None:
+            if started:
+                self._drivers.adopt(order, None, started=True, stopping=stopping)
+                return
+            equipped = self._equip(run, order)
+            if equipped is not None:
+                self._drivers.adopt(*equipped, started=False, stopping=stopping)
+
+        self._queue.put(work)
+
+    def _order(self, run: Run, attempt: Attempt) -> Order:
+        return orders.build(self._store, run, attempt, self._work, self._log_bytes)
+
+    def _equip(self, run: Run, order: Order) -> tuple[Order, Inputs] | None:
+        """Secrets and payload; None where they are not to be had, which was reported."""
+        try:
+            inputs = orders.inputs(run, lambda: self._kernel.payload_source(run), self._secrets)
+            variables = orders.secret_variables(run, self._secrets)
+        except StartRefusedError as error:
+            self._post(ReportRefused(order.run, order.attempt, str(error), error.exit_code))
+            return None
+        return replace(order, env={**order.env, **variables}), inputs
+
+    def _find(self, run_id: int, number: int) -> tuple[Run, Attempt]:
+        run = self._state.runs.get(run_id)
+        assert run is not None
+        attempt = run.attempt
+        assert attempt is not None
+        assert attempt.number == number
+        return run, attempt
+
+    def _run(self) -> None:
+        try:
+            while True:
+                work = self._queue.get()
+                if work is None:
+                    return
+                work()
+        except BaseException as error:
+            self._fatal(error)
+            raise

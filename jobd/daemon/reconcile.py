@@ -1,0 +1,50 @@
+"""What the engine has against what the journal knows: leftovers go, strangers are reported.
+
+Live attempts are not decided on here: each has a driver, which finds out what became of it. Only
+containers that bear this queue's own uuid are looked at, and those that it does not know are never
+removed: the queue may be an old copy (DURABILITY R13, checklist 30).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from jobd.core.state import State
+from jobd.core.states import AttemptState
+from jobd.engine.base import Found
+
+_log = logging.getLogger(__name__)
+
+
+def reconcile(
+    state: State, found: Sequence[Found], discard: Callable[[int, int], None]
+) -> list[Found]:
+    """Discard what is left of attempts whose end is known; the ones that nobody knows."""
+    strangers = []
+    for one in found:
+        known = _ended(state, one)
+        if known is None:
+            strangers.append(one)
+        elif known:
+            discard(int(one.labels["jobd.run"]), int(one.labels["jobd.attempt"]))
+    for one in strangers:
+        _log.warning(
+            "engine: %s (%s) bears this queue's name and is not known to it; left alone: "
+            "look at it and remove it by hand",
+            one.ref,
+            one.phase,
+        )
+    return strangers
+
+
+def _ended(state: State, one: Found) -> bool | None:
+    """Whether the attempt's end is known; None where the attempt is not known at all."""
+    run_text, attempt_text = one.labels.get("jobd.run", ""), one.labels.get("jobd.attempt", "")
+    if not run_text.isdecimal() or not attempt_text.isdecimal():
+        return None
+    run = state.runs.get(int(run_text))
+    for attempt in (run.attempts or []) if run is not None else []:
+        if attempt.number == int(attempt_text):
+            return attempt.state is AttemptState.ENDED
+    return None

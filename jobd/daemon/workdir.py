@@ -1,0 +1,238 @@
+"""An attempt's folder on the host: its files are laid out, its result is collected, it is removed.
+
+`<work>/<run>.<attempt>/` is 0700, so the host's other users reach nothing in it; an attempt sees
+only `job/` (its TASK_DIR) and `secrets/`, which are mounted. Whatever an attempt can write to is
+opened without following links and believed in nothing (DURABILITY, rulings).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jobd.core.commands import Body
+from jobd.daemon.sweep import remove_tree
+from jobd.errors import RefusedError
+from jobd.journal.bodies import Bodies
+
+#: what a result may be long, in bytes
+RESULT_LIMIT = 16 << 20
+#: up to this many bytes a result lives in the journal itself (ARCHITECTURE, "Bodies")
+INLINE = 4 << 10
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What an attempt is given: files' bytes; `secrets` by the names of their files."""
+
+    payload: bytes | Body = b""
+    config: bytes = b""
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A result, or None where there is none; `note` says why one that was there is not taken."""
+
+    result: bytes | Body | None = None
+    note: str | None = None
+
+
+class Workdir:
+    """The folder of one attempt. For one thread at a time."""
+
+    def __init__(self, work: Path, run: int, attempt: int, bodies: Bodies) -> None:
+        """`work` is the folder of all attempts' folders; nothing is touched yet."""
+        self._work = work
+        self._name = f"{run:d}.{attempt:d}"
+        self._bodies = bodies
+        self.path = work / self._name
+        #: what is mounted as the attempt's TASK_DIR
+        self.task_dir = self.path / "job"
+        #: what is mounted read-only at `/job/secrets`, where the job has file secrets
+        self.secrets_dir = self.path / "secrets"
+
+    def prepare(self, inputs: Inputs) -> None:
+        """Lay out the attempt's files: all of them, synced, or none.
+
+        A folder that is there is left as it is: a daemon that crashed between the start of the
+        attempt and its record would else empty the result of a running attempt. Raises OSError,
+        and QueueDamagedError where the payload's body is damaged.
+        """
+        self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
+        work = os.open(self._work, _DIRECTORY)
+        try:
+            if _exists(work, self._name):
+                return
+            building = f".{self._name}.new"
+            remove_tree(work, building)
+            os.mkdir(building, 0o700, dir_fd=work)
+            with _entered(work, building) as folder:
+                self._lay_out(folder, inputs)
+                os.fsync(folder)
+            os.rename(building, self._name, src_dir_fd=work, dst_dir_fd=work)
+            os.fsync(work)
+        finally:
+            os.close(work)
+
+    def _lay_out(self, folder: int, inputs: Inputs) -> None:
+        _make(folder, "job", 0o755)
+        with _entered(folder, "job") as job:
+            payload = inputs.payload
+            # never a hard link: the attempt may be root in its container and write to the body
+            source = [payload] if isinstance(payload, bytes) else self._bodies.chunks(payload)
+            _write(job, "payload", source, 0o644)
+            _write(job, "config", [inputs.config], 0o644)
+            _write(job, "result", [], 0o666)
+            _make(job, "out", 0o777)
+            if inputs.secrets:
+                _make(job, "secrets", 0o755)  # where the mount goes
+            os.fsync(job)
+        if inputs.secrets:
+            _make(folder, "secrets", 0o755)
+            with _entered(folder, "secrets") as secrets:
+                for name, data in inputs.secrets.items():
+                    _write(secrets, name, [data], 0o444)
+                os.fsync(secrets)
+
+    def collect_result(self, limit: int = RESULT_LIMIT) -> Collected:
+        """What the attempt has left as its result; empty is none.
+
+        Raises RefusedError where the disk has no room for it (try again), DiskFailedError. A
+        result that is no plain file, or longer than `limit` bytes, is refused with a note.
+        """
+        try:
+            data, note = self._read_result(limit)
+        except FileNotFoundError:
+            return Collected()
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise RefusedError(f"result: {error.strerror}") from error
+            reason = "is a link" if error.errno == errno.ELOOP else error.strerror
+            return Collected(note=f"result not taken: {reason}")
+        if note or not data:
+            return Collected(note=note)
+        return Collected(data if len(data) <= INLINE else self._bodies.put(data))
+
+    def _read_result(self, limit: int) -> tuple[bytes, str | None]:
+        folder = os.open(self.path, _DIRECTORY)
+        try:
+            with _entered(folder, "job") as job:
+                # looked at first: opening a device or a pipe may do something
+                if not stat.S_ISREG(os.stat("result", dir_fd=job, follow_symlinks=False).st_mode):
+                    return b"", "result not taken: is no regular file"
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                fd = os.open("result", flags, dir_fd=job)
+        finally:
+            os.close(folder)
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                return b"", "result not taken: is no regular file"
+            if found.st_nlink != 1:
+                return b"", "result not taken: has other names (hard links)"
+            data = _read_up_to(fd, limit + 1) if found.st_size <= limit else b""
+            if found.st_size > limit or len(data) > limit:
+                return b"", (
+                    f"result not taken: {max(found.st_size, len(data))} bytes, "
+                    f"at most {limit} are kept"
+                )
+            return data, None
+        finally:
+            os.close(fd)
+
+    def has_output_files(self) -> bool:
+        """Whether the attempt left anything in `out/`: what keeping it later begins with."""
+        try:
+            folder = os.open(self.path, _DIRECTORY)
+        except FileNotFoundError:
+            return False
+        try:
+            with _entered(folder, "job") as job, _entered(job, "out") as out:
+                return bool(os.listdir(out))
+        except OSError:
+            return False
+        finally:
+            os.close(folder)
+
+    def remove(self) -> bool:
+        """Remove the folder and all in it; False where something could not be removed.
+
+        Raises OSError only where the folder of all attempts cannot be opened.
+        """
+        try:
+            work = os.open(self._work, _DIRECTORY)
+        except FileNotFoundError:
+            return True
+        try:
+            return remove_tree(work, self._name)
+        finally:
+            os.close(work)
+
+
+def sweep_workdirs(work: Path, live: Iterable[tuple[int, int]]) -> list[str]:
+    """Remove the folders of attempts that are not in `live`; the names removed.
+
+    For the daemon's start, before any attempt is started.
+    """
+    keep = {f"{run:d}.{attempt:d}" for run, attempt in live}
+    try:
+        folder = os.open(work, _DIRECTORY)
+    except FileNotFoundError:
+        return []
+    try:
+        names = [name for name in sorted(os.listdir(folder)) if name not in keep]
+        return [name for name in names if remove_tree(folder, name)]
+    finally:
+        os.close(folder)
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@contextmanager
+def _entered(folder: int, name: str) -> Iterator[int]:
+    fd = os.open(name, _DIRECTORY, dir_fd=folder)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _make(folder: int, name: str, mode: int) -> None:
+    os.mkdir(name, 0o700, dir_fd=folder)
+    with _entered(folder, name) as made:
+        os.fchmod(made, mode)  # mkdir's mode passes through the umask
+
+
+def _write(folder: int, name: str, source: Iterable[bytes], mode: int) -> None:
+    fd = os.open(name, _NEW, 0o600, dir_fd=folder)
+    try:
+        for chunk in source:
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(fd, view) :]
+        os.fchmod(fd, mode)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _read_up_to(fd: int, limit: int) -> bytes:
+    data = bytearray()
+    while len(data) < limit and (chunk := os.read(fd, min(1 << 20, limit - len(data)))):
+        data += chunk
+    return bytes(data)

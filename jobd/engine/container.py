@@ -1,0 +1,257 @@
+"""An order becomes a container's settings: nothing but what is written here gets through. Pure.
+
+The settings are those of the engine's API, built from an allow-list of keys and checked again in
+their final form before they are sent (DURABILITY, security checklist 11-20: refuse, never
+silently repair, and look at the final settings, not at the request).
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from jobd.engine.base import Order, StartRefusedError
+
+#: INTERFACE, "What an attempt finds"
+CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "SETUID",
+    "SETGID",
+    "KILL",
+    "NET_BIND_SERVICE",
+)
+TASK_DIR = "/job"
+SECRETS_DIR = "/job/secrets"
+_NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_CGROUP = re.compile(r"/[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
+_SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]{1,12}|[0-9]{1,2}")
+#: nobody mounts these, whatever the configuration allows: each gives the host away
+_NEVER_MOUNTED = frozenset({"/", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run", "/boot"})
+_NEVER_BELOW = ("/proc/", "/sys/")
+_ENGINE_SOCKETS = frozenset({"docker.sock", "podman.sock", "containerd.sock", "crio.sock"})
+
+
+class ForbiddenSettingError(StartRefusedError):
+    """A setting that no attempt may have would have reached the engine; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the engine's kind decides, the same for all attempts."""
+
+    #: `local`, or `json-file` where the engine has no `local` (Podman)
+    log_driver: str = "local"
+    #: cgroup that the container is put under (absolute), or None for the engine's own choice
+    cgroup_parent: str | None = None
+
+
+def body(order: Order, image: str, settings: Settings) -> dict[str, object]:
+    """The body of the engine's create request for `order`, checked by :func:`validate`.
+
+    Raises ForbiddenSettingError.
+    """
+    host = _host_config(order, settings)
+    validate(host)
+    if not _SIGNAL.fullmatch(order.stop_signal):
+        raise ForbiddenSettingError(f"{order.ref}: stop_signal {order.stop_signal!r}: no signal")
+    for name in order.env:
+        if not name or "=" in name or "\0" in name:
+            raise ForbiddenSettingError(f"{order.ref}: env {name!r}: not a variable's name")
+    config: dict[str, object] = {
+        "Image": image,
+        "Env": [f"{name}={value}" for name, value in order.env.items()],
+        "Labels": dict(order.labels),
+        # a terminal would merge the two streams
+        "Tty": False,
+        "OpenStdin": False,
+        "StopSignal": order.stop_signal,
+        "HostConfig": host,
+    }
+    if order.command is not None:
+        config["Cmd"] = list(order.command)
+    if order.user is not None:
+        config["User"] = order.user
+    return config
+
+
+def _host_config(order: Order, settings: Settings) -> dict[str, object]:
+    host: dict[str, object] = {
+        "Privileged": False,
+        # an engine that removes by itself destroys the exit status (DURABILITY, finding 6)
+        "AutoRemove": False,
+        "RestartPolicy": {"Name": "no"},
+        "CapDrop": ["ALL"],
+        "CapAdd": list(CAPABILITIES),
+        "SecurityOpt": ["no-new-privileges"],
+        # without an init a program without a handler sleeps through SIGTERM
+        "Init": True,
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "Mounts": _mounts(order),
+        "Memory": order.memory,
+        # no swap beside the memory, or an attempt may use as much again
+        "MemorySwap": order.memory,
+        "NanoCpus": round(order.cpus * 1_000_000_000),
+        "PidsLimit": order.pids,
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+        "OomScoreAdj": 500,
+        "NetworkMode": order.network,
+        "LogConfig": _log_config(order.log_bytes, settings.log_driver),
+    }
+    if settings.cgroup_parent is not None:
+        host["CgroupParent"] = settings.cgroup_parent
+    return host
+
+
+def _mounts(order: Order) -> list[dict[str, object]]:
+    """Bind mounts; `mounts` refuses a missing source where `binds` would create it, as root."""
+    wanted = [(str(order.task_dir), TASK_DIR, False)]
+    if order.secrets_dir is not None:
+        wanted.append((str(order.secrets_dir), SECRETS_DIR, True))
+    wanted += [(mount.source, mount.target, mount.read_only) for mount in order.mounts]
+    return [
+        {
+            "Type": "bind",
+            "Source": source,
+            "Target": target,
+            "ReadOnly": read_only,
+            # nothing that an attempt mounts may show up on the host
+            "BindOptions": {"Propagation": "rprivate"},
+        }
+        for source, target, read_only in wanted
+    ]
+
+
+def _log_config(log_bytes: int, driver: str) -> dict[str, object]:
+    """Two files that hold `log_bytes` of output after any turn of the files, for usual lines.
+
+    The driver counts its own frame of 30 to 40 bytes a line as well, so a half is added: right for
+    lines of 80 bytes and more. At a turn the older file goes, so one must be enough by itself.
+    """
+    size = max(log_bytes, 1 << 20)
+    config = {"max-size": str(size + size // 2), "max-file": "2"}
+    if driver == "local":
+        # packing the older file costs a core for a second and makes reading it back slow
+        config["compress"] = "false"
+    return {"Type": driver, "Config": config}
+
+
+def validate(host_config: Mapping[str, object]) -> None:
+    """Refuse settings that are not exactly what an attempt may have.
+
+    Every key must be known and every value pass its rule; keys that keep the host safe must be
+    there. Raises ForbiddenSettingError naming the key.
+    """
+    for key, value in host_config.items():
+        rule = _RULES.get(key)
+        if rule is None or not rule(value):
+            raise ForbiddenSettingError(f"container setting {key} = {value!r}: not allowed")
+    missing = _RULES.keys() - host_config.keys() - {"CgroupParent"}
+    if missing:
+        raise ForbiddenSettingError(f"container setting {min(missing)}: missing")
+    if host_config["MemorySwap"] != host_config["Memory"]:
+        raise ForbiddenSettingError("container setting MemorySwap: differs from Memory")
+
+
+def _exactly(wanted: object) -> Callable[[object], bool]:
+    return lambda value: type(value) is type(wanted) and value == wanted
+
+
+def _is_positive(value: object) -> bool:
+    """Zero and below mean "no limit" to the engine."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 63
+
+
+def _is_network(value: object) -> bool:
+    """A name; `container:` and `ns:` would join another's network, `default` says nothing."""
+    return isinstance(value, str) and _NETWORK.fullmatch(value) is not None and value != "default"
+
+
+def _is_cgroup(value: object) -> bool:
+    return isinstance(value, str) and _CGROUP.fullmatch(value) is not None and "/.." not in value
+
+
+def _are_mounts(value: object) -> bool:
+    return isinstance(value, list) and all(_is_mount(mount) for mount in value)
+
+
+def _is_mount(mount: object) -> bool:
+    if not isinstance(mount, dict) or mount.keys() != {
+        "Type",
+        "Source",
+        "Target",
+        "ReadOnly",
+        "BindOptions",
+    }:
+        return False
+    return (
+        mount["Type"] == "bind"
+        and isinstance(mount["ReadOnly"], bool)
+        and mount["BindOptions"] == {"Propagation": "rprivate"}
+        and _is_source(mount["Source"])
+        and _is_target(mount["Target"])
+    )
+
+
+def _is_source(source: object) -> bool:
+    """A path without tricks: the caller resolved it, so one that still has `..` is not its own."""
+    if not isinstance(source, str) or not source.startswith("/") or "\0" in source:
+        return False
+    plain = posixpath.normpath("/" + source.lstrip("/"))
+    return (
+        ".." not in source.split("/")
+        and plain not in _NEVER_MOUNTED
+        and not plain.startswith(_NEVER_BELOW)
+        and posixpath.basename(plain) not in _ENGINE_SOCKETS
+    )
+
+
+def _is_target(target: object) -> bool:
+    if not isinstance(target, str) or not target.startswith("/") or "\0" in target:
+        return False
+    plain = posixpath.normpath("/" + target.lstrip("/"))
+    return ".." not in target.split("/") and plain not in {"/", "/proc", "/sys", "/dev"}
+
+
+def _is_log_config(value: object) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"Type", "Config"}:
+        return False
+    config = value["Config"]
+    if value["Type"] not in ("local", "json-file") or not isinstance(config, dict):
+        return False
+    size = config.get("max-size")
+    return (
+        config.keys() <= {"max-size", "max-file", "compress"}
+        and isinstance(size, str)
+        and size.isdecimal()
+        and int(size) > 0
+        and config.get("max-file") == "2"
+        and config.get("compress", "false") == "false"
+    )
+
+
+_RULES: dict[str, Callable[[object], bool]] = {
+    "Privileged": _exactly(False),
+    "AutoRemove": _exactly(False),
+    "RestartPolicy": _exactly({"Name": "no"}),
+    "CapDrop": _exactly(["ALL"]),
+    "CapAdd": _exactly(list(CAPABILITIES)),
+    "SecurityOpt": _exactly(["no-new-privileges"]),
+    "Init": _exactly(True),
+    "IpcMode": _exactly("private"),
+    "CgroupnsMode": _exactly("private"),
+    "Mounts": _are_mounts,
+    "Memory": _is_positive,
+    "MemorySwap": _is_positive,
+    "NanoCpus": _is_positive,
+    "PidsLimit": _is_positive,
+    "Ulimits": _exactly([{"Name": "core", "Soft": 0, "Hard": 0}]),
+    "OomScoreAdj": _exactly(500),
+    "NetworkMode": _is_network,
+    "LogConfig": _is_log_config,
+    "CgroupParent": _is_cgroup,
+}

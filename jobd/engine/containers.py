@@ -1,0 +1,312 @@
+"""The engine's protocol for attempts that are containers, on top of an engine's API.
+
+Each call looks the attempt's container up by name and labels first, so that one which somebody
+else made under that name is never signalled, read or removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Generator, Iterator, Mapping
+from enum import Enum
+from typing import Any, Protocol
+
+from jobd.engine import images, starting
+from jobd.engine.base import (
+    Ending,
+    EngineInfo,
+    Found,
+    GoneError,
+    Line,
+    Order,
+    Phase,
+    Progress,
+    Started,
+    Usage,
+)
+from jobd.engine.container import Settings
+from jobd.engine.refusals import AnswerError, missing_program
+from jobd.engine.starting import Starter, milliseconds
+from jobd.engine.stream import BrokenStreamError, FrameParser, LineEnds, Resumer
+from jobd.engine.usage import Cgroups, CgroupSettings, Reading, usage_of
+
+#: a batch of output is given out when it has this many lines or bytes, or nothing more is there
+BATCH_LINES = 2_000
+BATCH_BYTES = 1 << 20
+#: how much of a log's end is asked for when a silent stream is taken up again
+TAIL = 200
+
+_PHASES = {
+    "created": Phase.CREATED,
+    "running": Phase.RUNNING,
+    "paused": Phase.RUNNING,
+    "restarting": Phase.RUNNING,
+    "exited": Phase.EXITED,
+    "stopped": Phase.EXITED,
+    "dead": Phase.EXITED,
+}
+
+
+class _Read(Enum):
+    """How a reading of the log came to its end."""
+
+    #: the container's end, or the engine's
+    END = 0
+    SILENCE = 1
+    #: lines may lie before the tail that was asked for
+    MISSED = 2
+
+
+class Client(starting.Client, images.Client, Protocol):
+    """The engine's API as docker.py gives it. Raises AnswerError, EngineUnreachableError."""
+
+    url: str
+    closed: bool
+
+    def close(self) -> None: ...
+    def version(self) -> dict[str, Any]: ...
+    def info(self) -> dict[str, Any]: ...
+    def labelled(self, label: str) -> list[dict[str, Any]]: ...
+    def kill(self, engine_id: str, signal: str) -> None: ...
+    def remove(self, engine_id: str) -> None: ...
+    def last_words(self, engine_id: str, lines: int) -> bytes: ...
+    def log(
+        self, engine_id: str, since_ns: int, tail: int | None, follow: bool, idle_s: float
+    ) -> Generator[tuple[bytes, bool] | None, None, None]: ...
+
+
+class ContainerEngine:
+    """Attempts as containers, one each. See :class:`jobd.engine.base.Engine` for the calls."""
+
+    def __init__(self, api: Client, store: bytes, cgroups: CgroupSettings, idle_s: float) -> None:
+        if len(store) != 16:
+            raise ValueError(f"store: {len(store)} bytes; a uuid has 16")
+        self._api = api
+        #: what the label jobd.store says
+        self.store = store.hex()
+        self._idle_s = idle_s
+        self._cgroups = Cgroups(cgroups)
+        self._starter = Starter(api, images.Images(api), 2 * (os.cpu_count() or 1))
+        self._is_local = api.url.startswith("unix:")
+        self._settings: Settings | None = None
+        self._parents = False
+
+    def connect(self) -> EngineInfo:
+        """As in the protocol; settles what the engine can do. Call it before all others."""
+        version, info = self._api.version(), self._api.info()
+        parts = version.get("Components") or [{}]
+        podman = str(parts[0].get("Name", "")).startswith("Podman")
+        first = self._settings is None
+        self._parents = self._is_local and self._cgroups.can_parent(
+            str(info.get("CgroupDriver", ""))
+        )
+        # Podman has no driver `local`
+        self._settings = Settings(log_driver="json-file" if podman else "local")
+        if first and self._parents:
+            self._cgroups.sweep(f"jobd-{self.store[:8]}-", [found.ref for found in self.found()])
+        return EngineInfo(
+            name="podman" if podman else "docker",
+            version=str(version.get("Version", "")),
+            cpus=float(info.get("NCPU", 0)),
+            memory=int(info.get("MemTotal", 0)),
+            notes=_notes(info, self._parents),
+        )
+
+    def start(self, order: Order, progress: Progress) -> Started:
+        """As in the protocol. GoneError where somebody removes the container meanwhile."""
+        if order.labels.get("jobd.store") != self.store:
+            raise ValueError(f"{order.ref}: its label jobd.store is not this engine's")
+        if self._settings is None:
+            self.connect()
+        assert self._settings is not None
+        parent = self._cgroups.parent(order.ref) if self._parents else None
+        return self._starter.start(order, Settings(self._settings.log_driver, parent), progress)
+
+    def phase(self, ref: str) -> Phase:
+        """As in the protocol."""
+        return _phase(str(self._ours(ref)["State"]["Status"]))
+
+    def output(self, ref: str, since_ns: int) -> Iterator[list[Line]]:
+        """As in the protocol. Times rise within one stream, not across both.
+
+        The parts of a line longer than 16 KiB may all bear its first part's time (Docker 20.10).
+        """
+        engine_id = str(self._ours(ref)["Id"])
+        ends = LineEnds()
+        for batch in self._lines(ref, engine_id, Resumer(since_ns)):
+            yield ends.mend(batch)
+
+    def _lines(self, ref: str, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
+        """The lines as the engine gives them, each once; empty batches are silences."""
+        try:
+            yield from self._follow(engine_id, resumer)
+            if self._api.closed:
+                return
+            # what is followed often ends without the last words: Docker 20.10 lost them in 5 of 6
+            # tries, also by its own `logs -f`. So the end is read once more, from rest
+            resumer.again()
+            if (yield from self._read(engine_id, resumer, TAIL, follow=False)) is _Read.MISSED:
+                resumer.again()
+                yield from self._read(engine_id, resumer, None, follow=False)
+        except AnswerError as error:
+            if error.status == 404:
+                raise GoneError(f"{ref}: removed by somebody") from None
+            raise
+
+    def _follow(self, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
+        """The log until it ends or breaks, asked for again after each silence."""
+        tail: int | None = None
+        while not self._api.closed:
+            how = yield from self._read(engine_id, resumer, tail, follow=True)
+            if how is _Read.END:
+                return
+            # all since a time is looked for in the whole log; its end suffices after a silence
+            tail = TAIL if how is _Read.SILENCE else None
+            resumer.again()
+
+    def _read(
+        self, engine_id: str, resumer: Resumer, tail: int | None, *, follow: bool
+    ) -> Generator[list[Line], None, _Read]:
+        """One reading of the log; with `tail`, of that many lines at its end if they suffice."""
+        parser, batch, size = FrameParser(), list[Line](), 0
+        unproven = tail is not None
+        since_ns = 0 if unproven else resumer.since_ns
+        log = self._api.log(engine_id, since_ns, tail, follow, self._idle_s)
+        with contextlib.closing(log) as pieces:
+            try:
+                for piece in pieces:
+                    if piece is None or self._api.closed:
+                        yield batch
+                        return _Read.SILENCE
+                    lines = parser.feed(piece[0])
+                    if unproven and lines:
+                        if not resumer.misses_nothing(lines[0]):
+                            return _Read.MISSED
+                        unproven = False
+                    batch += resumer.fresh(lines)
+                    size += len(piece[0])
+                    if batch and (not piece[1] or len(batch) >= BATCH_LINES or size >= BATCH_BYTES):
+                        yield batch
+                        batch, size = [], 0
+            except BrokenStreamError:
+                # the engine went away, or cannot read its own log: what came is kept
+                pass
+        if batch:
+            yield batch
+        return _Read.END
+
+    def ending(self, ref: str) -> Ending | None:
+        """As in the protocol."""
+        found = self._ours(ref)
+        state = found["State"]
+        finished_at = milliseconds(state["FinishedAt"])
+        if state.get("Running") or not finished_at or _phase(state["Status"]) is Phase.CREATED:
+            return None
+        reading, source = self._reading(ref)
+        exit_code = int(state["ExitCode"])
+        error = str(state.get("Error") or "") or None
+        if error is None and exit_code in (126, 127):
+            # the init starts, and only then finds that there is no such program
+            with contextlib.suppress(AnswerError):
+                error = missing_program(self._api.last_words(str(found["Id"]), 5))
+        return Ending(
+            exit_code=exit_code,
+            started_at=milliseconds(state["StartedAt"]),
+            finished_at=finished_at,
+            oom=bool(state.get("OOMKilled")) or bool(reading and reading.oom_kills),
+            error=error,
+            usage=usage_of(reading, source),
+        )
+
+    def signal(self, ref: str, signal: str) -> None:
+        """As in the protocol."""
+        engine_id = str(self._ours(ref)["Id"])
+        try:
+            self._api.kill(engine_id, signal)
+        except AnswerError as error:
+            if error.status == 404:
+                raise GoneError(f"{ref}: removed by somebody") from None
+            # not running: created, or ended meanwhile
+            if error.status != 409 and "is not running" not in error.text:
+                raise
+
+    def usage(self, ref: str) -> Usage:
+        """As in the protocol. One look at two files; once an attempt, a question to the engine."""
+        if not self._is_local:
+            return Usage()
+        if self._parents:
+            reading = self._cgroups.read_parent(ref)
+            if reading is not None and reading.memory_peak is not None:
+                return usage_of(reading, "parent")
+        if not self._cgroups.is_placed(ref):
+            with contextlib.suppress(GoneError):
+                found = self._ours(ref)
+                if pid := int(found["State"].get("Pid") or 0):
+                    self._cgroups.found_at(ref, pid, str(found["Id"]))
+        return usage_of(self._cgroups.sample(ref), "sampled")
+
+    def discard(self, ref: str) -> None:
+        """As in the protocol. Not ours under that name: left alone."""
+        with contextlib.suppress(GoneError):
+            engine_id = str(self._ours(ref)["Id"])
+            try:
+                self._api.remove(engine_id)
+            except AnswerError as error:
+                # 409: "removal of container ... is already in progress"
+                if error.status not in (404, 409):
+                    raise
+        self._cgroups.forget(ref)
+
+    def found(self) -> list[Found]:
+        """As in the protocol."""
+        rows = self._api.labelled(f"jobd.store={self.store}")
+        return [
+            Found(
+                ref=str(row["Names"][0]).lstrip("/") if row.get("Names") else str(row["Id"]),
+                labels=dict(row.get("Labels") or {}),
+                engine_id=str(row["Id"]),
+                phase=_phase(str(row["State"])),
+            )
+            for row in rows
+        ]
+
+    def close(self) -> None:
+        """As in the protocol. Streams under way end at their next line or silence."""
+        self._api.close()
+
+    def _ours(self, ref: str) -> dict[str, Any]:
+        """The attempt's container. Raises GoneError, also where the name is somebody else's."""
+        found = self._api.inspect(ref)
+        if found is None or found["Name"].lstrip("/") != ref:
+            raise GoneError(f"{ref}: the engine knows no such container")
+        if not starting.is_labelled(found, {"jobd.store": self.store}):
+            raise GoneError(f"{ref}: a container of that name is there and is not ours")
+        return found
+
+    def _reading(self, ref: str) -> tuple[Reading | None, str]:
+        """What is known of an attempt that ended, and how: its parent's word or the last sample."""
+        parent = self._cgroups.read_parent(ref) if self._is_local else None
+        if parent is not None and parent.memory_peak is not None:
+            return parent, "parent"
+        return self._cgroups.sample(ref), "sampled"
+
+
+def _phase(status: str) -> Phase:
+    # `removing`, and words of engines to come
+    return _PHASES.get(status, Phase.UNCLEAR)
+
+
+def _notes(info: Mapping[str, Any], parents: bool) -> tuple[str, ...]:
+    """What a person should know of this engine."""
+    notes = []
+    if not info.get("LiveRestoreEnabled"):
+        notes.append("live-restore is off: running attempts are killed when the engine stops")
+    for key, limit in (("MemoryLimit", "memory"), ("CpuCfsQuota", "CPU"), ("PidsLimit", "process")):
+        if info.get(key) is False:
+            notes.append(f"this host cannot limit an attempt's {limit}: limits are not enforced")
+    if not parents:
+        notes.append("peak memory is sampled once a second: no cgroup of jobd's own to read it in")
+    if any("rootless" in str(option) for option in info.get("SecurityOptions") or ()):
+        notes.append("the engine is rootless: low ports and some limits are not to be had")
+    return tuple(notes)

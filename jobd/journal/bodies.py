@@ -1,0 +1,289 @@
+"""Bodies: payloads and results too large for the journal, each a file under a checksum.
+
+A body is on disk, synced with its folders, before its name is handed out, so a record that names
+it can be believed (ARCHITECTURE, "Bodies"). A body never changes: attempts get copies.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import time
+import zlib
+from collections.abc import Callable, Container, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from jobd.core.commands import Body
+from jobd.errors import (
+    ConflictError,
+    DiskFailedError,
+    InvalidError,
+    NotFoundError,
+    QueueDamagedError,
+    RefusedError,
+)
+
+#: how old a body must be before :meth:`Bodies.sweep` takes it, in seconds
+KEEP_S = 24 * 3600
+#: how many bytes are held in memory at a time
+CHUNK = 256 << 10
+
+_NAME = re.compile(r"[0-9a-f]{32}")
+_UPLOADS = "uploads"
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Bodies:
+    """The folder of bodies: `<first two hex digits>/<32 hex digits>`, and unfinished uploads.
+
+    Safe to use from several threads. Raises RefusedError for a full disk, DiskFailedError for one
+    that fails (DURABILITY W6: a failed sync is never tried again).
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
+        """Makes `directory` (0700) where missing. Raises OSError."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = directory
+        self._clock = clock
+        self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        os.close(self._root)
+
+    def put(self, data: bytes) -> Body:
+        """Keep `data`; it is on disk when this returns."""
+        name = os.urandom(16).hex()
+        body = Body(name, len(data), zlib.crc32(data))
+        try:
+            folder = self._folder(name[:2], make=True)
+            try:
+                self._write_new(folder, f".{name}.tmp", data)
+                os.rename(f".{name}.tmp", name, src_dir_fd=folder, dst_dir_fd=folder)
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            _refuse(f"body of {len(data)} bytes", error)
+        return body
+
+    def _write_new(self, folder: int, name: str, data: bytes) -> None:
+        fd = os.open(name, _NEW, 0o600, dir_fd=folder)
+        try:
+            _write_at(fd, data, 0)
+            os.fsync(fd)
+        except OSError:
+            # half a body is of no use to anyone, and a full disk needs the room
+            os.unlink(name, dir_fd=folder)
+            raise
+        finally:
+            os.close(fd)
+
+    def _folder(self, sub: str, make: bool = False) -> int:
+        if make:
+            try:
+                os.mkdir(sub, 0o700, dir_fd=self._root)
+                os.fsync(self._root)
+            except FileExistsError:
+                pass
+        return os.open(sub, _DIRECTORY, dir_fd=self._root)
+
+    def upload(self, key: bytes, offset: int, data: bytes, last: bool, *, limit: int) -> int:
+        """Take a chunk of an upload; answers how many bytes are there. After `last`: on disk.
+
+        Chunks come in order; one that was sent before may be sent again (its reply was lost).
+        `key` names the upload (mix the sender's uid into it: :func:`upload_key`). Raises
+        InvalidError beyond `limit` bytes, ConflictError for a chunk out of order.
+        """
+        name = upload_name(key)
+        done = self._size_of(name)
+        if done is not None:
+            if offset + len(data) > done:
+                raise ConflictError(f"upload {name}: is complete with {done} bytes")
+            return done
+        if offset + len(data) > limit:
+            raise InvalidError(
+                f"upload {name}: {offset + len(data)} bytes, at most {limit} are taken"
+            )
+        try:
+            uploads = self._folder(_UPLOADS, make=True)
+            try:
+                return self._take_chunk(uploads, name, offset, data, last)
+            finally:
+                os.close(uploads)
+        except OSError as error:
+            _refuse(f"upload {name}", error)
+
+    def _take_chunk(self, uploads: int, name: str, offset: int, data: bytes, last: bool) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(name, flags, 0o600, dir_fd=uploads)
+        try:
+            size = os.fstat(fd).st_size
+            if offset > size:
+                raise ConflictError(
+                    f"upload {name}: chunk at {offset}, but {size} bytes are there; send in order"
+                )
+            _write_at(fd, data, offset)
+            size = max(size, offset + len(data))
+            if last:
+                # the last chunk says where the end is, whatever an earlier try has left
+                size = offset + len(data)
+                os.ftruncate(fd, size)
+                os.fsync(fd)
+                self._settle(uploads, name)
+            return size
+        finally:
+            os.close(fd)
+
+    def _settle(self, uploads: int, name: str) -> None:
+        folder = self._folder(name[:2], make=True)
+        try:
+            os.rename(name, name, src_dir_fd=uploads, dst_dir_fd=folder)
+            os.fsync(folder)
+            os.fsync(uploads)
+        finally:
+            os.close(folder)
+
+    def uploaded(self, key: bytes) -> Body:
+        """The body that a finished upload made. Raises NotFoundError where there is none."""
+        name = upload_name(key)
+        try:
+            fd = self._open(name)
+        except FileNotFoundError:
+            raise NotFoundError(
+                f"upload {name}: not there, not complete, or older than a day; send it again"
+            ) from None
+        size = crc = 0
+        try:
+            while chunk := os.read(fd, CHUNK):
+                size += len(chunk)
+                crc = zlib.crc32(chunk, crc)
+        finally:
+            os.close(fd)
+        return Body(name, size, crc)
+
+    def _size_of(self, name: str) -> int | None:
+        try:
+            fd = self._open(name)
+        except FileNotFoundError:
+            return None
+        try:
+            return os.fstat(fd).st_size
+        finally:
+            os.close(fd)
+
+    def _open(self, name: str) -> int:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"body {name!r:.60}: not a name of 32 hex digits")
+        folder = self._folder(name[:2])
+        try:
+            return os.open(name, _READ, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+    def chunks(self, body: Body) -> Iterator[bytes]:
+        """The bytes of `body` in pieces of CHUNK. What was given is good only when it has ended:
+
+        the checksum is compared at the end. Raises QueueDamagedError naming the file.
+        """
+        path = self._path / body.name[:2] / body.name
+        size = crc = 0
+        try:
+            fd = self._open(body.name)
+        except FileNotFoundError:
+            raise QueueDamagedError(f"body {path}: is missing, {body.size} bytes") from None
+        try:
+            while chunk := os.read(fd, CHUNK):
+                size += len(chunk)
+                crc = zlib.crc32(chunk, crc)
+                if size > body.size:
+                    break
+                yield chunk
+        except OSError as error:
+            raise DiskFailedError(f"body {path}: cannot be read: {error.strerror}") from error
+        finally:
+            os.close(fd)
+        if (size, crc) != (body.size, body.crc):
+            raise QueueDamagedError(
+                f"body {path}: is damaged: {size} bytes with checksum {crc:08x}, "
+                f"expected {body.size} with {body.crc:08x}"
+            )
+
+    def read(self, body: Body) -> bytes:
+        """The bytes of `body`, verified. Raises QueueDamagedError naming the file."""
+        return b"".join(self.chunks(body))
+
+    def remove(self, name: str) -> None:
+        """Remove a body that no record names any more; nothing there is as good."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"body {name!r:.60}: not a name of 32 hex digits")
+        try:
+            folder = self._folder(name[:2])
+        except FileNotFoundError:
+            return
+        try:
+            os.unlink(name, dir_fd=folder)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(folder)
+
+    def sweep(self, in_use: Container[str], older_than_s: float = KEEP_S) -> list[str]:
+        """Remove what no record names and is older than `older_than_s` seconds; the names removed.
+
+        The age spares what is just being made, and uploads that no run has come for yet.
+        """
+        removed: list[str] = []
+        before = self._clock() - older_than_s
+        for sub in sorted(os.listdir(self._root)):
+            try:
+                folder = self._folder(sub)
+            except (NotADirectoryError, FileNotFoundError):
+                continue
+            try:
+                for name in sorted(os.listdir(folder)):
+                    if sub != _UPLOADS and name in in_use:
+                        continue
+                    if _is_old_file(folder, name, before):
+                        os.unlink(name, dir_fd=folder)
+                        removed.append(name)
+            finally:
+                os.close(folder)
+        return removed
+
+
+def _is_old_file(folder: int, name: str, before: float) -> bool:
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_mtime < before
+
+
+def upload_key(uid: int, key: bytes) -> bytes:
+    """The key of an upload, so that no sender can meet another's."""
+    return uid.to_bytes(8, "big") + key
+
+
+def upload_name(key: bytes) -> str:
+    """The name of the body that the upload `key` makes, the same after a restart."""
+    return hashlib.blake2b(key, digest_size=16, person=b"jobd upload").hexdigest()
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        done = os.pwrite(fd, view, offset)
+        view, offset = view[done:], offset + done
+
+
+def _refuse(what: str, error: OSError) -> NoReturn:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE):
+        raise RefusedError(f"{what}: not kept: {error.strerror}; try again later") from error
+    raise DiskFailedError(f"{what}: not kept: {error.strerror}") from error

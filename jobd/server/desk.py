@@ -1,0 +1,203 @@
+"""The requests under way: answered now, in parts, by a thread, or later when something changed.
+
+Owned by the core loop's thread, but for the work that it hands to its own threads. Replies are kept
+until :meth:`Desk.flush`, which the loop calls after the sync: a reply means "on disk".
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from jobd.errors import JobdError, OutcomeUnknownError
+from jobd.server.handlers import answer, guarded
+from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
+from jobd.server.router import Router
+from jobd.wire import envelope
+from jobd.wire.verbs import BY_NAME
+
+#: requests taken in one pass of the loop
+_TAKEN = 2_000
+#: threads for work on files
+_THREADS = 2
+
+
+class Desk:
+    """Every request from its arrival to its last reply."""
+
+    def __init__(
+        self, router: Router, post: Callable[[Callable[[], None]], None], watched: set[int]
+    ) -> None:
+        self._router = router
+        self._post = post
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
+        self._replies: list[tuple[Request, bytes]] = []
+        self._streams: deque[tuple[Request, Iterator[Any]]] = deque()
+        self._offloaded: set[Request] = set()
+        self._by_run: dict[int, set[Request]] = {}
+        self._parked: dict[Request, frozenset[int]] = {}
+        self._deadlines: list[tuple[int, int, Request]] = []
+        self._counter = 0
+        #: runs whose log somebody waits for; read by the threads that write logs
+        self._watched = watched
+        self.unsent = False
+
+    def take(self, kernel: Kernel) -> bool:
+        """Answer what has arrived; whether more may wait."""
+        requests, _ = self._router.receive(_TAKEN)
+        for request in requests:
+            self._answer(kernel, request)
+        return len(requests) == _TAKEN
+
+    def changed(self, kernel: Kernel, runs: Iterable[int]) -> None:
+        """Ask again the requests that wait for one of these runs."""
+        woken: dict[Request, None] = {}
+        for run in runs:
+            self._watched.discard(run)
+            woken.update(dict.fromkeys(self._by_run.get(run, ())))
+            for request in self._offloaded:
+                request.changed.add(run)
+        for request in woken:
+            self._unpark(request)
+            self._answer(kernel, request)
+
+    def overdue(self, kernel: Kernel) -> None:
+        """Answer the requests that have waited as long as they may."""
+        now = kernel.now.mono
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, request = heapq.heappop(self._deadlines)
+            if request in self._parked:
+                self._unpark(request)
+                request.final = True
+                self._answer(kernel, request)
+
+    def stream(self) -> bool:
+        """Take one part of every answer in parts; whether any is left."""
+        for _ in range(len(self._streams)):
+            request, parts = self._streams.popleft()
+            try:
+                body = guarded(request.verb, partial(_next, parts))
+            except JobdError as error:
+                self._refuse(request, error)
+                continue
+            if isinstance(body, _Last):
+                self._reply(request, envelope.result(request.number, body.body))
+            else:
+                self._reply(request, envelope.part(request.number, body))
+                self._streams.append((request, parts))
+        return bool(self._streams)
+
+    def wait_ms(self, now_mono: int) -> int | None:
+        """How long nothing here comes due; None: nothing is parked."""
+        while self._deadlines and self._deadlines[0][2] not in self._parked:
+            heapq.heappop(self._deadlines)
+        return max(0, self._deadlines[0][0] - now_mono) if self._deadlines else None
+
+    def flush(self) -> None:
+        """Send every reply: what they tell of is on disk."""
+        replies, self._replies = self._replies, []
+        for request, frame in replies:
+            self._router.send(request.identity, frame)
+        self.unsent = self._router.retry()
+
+    def fail(self, error: JobdError) -> None:
+        """The disk failed: tell who changed something that nobody knows the outcome of."""
+        for request, frame in self._replies:
+            verb = BY_NAME.get(request.verb)
+            if verb is not None and verb.changes:
+                key = f"; ask again with key {request.key.hex()}" if request.key else ""
+                problem = OutcomeUnknownError(f"{request.verb}: outcome unknown: {error}{key}")
+                frame = envelope.error(request.number, problem)
+            self._router.send(request.identity, frame)
+        self._replies = []
+
+    def close(self) -> None:
+        """Let go of the threads; what is parked gets no answer, its clients ask again."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # -- the turns of one request ----------------------------------------------------------
+
+    def _answer(self, kernel: Kernel, request: Request) -> None:
+        try:
+            self._settle(kernel, request, answer(kernel, request))
+        except Later as later:
+            self._park(kernel, request, later)
+        except JobdError as error:
+            self._refuse(request, error)
+
+    def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
+        if isinstance(value, Parts):
+            self._streams.append((request, value.parts))
+        elif isinstance(value, Offload):
+            self._offload(kernel, request, value.work)
+        else:
+            self._reply(request, envelope.result(request.number, value))
+
+    def _offload(self, kernel: Kernel, request: Request, work: Callable[[], Any]) -> None:
+        request.changed.clear()
+        self._offloaded.add(request)
+
+        def run() -> None:
+            value: Any = None
+            problem: BaseException | None = None
+            try:
+                value = guarded(request.verb, work)
+            except (JobdError, Later) as error:
+                problem = error
+            self._post(lambda: self._done(kernel, request, value, problem))
+
+        self._pool.submit(run)
+
+    def _done(
+        self, kernel: Kernel, request: Request, value: Any, problem: BaseException | None
+    ) -> None:
+        self._offloaded.discard(request)
+        if isinstance(problem, JobdError):
+            self._refuse(request, problem)
+        elif isinstance(problem, Later):
+            if problem.runs & request.changed:
+                self._answer(kernel, request)  # it changed after the thread had looked
+            else:
+                self._park(kernel, request, problem)
+        else:
+            self._settle(kernel, request, value)
+
+    def _park(self, kernel: Kernel, request: Request, later: Later) -> None:
+        if request.deadline is None:
+            request.deadline = kernel.now.mono + later.hold
+        self._counter += 1
+        heapq.heappush(self._deadlines, (request.deadline, self._counter, request))
+        self._parked[request] = later.runs
+        for run in later.runs:
+            self._by_run.setdefault(run, set()).add(request)
+
+    def _unpark(self, request: Request) -> None:
+        for run in self._parked.pop(request):
+            waiting = self._by_run[run]
+            waiting.discard(request)
+            if not waiting:
+                del self._by_run[run]
+
+    def _refuse(self, request: Request, error: JobdError) -> None:
+        self._reply(request, envelope.error(request.number, error))
+
+    def _reply(self, request: Request, frame: bytes) -> None:
+        self._replies.append((request, frame))
+
+
+class _Last:
+    __slots__ = ("body",)
+
+    def __init__(self, body: Any) -> None:
+        self.body = body
+
+
+def _next(parts: Iterator[Any]) -> Any:
+    try:
+        return next(parts)
+    except StopIteration as stop:
+        return _Last(stop.value)

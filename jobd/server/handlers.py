@@ -1,0 +1,61 @@
+"""Which function answers which verb, and the guard around each request."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from jobd.errors import InternalError, JobdError, UsageError
+from jobd.server import host, jobs, logs, runs
+from jobd.server.kernel import Kernel, Later, Request
+from jobd.wire.verbs import BY_NAME
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[Kernel, Request], Any]
+
+HANDLERS: dict[str, Handler] = {
+    "ping": host.ping,
+    "status": host.status,
+    "job.register": jobs.register,
+    "job.unregister": jobs.unregister,
+    "job.list": jobs.list_,
+    "job.show": jobs.show,
+    "job.pause": jobs.pause,
+    "job.resume": jobs.resume,
+    "run.queue": runs.queue,
+    "run.list": runs.list_,
+    "run.show": runs.show,
+    "run.wait": runs.wait,
+    "run.cancel": runs.cancel,
+    "run.hold": runs.hold,
+    "run.release": runs.release,
+    "run.result": runs.result,
+    "run.payload": runs.payload,
+    "log.read": logs.read,
+    "upload.put": host.upload,
+}
+
+
+def answer(kernel: Kernel, request: Request) -> Any:
+    """What the verb's handler says. Raises Later, or a JobdError and nothing else: one bad request
+    ends neither the loop nor the daemon."""
+    verb = BY_NAME.get(request.verb)
+    if verb is None:
+        raise UsageError(f"{request.verb!r:.60}: no such verb")
+    verb.check(request.arguments)
+    return guarded(request.verb, lambda: HANDLERS[request.verb](kernel, request))
+
+
+def guarded(verb: str, work: Callable[[], Any]) -> Any:
+    """`work()`, with what is not an error of ours told as a bug, its traceback in the log."""
+    try:
+        return work()
+    except (JobdError, Later):
+        raise
+    except Exception as error:
+        _log.exception("%s: a bug", verb)
+        raise InternalError(
+            f"{verb}: a bug in jobd: {type(error).__name__}; see its log"
+        ) from error

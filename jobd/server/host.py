@@ -1,0 +1,41 @@
+"""The verbs about the daemon itself, and uploads."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from jobd.errors import UsageError
+from jobd.server.access import require_admin
+from jobd.server.kernel import Kernel, Offload, Request
+from jobd.wire.envelope import CHUNK, KEY_BYTES
+
+
+def ping(kernel: Kernel, request: Request) -> Any:
+    """ping"""
+    status = kernel.status()
+    return {
+        "version": status["version"],
+        "pid": os.getpid(),
+        "store": status["store"],
+        "uptime_ms": int(status["uptime_s"] * 1000),
+        "user": {"uid": request.caller.uid, "admin": kernel.is_admin(request.caller)},
+    }
+
+
+def status(kernel: Kernel, request: Request) -> Any:
+    """status"""
+    return kernel.status()
+
+
+def upload(kernel: Kernel, request: Request) -> Any:
+    """upload.put"""
+    require_admin(kernel, request)
+    name, offset, data, last = (
+        request.arguments[key] for key in ("upload", "offset", "data", "last")
+    )
+    if len(name) != KEY_BYTES:
+        raise UsageError(f"upload.put: the name is not {KEY_BYTES} bytes")
+    if len(data) > CHUNK or offset < 0:
+        raise UsageError(f"upload.put: a chunk has at most {CHUNK} bytes, from offset 0 on")
+    return Offload(lambda: {"size": kernel.upload(request.caller, name, offset, data, last)})

@@ -1,0 +1,77 @@
+"""The verbs of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from jobd.core.commands import PauseJob, RegisterJob, UnregisterJob
+from jobd.core.decide import find_job
+from jobd.server.access import require_admin
+from jobd.server.kernel import Kernel, Parts, Request
+from jobd.server.rows import job_row
+
+#: a registration's record is bounded by what a job file may hold (core/specvalues.py)
+_ROOM = 1 << 20
+
+
+def register(kernel: Kernel, request: Request) -> Any:
+    """job.register"""
+    require_admin(kernel, request)
+    kernel.require_room(_ROOM)
+    spec = request.arguments["spec"]
+    revision, changed = kernel.decide(RegisterJob(spec), request.caller)
+    warnings = []
+    hold = kernel.hold_reason()
+    if hold is not None:
+        warnings.append(f"its runs will wait: {hold.text}")
+    return {
+        "job": spec["name"],
+        "revision": revision,
+        "changed": changed,
+        "warnings": warnings,
+    }
+
+
+def unregister(kernel: Kernel, request: Request) -> Any:
+    """job.unregister"""
+    require_admin(kernel, request)
+    return {"job": kernel.decide(UnregisterJob(request.arguments["job"]), request.caller)}
+
+
+def pause(kernel: Kernel, request: Request) -> Any:
+    """job.pause"""
+    return _pause(kernel, request, True)
+
+
+def resume(kernel: Kernel, request: Request) -> Any:
+    """job.resume"""
+    return _pause(kernel, request, False)
+
+
+def _pause(kernel: Kernel, request: Request, paused: bool) -> Any:
+    require_admin(kernel, request)
+    job = request.arguments["job"]
+    changed = kernel.decide(PauseJob(job, paused), request.caller)
+    return {"job": job, "paused": paused, "changed": changed}
+
+
+def show(kernel: Kernel, request: Request) -> Any:
+    """job.show"""
+    require_admin(kernel, request)
+    return job_row(kernel, find_job(kernel.state, request.arguments["job"]))
+
+
+def list_(kernel: Kernel, request: Request) -> Any:
+    """job.list"""
+    require_admin(kernel, request)
+    return Parts(_list(kernel))
+
+
+def _list(kernel: Kernel) -> Generator[Any, None, Any]:
+    names = sorted(kernel.state.jobs)
+    for name in names:
+        job = kernel.state.jobs.get(name)  # it may be gone since the pass before
+        if job is not None:
+            yield {"jobs": [job_row(kernel, job)]}
+    return {"count": len(names)}

@@ -1,0 +1,134 @@
+"""What a handler is given: the request, and the kernel that answers it. Protocols and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from jobd.core.commands import Body, Caller, Command
+from jobd.core.entities import Run
+from jobd.core.model import Now, Reason
+from jobd.core.state import State
+from jobd.runlog.folder import LogFolder
+
+
+class Request:
+    """One request under way. `final`: it was parked and its time is over, so answer now.
+
+    `changed` gathers the runs that changed while a thread was at work on it; `deadline` is when
+    its time is over, in monotonic milliseconds, once it was parked.
+    """
+
+    __slots__ = (
+        "arguments",
+        "caller",
+        "changed",
+        "deadline",
+        "final",
+        "identity",
+        "key",
+        "number",
+        "verb",
+    )
+
+    def __init__(
+        self,
+        identity: bytes,
+        number: int,
+        verb: str,
+        arguments: dict[str, Any],
+        key: bytes | None,
+        caller: Caller,
+    ) -> None:
+        self.identity = identity
+        self.number = number
+        self.verb = verb
+        self.arguments = arguments
+        self.key = key
+        self.caller = caller
+        self.final = False
+        self.changed: set[int] = set()
+        self.deadline: int | None = None
+
+
+class Later(Exception):
+    """Raised by a handler that cannot answer yet: ask it again when one of `runs` has changed, or
+    after `hold` milliseconds, whichever is first."""
+
+    def __init__(self, runs: Iterable[int], hold: int) -> None:
+        super().__init__()
+        self.runs = frozenset(runs)
+        self.hold = hold
+
+
+class Parts:
+    """An answer in parts: what the iterator yields, then its `return` value as the last word.
+
+    The loop takes one part a pass, so that a long list keeps nobody else waiting.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Iterator[Any]) -> None:
+        self.parts = parts
+
+
+class Offload:
+    """Work on files, for a thread beside the loop; it answers or raises as a handler does."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self.work = work
+
+
+class Kernel(Protocol):
+    """The core loop, as handlers see it. Only used from its own thread, but for the file calls."""
+
+    logs: LogFolder
+
+    @property
+    def state(self) -> State:
+        """The state, for reading."""
+
+    @property
+    def now(self) -> Now:
+        """The moment of the pass under way."""
+
+    def decide(self, command: Command, caller: Caller) -> Any:
+        """Decide and apply; the answer goes out after the sync. Raises the core's refusals."""
+
+    def require_room(self, size: int) -> None:
+        """Raises RefusedError where the disk has no room for `size` bytes more."""
+
+    def hold_reason(self) -> Reason | None:
+        """What keeps every run from starting now, or None."""
+
+    def never_fits(self, run_job: str) -> Reason | None:
+        """Why runs of that job can never start on this host, or None."""
+
+    def progress(self, run: int) -> str | None:
+        """What the starting attempt of a run last said."""
+
+    def status(self) -> dict[str, Any]:
+        """The answer of the verb `status`."""
+
+    def is_admin(self, caller: Caller) -> bool:
+        """Whether the caller may do everything."""
+
+    # the following are safe in any thread
+
+    def payload(self, run: Run) -> bytes:
+        """The run's payload, from the queue."""
+
+    def result(self, run: Run) -> bytes | None:
+        """The result of the run's last ended attempt, or None."""
+
+    def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
+        """Take a chunk of a large payload; the size so far."""
+
+    def uploaded(self, caller: Caller, name: bytes) -> Body:
+        """A payload that was uploaded whole. Raises NotFoundError."""
+
+    def watch_log(self, run: int) -> None:
+        """Have parked requests for the run asked again when its log grows."""

@@ -1,0 +1,116 @@
+"""Runs and jobs as INTERFACE's JSON shows them; times stay integer milliseconds on the wire."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from jobd.core.entities import Attempt, Job, Run
+from jobd.core.spec import to_mapping
+from jobd.core.state import State
+from jobd.core.states import RunState, Status
+from jobd.core.status import dead, reason, status
+from jobd.server.kernel import Kernel
+
+
+def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
+    """Everything about a run, its attempts included."""
+    why = reason(run, kernel.now, kernel.hold_reason())
+    attempts = run.attempts or []
+    ended = next((a.end for a in reversed(attempts) if a.end is not None), None)
+    over = run.state is RunState.DONE
+    trigger, uid, user, pid, principal = run.origin
+    started = next((a.started for a in attempts if a.started is not None), None)
+    said = kernel.progress(run.id) if run.state is RunState.ACTIVE else None
+    result = ended.result if ended is not None else None
+    return {
+        "id": run.id,
+        "job": run.job.name,
+        "revision": run.revision,
+        "status": str(status(run)),
+        "dead": dead(run),
+        "reason": {"code": why.code, "text": why.text} if why else None,
+        "priority": run.priority,
+        "trigger": {"kind": trigger, "name": None, "scheduled_at": None},
+        "labels": run.option("labels") or {},
+        "key": run.option("key"),
+        "retry_of": None,
+        "payload_size": run.size,
+        "submitted_by": {"uid": uid, "user": user, "pid": pid, "principal": principal or None},
+        "queued_at": run.queued_at,
+        "not_before": run.option("not_before"),
+        "started_at": started.started_at if started else None,
+        "finished_at": run.note.at if over and run.note else None,
+        "exit_code": ended.exit_code if ended else None,
+        "oom_hint": bool(ended and ended.oom_hint),
+        "attempts": [_attempt_row(run, attempt) for attempt in attempts],
+        "progress": {"percent": None, "message": said} if said else None,
+        "result_size": result[1] if isinstance(result, list) else result,
+        # more than INTERFACE names: what a client needs to tell "attempt 2 of 5"
+        "attempts_allowed": run.spec.retry.attempts,
+        "timeout_ms": run.timeout,
+    }
+
+
+def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:
+    started, end = attempt.started, attempt.end
+    began = started.started_at if started else None
+    finished = (end.finished_at or end.at) if end else None
+    return {
+        "number": attempt.number,
+        "outcome": end.outcome if end else None,
+        "exit_code": end.exit_code if end else None,
+        "error": end.error if end else None,
+        "started_at": began,
+        "finished_at": finished,
+        "queue_wait_ms": max(0, attempt.claimed_at - _waiting_since(run, attempt)),
+        "pull_ms": started.pull_ms if started else None,
+        "start_ms": max(0, started.started_at - attempt.claimed_at - started.pull_ms)
+        if started
+        else None,
+        "run_ms": max(0, finished - began) if finished is not None and began is not None else None,
+        "cpu_seconds": end.cpu_seconds if end else None,
+        "memory_peak": end.memory_peak if end else None,
+        "memory_peak_source": end.memory_peak_source if end else None,
+        "log_bytes": end.log_bytes if end else None,
+        "log_truncated": bool(end and end.log_truncated),
+        "container": started.engine_id if started else None,
+        "image_id": started.image_id if started else None,
+    }
+
+
+def _waiting_since(run: Run, attempt: Attempt) -> int:
+    if attempt.number == 1:
+        return max(run.queued_at, run.option("not_before") or 0)
+    before = (run.attempts or [])[attempt.number - 2]
+    return before.end.at if before.end else run.queued_at
+
+
+def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
+    """A job as in its file, with what its runs are up to."""
+    row = to_mapping(job.spec)
+    active = [run for run in kernel.state.active.values() if run.job is job]
+    row.update(
+        revision=job.revision,
+        image_id=next((run_image(run) for run in active if run_image(run)), None),
+        counts=counts(job, active),
+        paused=job.paused,
+    )
+    return row
+
+
+def run_image(run: Run) -> str | None:
+    """The id of the image that the run's newest attempt uses, once it has started."""
+    attempt = run.attempt
+    return attempt.started.image_id if attempt and attempt.started else None
+
+
+def counts(of: Job | State, active: Iterable[Run]) -> dict[str, int]:
+    """How many runs are in each status, zeros left out. `active`: those with a live attempt."""
+    found: Counter[str] = Counter({str(word): number for word, number in of.parked.items()})
+    found[Status.QUEUED] = of.waiting - sum(of.parked.values())
+    found[Status.HELD] = of.held
+    found.update(status(run) for run in active)
+    found.update({str(outcome): number for outcome, number in of.done.items()})
+    return {str(word): number for word, number in found.items() if number}
