@@ -81,7 +81,7 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     )
     writer.write_all(pieces, held)
     if not state.attempt:
-        out.note(f"run {state.run} has not begun: it is {state.status}")
+        out.note(f"run {state.run}: no attempt has begun, it is {state.status}")
     if not given.follow:
         return 0
     return shape.exit_status(client.show(given.run if given.run.isdigit() else state.run))

@@ -16,7 +16,6 @@ from jobctl.commands.queue import (
     tell_time,
 )
 from jobctl.output import Output, now
-from jobd.errors import JobdError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -89,7 +88,7 @@ def _follow(number: int, given: Namespace, client: Client, out: Output) -> dict[
     writer.write_all(
         client.follow(
             str(number),
-            attempt=1,
+            whole=True,
             follow=True,
             progress=writer.progress,
             next_attempt=writer.between,
@@ -109,7 +108,6 @@ class _RunWriter(Writer):
         self._client = client
         self._number = number
         self._said_at = -_PROGRESS_EVERY
-        self._attempts: Any = None
 
     def progress(self, text: str) -> None:
         """Shows how far the image is; on a terminal in place, elsewhere now and then."""
@@ -126,20 +124,12 @@ class _RunWriter(Writer):
         attempts = row.get("attempts") or []
         if row.get("status") in shape.FINAL and state.attempt >= len(attempts):
             return
+        allowed = row.get("attempts_allowed")
         last: dict[str, Any] = next((a for a in attempts if a.get("number") == state.attempt), {})
         due = when(row.get("not_before"))
+        of = f" of {allowed}" if allowed else ""
         soon = f" in {render.span(due - now())}" if due and due > now() else ""
-        self._out.note(f"attempt {state.attempt + 1}{self._of(row)}{soon}: {_ended(last, row)}")
-
-    def _of(self, row: dict[str, Any]) -> str:
-        """` of 5`: how many the job allows; asked once, and left out where it cannot be told."""
-        if self._attempts is None:
-            try:
-                job = self._client.job(str(row["job"]))
-                self._attempts = (job.get("retry") or {}).get("attempts") or 0
-            except JobdError:
-                self._attempts = 0
-        return f" of {self._attempts}" if self._attempts else ""
+        self._out.note(f"attempt {state.attempt + 1}{of}{soon}: {_ended(last, row)}")
 
 
 def _ended(attempt: dict[str, Any], row: dict[str, Any]) -> str:

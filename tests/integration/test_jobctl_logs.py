@@ -49,7 +49,7 @@ def piece(data: bytes, offset: int, **more: Any) -> list[Any]:
         "offset": offset,
         "data": data,
         "end": False,
-        "progress": None,
+        "progress": "",
     }
     return [{**answer, **more}]
 
@@ -212,13 +212,24 @@ def test_run_follows_and_exits_as_the_run_did(peer: Scripted) -> None:
         piece(b"", 10, status="retrying", end=True),
         piece(LINES[3], 10, attempt=2, attempts=2, status="failed", end=True),
     )
-    peer.on("job.show", [{"name": "j", "retry": {"attempts": 2}}])
     first = {"number": 1, "outcome": "failed", "exit_code": 4}
     ended(peer, status="retrying", attempts=[first], not_before=None)
     peer.then(
         "run.show",
         [
-            Part({"runs": [{"id": 7, "job": "j", "status": "retrying", "attempts": [first]}]}),
+            Part(
+                {
+                    "runs": [
+                        {
+                            "id": 7,
+                            "job": "j",
+                            "status": "retrying",
+                            "attempts": [first],
+                            "attempts_allowed": 2,
+                        }
+                    ]
+                }
+            ),
             {"count": 1, "single": True},
         ],
     )

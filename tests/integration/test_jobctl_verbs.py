@@ -364,7 +364,7 @@ def test_ls_asks_and_shows(daemon: Daemon) -> None:
     assert first.endswith("exit status 3")
     assert " 2.5s " in first
     assert second.startswith("8 ")
-    assert "there are more" in done.err
+    assert "shows more" in done.err
     assert daemon.try_("ls", "-o", "id").out == b"7\n8\n"
 
 
@@ -476,7 +476,8 @@ def test_wait_exits_as_the_run_did(daemon: Daemon) -> None:
     done = daemon.try_("wait", "7", "--json")
     assert (done.status, done.json["id"]) == (3, 7)
     assert daemon.last == {"runs": ["7"], "for": "done", "hold": envelope.HOLD_MS}
-    daemon.on("run.wait", [{"ready": True, "runs": [RUN, GOOD], "single": False}])
+    daemon.on("run.wait", [{"ready": True, "runs": [GOOD], "single": False}])
+    daemon.on("run.list", [Part({"runs": [RUN, GOOD]}), {"count": 2, "more": False}])
     done = daemon.try_("wait", "7-8", "--json")
     assert (done.status, len(done.json)) == (1, 2)
     daemon.on("run.wait", [not_yet])

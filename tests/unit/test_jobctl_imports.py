@@ -50,7 +50,7 @@ LOG = {
     "offset": 0,
     "data": b"",
     "end": True,
-    "progress": None,
+    "progress": "",
 }
 
 
