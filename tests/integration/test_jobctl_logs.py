@@ -212,6 +212,7 @@ def test_run_follows_and_exits_as_the_run_did(peer: Scripted) -> None:
         piece(b"", 10, status="retrying", end=True),
         piece(LINES[3], 10, attempt=2, attempts=2, status="failed", end=True),
     )
+    why = {"code": "backoff", "text": "attempt 2 in 4s: attempt 1 failed with exit status 4"}
     first = {"number": 1, "outcome": "failed", "exit_code": 4}
     ended(peer, status="retrying", attempts=[first], not_before=None)
     peer.then(
@@ -226,6 +227,7 @@ def test_run_follows_and_exits_as_the_run_did(peer: Scripted) -> None:
                             "status": "retrying",
                             "attempts": [first],
                             "attempts_allowed": 2,
+                            "reason": why,
                         }
                     ]
                 }
@@ -239,7 +241,7 @@ def test_run_follows_and_exits_as_the_run_did(peer: Scripted) -> None:
     assert done.stdout == b"one\ntial\n"
     assert done.stderr.decode().splitlines() == [
         "jobctl: run 7 of j",
-        "jobctl: attempt 2 of 2: exit status 4",
+        "jobctl: run 7 is retrying: attempt 2 in 4s: attempt 1 failed with exit status 4",
         "jobctl: run 7 failed: exit status 4",
     ]
     assert peer.asked[0][1]["args"] == ["--arg"]
