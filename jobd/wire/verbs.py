@@ -114,7 +114,7 @@ VERBS: tuple[Verb, ...] = (
         "CHUNK bytes is sent before by `upload.put` and named by `upload`. `args` are put behind "
         "the job's command. `delay` counts from when the daemon takes the request. Runs of one "
         "request find BATCH_ID and BATCH_INDEX in their environment; where one batch takes several "
-        "requests they share `batch` (1 to 64 letters and digits), and `batch_offset` says how many "
+        "requests they share `batch` (1 to 64 letters and digits); `batch_offset` says how many "
         "runs came before. The answer "
         "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
         "`dry_run` nothing is queued and the answer is {settings: map}.",
