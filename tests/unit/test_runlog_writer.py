@@ -317,6 +317,7 @@ def test_full_disk_then_room(folder: LogFolder, tmp_path: Path) -> None:
         log.append([line for line in batch if line.time_ns >= since])
         log.finish()
         assert not log.truncated
+        assert log.last_words(8) == b"line 99\n"
         assert log.log_bytes == sum(len(line.data) + 1 for line in batch)
     assert data_of(content(tmp_path)) == [line.data for line in batch]
     assert [note.split(b":")[0] for note in data_of(content(tmp_path), "jobd")] == [b"gap"]
