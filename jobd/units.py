@@ -71,7 +71,9 @@ def size_bytes(value: object, what: str = "size") -> int:
         if isinstance(value, str):
             text = value.strip().upper().removesuffix("B").removesuffix("I")
             unit = text[-1:] if text[-1:].isalpha() else ""
-            size = round(float(text[: len(text) - len(unit)]) * _BYTES[unit])
+            number = text[: len(text) - len(unit)]
+            # whole numbers stay whole: a float holds 53 bits
+            size = round((int(number) if number.isdecimal() else float(number)) * _BYTES[unit])
         else:
             size = round(value)
     except (ValueError, OverflowError, KeyError):
