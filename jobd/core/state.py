@@ -240,7 +240,11 @@ class State:
         self._move_attempt(event.run, event.number, e.AttemptStarted).started = event
 
     def _attempt_stopping(self, event: e.AttemptStopping) -> None:
-        self._move_attempt(event.run, event.number, e.AttemptStopping).stopping = event
+        attempt = self._move_attempt(event.run, event.number, e.AttemptStopping)
+        if attempt.stopping is not None:
+            # stopped for its time and then cancelled: it was told when it was told first
+            event = event._replace(at=attempt.stopping.at)
+        attempt.stopping = event
 
     def _attempt_ended(self, event: e.AttemptEnded) -> None:
         attempt = self._move_attempt(event.run, event.number, e.AttemptEnded)
