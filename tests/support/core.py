@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from jobd.core import events as e
-from jobd.core.commands import Caller, Command, QueueRun, RegisterJob
+from jobd.core.commands import Body, Caller, Command, QueueRun, RegisterJob
 from jobd.core.decide import Decision, decide
 from jobd.core.dispatch import Admission, picks
 from jobd.core.effects import Effect
@@ -16,6 +18,7 @@ from jobd.core.policy import Rules
 from jobd.core.state import State
 from jobd.core.states import RunState, Status
 from jobd.core.timers import Timers
+from jobd.errors import JobdError
 
 ANN = Caller(1000, "ann", 4711)
 SYSTEM = Caller(0, "jobd", 0)
@@ -122,6 +125,18 @@ def live(events: list[e.Event]) -> State:
     for event in events:
         state.apply(event)
     return state
+
+
+def refused(bench: Bench, command: Command, error: type[JobdError], match: str) -> None:
+    """The command is refused so, and changes nothing."""
+    before = dump_all(bench.state)
+    with pytest.raises(error, match=match):
+        bench.do(command)
+    assert dump_all(bench.state) == before
+
+
+def queueing(*payloads: bytes | Body, **more: Any) -> QueueRun:
+    return QueueRun(more.pop("job", "job"), payloads or (b"",), "cli", ANN, **more)
 
 
 # -- what can be said of a state -----------------------------------------------------------
