@@ -291,6 +291,8 @@ class State:
             run.job.waiting -= 1
             if run.due is not None:
                 self._park(run, -1)
+            elif run.job.reason is not None:
+                self.dirty = True  # it may be the one that others had to wait behind
         elif before is RunState.HELD:
             self.held -= 1
             run.job.held -= 1
@@ -315,7 +317,7 @@ class State:
 
     def _push(self, run: Run, *, front: bool = False) -> None:
         # behind one that is already known not to fit, another of the same job changes nothing
-        if run.job.reason is None or run.priority not in run.job.ready:
+        if front or run.job.reason is None or run.priority not in run.job.ready:
             self.dirty = True
         self.ready.push(run, front=front)
 
