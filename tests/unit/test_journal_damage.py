@@ -6,7 +6,12 @@ import tracemalloc
 from struct import pack_into
 
 import pytest
-from damaged_store import (
+
+from jobd.errors import QueueDamagedError
+from jobd.journal.examine import examine
+from jobd.journal.record import BATCH_BYTES, MAX_PAYLOAD
+from jobd.journal.segment import HEADER_BYTES
+from tests.support.damaged_store import (
     Q,
     Store,
     flipped,
@@ -18,12 +23,7 @@ from damaged_store import (
     refusal,
     reseal,
 )
-from sim_disk import SimDisk
-
-from jobd.errors import QueueDamagedError
-from jobd.journal.examine import examine
-from jobd.journal.record import BATCH_BYTES, MAX_PAYLOAD
-from jobd.journal.segment import HEADER_BYTES
+from tests.support.sim_disk import SimDisk
 
 
 def test_every_bit_of_the_first_segment() -> None:
