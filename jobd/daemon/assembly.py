@@ -255,7 +255,13 @@ def make_engine(config: Config, store: bytes) -> Engine:
     # here, not above: the SDK takes 28 MB and a quarter of a second that a fake engine needs not
     from jobd.engine.docker import DockerEngine
 
-    return DockerEngine(config.engine_socket, store, docker_config=config.docker_config)
+    return DockerEngine(
+        config.engine_socket,
+        store,
+        docker_config=config.docker_config,
+        request_s=config.engine_request / 1000,
+        start_s=config.engine_start / 1000,
+    )
 
 
 def make_folder(path: Path) -> None:

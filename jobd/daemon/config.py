@@ -22,6 +22,9 @@ from jobd.errors import ConfigError, InvalidError
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
+#: how long the engine may take for a request, and for a create or a start, before it counts as
+#: out of reach; a host whose disk is slow needs more
+ENGINE_REQUEST_MS, ENGINE_START_MS = 10_000, 30_000
 ENGINES = ("auto", "docker", "podman", "fake")
 
 
@@ -35,6 +38,8 @@ class Config:
     #: None: DOCKER_HOST, then the usual socket
     engine_socket: str | None = None
     docker_config: Path | None = None
+    engine_request: int = ENGINE_REQUEST_MS
+    engine_start: int = ENGINE_START_MS
     log_bytes: int = LOG_BYTES
     admins: tuple[str, ...] = ()
     #: what [defaults] says, of a job file's form
@@ -52,6 +57,8 @@ _KEYS: dict[str, v.Reader] = {
     "engine.kind": v.choice(*ENGINES),
     "engine.socket": v.text(512),
     "engine.docker_config": v.text(4096),
+    "engine.request_timeout": v.duration(100),
+    "engine.start_timeout": v.duration(100),
     "capacity.cpus": v.number(0.01, 4096),
     "capacity.memory": v.size(16 << 20),
     "capacity.reserve_cpus": v.number(0, 4096),
@@ -118,6 +125,8 @@ def read(given: Mapping[str, Any]) -> Config:
         engine=values.get("engine.kind", "auto"),
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
+        engine_request=values.get("engine.request_timeout", ENGINE_REQUEST_MS),
+        engine_start=values.get("engine.start_timeout", ENGINE_START_MS),
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         admins=values.get("access.admin", ()),
         defaults=defaults,

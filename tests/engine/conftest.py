@@ -15,8 +15,11 @@ import pytest
 from jobd.engine.base import Order
 from jobd.engine.docker import DockerEngine
 from tests.support.engine_support import IMAGE, contrib_engine, make_order
+from tests.support.fault_rig import FaultRig
+from tests.support.private_engine import PrivateEngine
 
 MakeOrder = Callable[..., Order]
+MakeRig = Callable[..., FaultRig]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,3 +89,38 @@ def order(engine: DockerEngine, tmp_path: Path) -> Iterator[MakeOrder]:
     for one in made:
         # also what a test had removed by hand: its parent cgroup is still there
         engine.discard(one.ref)
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[PrivateEngine]:
+    """An engine of the module's own, to be harmed; a test leaves it as it found it."""
+    made = PrivateEngine()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rigs(private: PrivateEngine, tmp_path: Path) -> Iterator[MakeRig]:
+    """Makes daemons on the private engine: `rigs("capacity.cpus = 1", engine=...)`."""
+    yield from rigs_on(private, tmp_path)
+
+
+def rigs_on(engine: PrivateEngine, path: Path) -> Iterator[MakeRig]:
+    """The body of the fixture `rigs`, for an engine of any kind."""
+    made: list[FaultRig] = []
+
+    def make(*settings: str, socket: str | None = None) -> FaultRig:
+        made.append(FaultRig(path / str(len(made)), socket or engine.socket, *settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+    engine.up()
+    engine.clear()
+
+
+@pytest.fixture
+def rig(rigs: MakeRig) -> FaultRig:
+    """One daemon on the private engine, ready."""
+    return rigs()

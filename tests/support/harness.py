@@ -34,21 +34,26 @@ PATIENCE = 120.0
 class Daemon:
     """One daemon below `home`, over as many processes as a test starts."""
 
-    def __init__(self, home: Path, engine: str) -> None:
+    def __init__(self, home: Path, engine: str, *settings: str, kind: str = "docker") -> None:
+        """`settings` are further lines of jobd.toml, each `table.key = value`."""
         self.home = home
         self.log = home.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
+        self._kind = kind
         home.mkdir(mode=0o700)
-        (home / "jobd.toml").write_text(
-            f'[engine]\nsocket = "{engine}"\n\n[allow]\nnetworks = ["none", "host"]\n'
-        )
+        self.configure(f'engine.socket = "{engine}"', *settings)
+
+    def configure(self, *settings: str) -> None:
+        """Write jobd.toml anew; it is read at the next start."""
+        lines = ('allow.networks = ["none", "host"]', *settings)
+        (self.home / "jobd.toml").write_text("\n".join(lines) + "\n")
 
     def start(self) -> None:
         """Start the process; it may not be ready yet."""
         assert self._process is None or self._process.poll() is not None, "runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*JOBD, "run", "--home", str(self.home), "--engine", "docker"],
+                [*JOBD, "run", "--home", str(self.home), "--engine", self._kind],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -62,6 +67,12 @@ class Daemon:
             assert self.alive(), f"jobd ended by itself:\n{self.last_words()}"
             assert time.monotonic() < deadline, f"jobd is not ready:\n{self.last_words()}"
             time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        assert self._process is not None
+        return self._process.pid
 
     def alive(self) -> bool:
         """True while the process that was started last runs."""
