@@ -21,9 +21,10 @@ from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engine_watch import EngineWatch
 from jobd.daemon.kernel import DaemonKernel
+from jobd.daemon.noticing import NoticingEngine
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
-from jobd.daemon.reconcile import reconcile
+from jobd.daemon.reconcile import reconcile, warnings
 from jobd.daemon.sdnotify import notify
 from jobd.daemon.workdir import sweep_workdirs
 from jobd.engine.base import Engine, Found
@@ -129,10 +130,17 @@ class Daemon:
         self, journal: Journal, bodies: Bodies, logs: LogFolder, users: Users
     ) -> None:
         places, config, loop = self.places, self.config, self.loop
-        engine = make_engine(config, journal.store)
-        self._closers.append(engine.close)
-        self._engine = engine
-        watch = EngineWatch(engine, config.engine, self._engine_is, self._reconcile, loop.fatal)
+        bare = make_engine(config, journal.store)
+        self._closers.append(bare.close)
+        self._watch = watch = EngineWatch(
+            bare,
+            config.engine,
+            self._engine_is,
+            self._reconcile,
+            loop.fatal,
+            returned=lambda: self._drivers.nudge(),
+        )
+        engine = NoticingEngine(bare, watch.away)
         kernel = DaemonKernel(loop, bodies, logs, users, watch, str(places.state))
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
@@ -195,7 +203,8 @@ class Daemon:
 
     def _reconcile(self, found: list[Found]) -> None:
         def compare() -> None:
-            reconcile(self.loop.state, found, self._performer.discard)
+            strangers = reconcile(self.loop.state, found, self._performer.discard)
+            self._watch.strangers = tuple(warnings(strangers))
 
         self.loop.post(compare)
 

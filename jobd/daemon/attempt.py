@@ -5,6 +5,7 @@ One thread for each live attempt. The core decides; a driver finds out and does.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,8 +38,7 @@ from jobd.engine.base import (
 from jobd.errors import DiskFailedError, QueueDamagedError, RefusedError
 from jobd.runlog.writer import LogWriter
 
-#: 128 + SIGKILL, 128 + SIGTERM: how an engine that stops ends its attempts
-_KILLED = (137, 143)
+_ENGINE_STOPPED = "the engine stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,8 @@ class AttemptDriver:
         #: whether anything may have been made of it at the engine
         self._tried = assignment.recovered
         self._foreign = False
+        # how an engine that stops ends its attempts: with the attempt's own signal, then SIGKILL
+        self._killed = {137, 143, 128 + signal_number(assignment.order.stop_signal)}
         self._begun = time.monotonic()
         self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
 
@@ -128,9 +130,7 @@ class AttemptDriver:
         try:
             ending = follower.until_ended()
         except LostError as lost:
-            log.note(f"lost: {lost}")
-            log.finish()
-            self._post(ReportLost(*self._id, str(lost)))
+            self._report_lost(log, str(lost))
             return
         self.control.ended()
         follower.read_rest()
@@ -237,7 +237,10 @@ class AttemptDriver:
     # ---- the end
 
     def _report_end(self, log: LogWriter, ending: Ending) -> None:
-        host_fault = self._is_host_fault(ending)
+        fault = self._host_fault(ending)
+        if fault is None and self._was_removed(ending):
+            self._report_lost(log, "it was killed and removed by somebody")
+            return
         collected = self._collect()
         log.finish()
         usage = ending.usage
@@ -247,8 +250,8 @@ class AttemptDriver:
                 exit_code=ending.exit_code,
                 at=ending.finished_at,
                 oom=ending.oom,
-                host_fault=host_fault,
-                error="; ".join(text for text in (ending.error, collected.note) if text) or None,
+                host_fault=fault is not None,
+                error="; ".join(t for t in (fault, ending.error, collected.note) if t) or None,
                 cpu_seconds=usage.cpu_seconds,
                 memory_peak=usage.memory_peak,
                 memory_peak_source=usage.memory_peak_source,
@@ -259,30 +262,50 @@ class AttemptDriver:
             )
         )
 
-    def _is_host_fault(self, ending: Ending) -> bool:
-        """Whether the host ended it (DURABILITY: "dockerd stop kills the job")."""
-        if self.control.asked or ending.oom:
+    def _report_lost(self, log: LogWriter, how: str) -> None:
+        log.note(f"lost: {how}")
+        log.finish()
+        self._post(ReportLost(*self._id, how))
+
+    def _was_removed(self, ending: Ending) -> bool:
+        """Whether somebody removed it by force: seen in between, that looks like an end by 137."""
+        if self.control.asked or ending.oom or ending.exit_code != 137:
             return False
-        killed = ending.exit_code in _KILLED
+        while True:
+            try:
+                return self._phase_or_none() is None
+            except EngineUnreachableError:
+                self.control.pause(self._backoff.pause())
+
+    def _host_fault(self, ending: Ending) -> str | None:
+        """What of the host ended it (DURABILITY: "dockerd stop kills the job"), or None."""
+        if self.control.asked or ending.oom:
+            return None
+        killed = ending.exit_code in self._killed
         if self._assignment.recovered and ending.started_at < self._boot_ms:
             # the host was started anew since: the engine ends what it finds dead with 255
-            return killed or ending.finished_at >= self._boot_ms
+            ended_so = killed or ending.finished_at >= self._boot_ms
+            return "the host was started anew" if ended_so else None
         if not killed:
-            return False
+            return None
         window = self._timing.fault_window
         if self._losses.near(ending.finished_at, window):
-            return True
+            return _ENGINE_STOPPED
         # an engine that is going down has closed its door, or is about to
         since_end = time.time() - ending.finished_at / 1000
         until = time.monotonic() + min(max(window - since_end, 0.0), window)
         while True:
             try:
-                self._engine.connect()
+                since = self._engine.connect().started_at
             except EngineUnreachableError:
-                return True
+                return _ENGINE_STOPPED
+            if since is not None and ending.started_at < since:
+                # an earlier engine began it, and may have taken it along when it stopped
+                near = ending.finished_at <= since + int(window * 1000)
+                return _ENGINE_STOPPED if near else None
             left = until - time.monotonic()
             if left <= 0:
-                return False
+                return None
             self.control.pause(min(left, 0.5))
 
     def _collect(self) -> Collected:
@@ -295,6 +318,14 @@ class AttemptDriver:
                     return Collected(note=f"result lost: {error}")
                 self._progress(f"waiting for room for the result: {error}")
                 self.control.pause(self._backoff.pause())
+
+
+def signal_number(name: str) -> int:
+    """The number of a signal given as `SIGTERM`, `TERM` or `15`; 0 for one this host lacks."""
+    if name.isdecimal():
+        return int(name)
+    known = getattr(signal.Signals, "SIG" + name.removeprefix("SIG"), None)
+    return 0 if known is None else int(known)
 
 
 def discard_patiently(

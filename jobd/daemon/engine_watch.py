@@ -17,12 +17,13 @@ from jobd.engine.base import Engine, EngineError, EngineInfo, EngineUnreachableE
 _log = logging.getLogger(__name__)
 
 #: seconds between two looks at an engine that answers, and that does not
-_EVERY, _EVERY_AWAY = 15.0, 2.0
+_EVERY, _EVERY_AWAY = 15.0, 1.0
 
 
 class EngineWatch:
     """A thread that asks the engine how it is. `report` is called with what keeps runs from
-    starting (None: nothing), `reconcile` with what the engine has, before anything starts."""
+    starting (None: nothing), `reconcile` with what the engine has, before anything starts, and
+    `returned` when it answers again, so that whoever waits for it need not wait longer."""
 
     def __init__(
         self,
@@ -31,25 +32,37 @@ class EngineWatch:
         report: Callable[[Reason | None], None],
         reconcile: Callable[[list[Found]], None],
         fatal: Callable[[BaseException], None],
+        returned: Callable[[], None] = lambda: None,
     ) -> None:
         self._engine = engine
         self._name = name
         self._report = report
         self._reconcile = reconcile
         self._fatal = fatal
+        self._returned = returned
         self._info: EngineInfo | None = None
         self._reachable = False
         self._trouble = ""
+        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
+        #: what a person should look at by hand
+        self.strangers: tuple[str, ...] = ()
         self._thread = threading.Thread(target=self._run, name="engine-watch", daemon=True)
 
     def start(self) -> None:
         """Begin; the first look is taken at once."""
         self._thread.start()
 
-    def look_now(self) -> None:
-        """Take the next look at once: somebody saw the engine fail. Safe in any thread."""
+    def away(self, error: EngineUnreachableError) -> None:
+        """Somebody had no answer: claims stop at once, and the next look decides.
+
+        Safe in any thread. Told again and again while the engine is away, it does nothing more.
+        """
+        with self._lock:
+            if not self._reachable:
+                return
+            self._lost(error)
         self._wake.set()
 
     def close(self) -> None:
@@ -60,43 +73,49 @@ class EngineWatch:
     def row(self) -> dict[str, Any]:
         """The engine as `status` shows it."""
         info = self._info
+        notes = list(info.notes) if info else []
         return {
             "name": info.name if info else self._name,
             "version": info.version if info else None,
             "reachable": self._reachable,
             "error": self._trouble or None,
-            "notes": list(info.notes) if info else [],
+            "notes": [*notes, *self.strangers],
         }
 
     def _run(self) -> None:
         reconciled = False
         try:
             while not self._closing:
+                self._wake.clear()
                 reconciled = self._look(reconciled)
                 self._wake.wait(_EVERY if self._reachable else _EVERY_AWAY)
-                self._wake.clear()
         except BaseException as error:
             self._fatal(error)
             raise
 
     def _look(self, reconciled: bool) -> bool:
         try:
-            self._info = self._engine.connect()
+            info = self._engine.connect()
             if not reconciled:
-                found = self._engine.found()
-                self._reconcile(found)
-        except EngineUnreachableError as error:
-            if self._reachable or not self._trouble:
-                _log.warning("engine %s: out of reach: %s", self._name, error)
-            self._reachable, self._trouble = False, str(error)
-            self._report(Reason("engine", f"{self._name} does not answer: {error}"))
-            return reconciled
+                self._reconcile(self._engine.found())
         except EngineError as error:
-            self._reachable, self._trouble = False, str(error)
-            self._report(Reason("engine", f"{self._name}: {error}"))
+            with self._lock:
+                self._lost(error)
             return reconciled
-        if not self._reachable:
-            _log.info("engine %s: %s answers", self._name, self._info.version)
-        self._reachable, self._trouble = True, ""
-        self._report(None)
+        with self._lock:
+            back = not self._reachable
+            self._info = info
+            self._reachable, self._trouble = True, ""
+            # under the lock: it must not pass what somebody else reports meanwhile
+            self._report(None)
+        if back:
+            _log.info("engine %s: %s answers", info.name, info.version)
+            self._returned()
         return True
+
+    def _lost(self, error: EngineError) -> None:
+        if self._reachable or not self._trouble:
+            _log.warning("engine %s: out of reach: %s", self._name, error)
+        self._reachable, self._trouble = False, str(error)
+        verb = " does not answer" if isinstance(error, EngineUnreachableError) else ""
+        self._report(Reason("engine", f"{self._name}{verb}: {error}"))

@@ -23,8 +23,8 @@ class Timing:
     gone_apart: float = 5.0
     #: how near to a loss of the engine an end by signal counts as the host's fault
     fault_window: float = 10.0
-    #: an engine that was away for less is not worth a note in the log
-    notice: float = 1.0
+    #: an engine that was away for less was not away: a restart takes longer
+    notice: float = 0.1
     #: how long an ended attempt's report waits for the engine to give the rest of the output
     log_patience: float = 60.0
     #: how long it waits for room for its result on a full disk

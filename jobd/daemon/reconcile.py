@@ -28,14 +28,18 @@ def reconcile(
             strangers.append(one)
         elif known:
             discard(int(one.labels["jobd.run"]), int(one.labels["jobd.attempt"]))
-    for one in strangers:
-        _log.warning(
-            "engine: %s (%s) bears this queue's name and is not known to it; left alone: "
-            "look at it and remove it by hand",
-            one.ref,
-            one.phase,
-        )
+    for line in warnings(strangers):
+        _log.warning("engine: %s", line)
     return strangers
+
+
+def warnings(strangers: Sequence[Found]) -> list[str]:
+    """A line for each, for the log and for `status`."""
+    return [
+        f"{one.ref} ({one.phase}) bears this queue's name and is not known to it; left alone: "
+        "look at it and remove it by hand"
+        for one in strangers
+    ]
 
 
 def _ended(state: State, one: Found) -> bool | None:

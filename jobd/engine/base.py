@@ -25,7 +25,14 @@ class EngineUnreachableError(EngineError):
     """
 
 
-class PullFailedError(EngineUnreachableError):
+class EngineTroubleError(EngineUnreachableError):
+    """The engine answers, and could not do it for trouble of its own: a full disk, for one.
+
+    The host's fault too; but other requests may well succeed.
+    """
+
+
+class PullFailedError(EngineTroubleError):
     """The image is not here and its registry cannot be reached, or has trouble of its own.
 
     The host's fault as well: the pull may be repeated. An image that the registry does not know
@@ -179,6 +186,8 @@ class EngineInfo:
     cpus: float
     memory: int
     notes: tuple[str, ...] = ()
+    #: since when this very engine runs (milliseconds UTC), where that can be told
+    started_at: int | None = None
 
 
 class Progress(Protocol):

@@ -7,6 +7,7 @@ else made under that name is never signalled, read or removed.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping
@@ -39,6 +40,10 @@ BATCH_BYTES = 1 << 20
 TAIL = 200
 #: how long after its stream an attempt may go on before the stream counts as broken, in seconds
 END_PATIENCE_S = 2.0
+#: how long a container may be shown as running without a process, in seconds
+STUCK_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 _PHASES = {
     "created": Phase.CREATED,
@@ -69,13 +74,21 @@ class Client(starting.Client, images.Client, Protocol):
 
     def close(self) -> None: ...
     def version(self) -> dict[str, Any]: ...
+    def started_at(self) -> int | None: ...
+    def shares_pids(self) -> bool: ...
     def info(self) -> dict[str, Any]: ...
     def labelled(self, label: str) -> list[dict[str, Any]]: ...
     def kill(self, engine_id: str, signal: str) -> None: ...
     def remove(self, engine_id: str) -> None: ...
     def last_words(self, engine_id: str, lines: int) -> bytes: ...
     def log(
-        self, engine_id: str, since_ns: int, tail: int | None, follow: bool, idle_s: float
+        self,
+        engine_id: str,
+        since_ns: int,
+        tail: int | None,
+        follow: bool,
+        idle_s: float,
+        late: bool,
     ) -> Generator[tuple[bytes, bool] | None, None, None]: ...
 
 
@@ -94,12 +107,15 @@ class ContainerEngine:
         self._is_local = api.url.startswith("unix:")
         self._settings: Settings | None = None
         self._parents = False
+        self._podman = False
+        #: since when the process of one shown as running is seen to be gone
+        self._stuck: dict[str, float] = {}
 
     def connect(self) -> EngineInfo:
         """As in the protocol; settles what the engine can do. Call it before all others."""
         version, info = self._api.version(), self._api.info()
         parts = version.get("Components") or [{}]
-        podman = str(parts[0].get("Name", "")).startswith("Podman")
+        podman = self._podman = str(parts[0].get("Name", "")).startswith("Podman")
         first = self._settings is None
         self._parents = self._is_local and self._cgroups.can_parent(
             str(info.get("CgroupDriver", ""))
@@ -114,6 +130,8 @@ class ContainerEngine:
             cpus=float(info.get("NCPU", 0)),
             memory=int(info.get("MemTotal", 0)),
             notes=_notes(info, self._parents),
+            # containers outlive a Podman's service, and a Docker with live-restore
+            started_at=None if podman or info.get("LiveRestoreEnabled") else self._api.started_at(),
         )
 
     def start(self, order: Order, progress: Progress) -> Started:
@@ -144,7 +162,7 @@ class ContainerEngine:
         """The lines as the engine gives them, each once; empty batches are silences."""
         try:
             while not self._api.closed:
-                yield from self._follow(engine_id, resumer)
+                yield from self._follow(ref, engine_id, resumer)
                 has_ended = self._has_ended(ref)
                 # what is followed often ends without the last words: Docker 20.10 lost them in 5
                 # of 6 tries, also by its own `logs -f`. So the end is read once more, from rest
@@ -171,13 +189,14 @@ class ContainerEngine:
             time.sleep(0.02)
         return True
 
-    def _follow(self, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
+    def _follow(self, ref: str, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
         """The log until it ends or breaks, asked for again after each silence."""
         tail: int | None = None
         while not self._api.closed:
             how = yield from self._read(engine_id, resumer, tail, follow=True)
             if how is _Read.END:
                 return
+            self._unstick(ref, self._ours(ref))
             # all since a time is looked for in the whole log; its end suffices after a silence
             tail = TAIL if how is _Read.SILENCE else None
             resumer.again()
@@ -189,7 +208,7 @@ class ContainerEngine:
         parser, batch, size = FrameParser(), list[Line](), 0
         unproven = tail is not None
         since_ns = 0 if unproven else resumer.since_ns
-        log = self._api.log(engine_id, since_ns, tail, follow, self._idle_s)
+        log = self._api.log(engine_id, since_ns, tail, follow, self._idle_s, self._podman)
         with contextlib.closing(log) as pieces:
             try:
                 for piece in pieces:
@@ -217,6 +236,7 @@ class ContainerEngine:
         """As in the protocol."""
         found = self._ours(ref)
         state = found["State"]
+        self._unstick(ref, found)
         finished_at = milliseconds(state["FinishedAt"])
         if state.get("Running") or not finished_at or _phase(state["Status"]) is Phase.CREATED:
             return None
@@ -235,6 +255,26 @@ class ContainerEngine:
             error=error,
             usage=usage_of(reading, source),
         )
+
+    def _unstick(self, ref: str, found: Mapping[str, Any]) -> None:
+        """Have the engine look again at a container that it shows as running without a process.
+
+        A Docker whose containerd was killed misses an end in every second try, and for ever; told
+        to signal what is gone, it looks, and has the right exit status (Docker 20.10).
+        """
+        state = found["State"]
+        pid = int(state.get("Pid") or 0)
+        if not self._is_local or not state.get("Running") or not pid or _is_there(pid):
+            self._stuck.pop(ref, None)
+            return
+        since = self._stuck.setdefault(ref, time.monotonic())
+        if time.monotonic() - since < STUCK_S or not self._api.shares_pids():
+            return
+        _log.warning("engine: %s: shown as running, and its process is gone: asked again", ref)
+        self._stuck[ref] = time.monotonic()
+        # its containerd may still be away: later, then
+        with contextlib.suppress(AnswerError):
+            self._api.kill(str(found["Id"]), "SIGTERM")
 
     def signal(self, ref: str, signal: str) -> None:
         """As in the protocol."""
@@ -274,6 +314,7 @@ class ContainerEngine:
                 if error.status not in (404, 409):
                     raise
         self._cgroups.forget(ref)
+        self._stuck.pop(ref, None)
 
     def found(self) -> list[Found]:
         """As in the protocol."""
@@ -307,6 +348,10 @@ class ContainerEngine:
         if parent is not None and parent.memory_peak is not None:
             return parent, "parent"
         return self._cgroups.sample(ref), "sampled"
+
+
+def _is_there(pid: int) -> bool:
+    return os.path.exists(f"/proc/{pid}")
 
 
 def _phase(status: str) -> Phase:

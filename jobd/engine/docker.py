@@ -23,6 +23,7 @@ import docker.utils
 import requests
 import urllib3.exceptions
 
+from jobd.engine import listener
 from jobd.engine.base import EngineUnreachableError, PullFailedError
 from jobd.engine.containers import ContainerEngine
 from jobd.engine.refusals import AnswerError
@@ -74,6 +75,24 @@ class Api:
         self._version = None
         with self._client("version") as client:
             return dict(client.version())
+
+    def started_at(self) -> int | None:
+        """Since when the engine's process runs (milliseconds UTC), where that can be told."""
+        path = self._socket_path()
+        if path is None:
+            return None
+        try:
+            return listener.started_at(path, self._connect_s)
+        except OSError as error:
+            raise EngineUnreachableError(f"engine: {self._why(error)}") from error
+
+    def shares_pids(self) -> bool:
+        """Whether a pid that the engine names is the same process here; False when in doubt."""
+        path = self._socket_path()
+        try:
+            return path is not None and listener.shares_pids(path, self._connect_s)
+        except OSError:
+            return False
 
     def info(self) -> dict[str, Any]:
         """The engine's settings and the host's size."""
@@ -148,11 +167,18 @@ class Api:
                         yield _message(line, about)
 
     def log(
-        self, engine_id: str, since_ns: int, tail: int | None, follow: bool, idle_s: float
+        self,
+        engine_id: str,
+        since_ns: int,
+        tail: int | None,
+        follow: bool,
+        idle_s: float,
+        late: bool,
     ) -> Generator[tuple[bytes, bool] | None, None, None]:
         """The raw log of a container: pieces, each with whether more is there already.
 
         None and the end after `idle_s` without a byte. `since_ns` is inclusive, to the nanosecond.
+        `late`: the engine sends its headers with the first line (Podman), so none is no failure.
         Raises BrokenStreamError where the engine breaks off.
         """
         params: dict[str, str | int] = {"stdout": 1, "stderr": 1, "timestamps": 1}
@@ -170,7 +196,8 @@ class Api:
                     timeout=(self._connect_s, idle_s),
                 )
             except requests.ReadTimeout:
-                # Podman sends the headers with the first line
+                if not late:
+                    raise
                 yield None
                 return
             with response:
@@ -243,10 +270,15 @@ class Api:
 
         30 us well spent: the SDK buries that error, and leaks the socket that it tried with.
         """
-        if self.url.startswith("unix:"):
+        if (path := self._socket_path()) is not None:
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.settimeout(self._connect_s)
-                probe.connect("/" + self.url.removeprefix("unix:").lstrip("/"))
+                probe.connect(path)
+
+    def _socket_path(self) -> str | None:
+        if not self.url.startswith("unix:"):
+            return None
+        return "/" + self.url.removeprefix("unix:").lstrip("/")
 
     def _take(self) -> docker.APIClient:
         self._probe()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
-from jobd.engine.base import EngineUnreachableError, StartRefusedError
+from jobd.engine.base import EngineTroubleError, StartRefusedError
 
 
-class AnswerError(EngineUnreachableError):
+class AnswerError(EngineTroubleError):
     """The engine answered a request with an error. `status` is HTTP's, `text` the engine's own.
 
     Callers that know what a status means to them catch it; one that nobody caught reaches the

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from jobd.engine.base import (
-    EngineUnreachableError,
+    EngineTroubleError,
     ForeignError,
     GoneError,
     Order,
@@ -85,7 +85,7 @@ class Starter:
         if found is None:
             raise GoneError(f"{order.ref}: removed by somebody right after it was started")
         if not milliseconds(found["State"]["StartedAt"]):
-            raise EngineUnreachableError(f"{order.ref}: started, and the engine does not show it")
+            raise EngineTroubleError(f"{order.ref}: started, and the engine does not show it")
         return _started(found, pull_ms)
 
     def _find(self, order: Order) -> dict[str, Any] | None:
@@ -137,7 +137,7 @@ class Starter:
                 if found is not None:
                     return str(found["Id"])
                 if patience <= 0:
-                    raise EngineUnreachableError(
+                    raise EngineTroubleError(
                         f"{order.ref}: the engine says that the name is taken, and shows nobody "
                         f"who bears it: {readable(error.text)}"
                     ) from error
@@ -161,7 +161,7 @@ class Starter:
     @staticmethod
     def _judged(order: Order, error: AnswerError, exit_code: int | None) -> Exception:
         if is_hosts_fault(error.status, error.text):
-            return EngineUnreachableError(f"{order.ref}: not started: {readable(error.text)}")
+            return EngineTroubleError(f"{order.ref}: not started: {readable(error.text)}")
         return refused(order.ref, error.status, error.text, exit_code)
 
 

@@ -26,6 +26,8 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     said = kernel.progress(run.id) if run.state is RunState.ACTIVE else None
     if said and why is None:
         why = Reason("starting", said)
+    if why is None and run.state is RunState.ACTIVE:
+        why = _unseen(kernel.hold_reason())
     result = ended.result if ended is not None else None
     return {
         "id": run.id,
@@ -54,6 +56,13 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "attempts_allowed": run.spec.retry.attempts,
         "timeout_ms": run.timeout,
     }
+
+
+def _unseen(hold: Reason | None) -> Reason | None:
+    """What a running attempt's word is worth while its engine is out of reach."""
+    if hold is None or hold.code != "engine":
+        return None
+    return Reason("engine", f"as far as is known: {hold.text}")
 
 
 def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:

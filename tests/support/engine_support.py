@@ -16,10 +16,10 @@ IMAGE = "jobd-test:busybox"
 _runs = itertools.count(1)
 
 
-def contrib_engine(verb: str, folder: Path | str) -> None:
+def contrib_engine(verb: str, folder: Path | str, *options: str) -> None:
     """Run contrib/engine; what it says is in the failure."""
     done = subprocess.run(
-        [str(CONTRIB_ENGINE), verb, str(folder)],
+        [str(CONTRIB_ENGINE), verb, str(folder), *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,4 +1,4 @@
-"""A Docker engine of one's own that tests may stop, freeze, kill and fill; as contrib/engine starts.
+"""A Docker engine of one's own that tests may stop, freeze, kill and fill.
 
 Every method leaves it as its name says; `up` brings it back from whatever was done to it.
 """
