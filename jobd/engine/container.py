@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from jobd.engine.base import Order, StartRefusedError
@@ -48,6 +48,8 @@ class Settings:
     log_driver: str = "local"
     #: cgroup that the container is put under (absolute), or None for the engine's own choice
     cgroup_parent: str | None = None
+    #: limits of files and of processes by user, by their names; without: the engine's own choice
+    limits: tuple[tuple[str, int], ...] = ()
 
 
 def body(order: Order, image: str, settings: Settings) -> dict[str, object]:
@@ -98,7 +100,7 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
         "MemorySwap": order.memory,
         "NanoCpus": _nano_cpus(order.cpus),
         "PidsLimit": order.pids,
-        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+        "Ulimits": _ulimits(settings.limits),
         "OomScoreAdj": 500,
         "NetworkMode": order.network,
         "LogConfig": _log_config(order.log_bytes, settings.log_driver),
@@ -106,6 +108,11 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
     if settings.cgroup_parent is not None:
         host["CgroupParent"] = settings.cgroup_parent
     return host
+
+
+def _ulimits(limits: Sequence[tuple[str, int]]) -> list[dict[str, object]]:
+    # one number for both: Podman 4.3 takes the one for the other
+    return [{"Name": name, "Soft": most, "Hard": most} for name, most in (("core", 0), *limits)]
 
 
 def _nano_cpus(cpus: float) -> int:
@@ -179,6 +186,19 @@ def _is_network(value: object) -> bool:
 
 def _is_cgroup(value: object) -> bool:
     return isinstance(value, str) and _CGROUP.fullmatch(value) is not None and "/.." not in value
+
+
+def _are_ulimits(value: object) -> bool:
+    """No core files; beside that, only numbers of files and of processes."""
+    if not isinstance(value, list) or value[:1] != _ulimits(()):
+        return False
+    names = [each.get("Name") for each in value if isinstance(each, dict)]
+    return names in (["core"], ["core", "nofile", "nproc"]) and all(
+        each.keys() == {"Name", "Soft", "Hard"}
+        and _is_positive(each["Hard"])
+        and each["Soft"] == each["Hard"]
+        for each in value[1:]
+    )
 
 
 def _are_mounts(value: object) -> bool:
@@ -255,7 +275,7 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "MemorySwap": _is_positive,
     "NanoCpus": _is_positive,
     "PidsLimit": _is_positive,
-    "Ulimits": _exactly([{"Name": "core", "Soft": 0, "Hard": 0}]),
+    "Ulimits": _are_ulimits,
     "OomScoreAdj": _exactly(500),
     "NetworkMode": _is_network,
     "LogConfig": _is_log_config,

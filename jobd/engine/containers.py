@@ -11,10 +11,11 @@ import logging
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
 
-from jobd.engine import images, starting
+from jobd.engine import dialects, images, starting
 from jobd.engine.base import (
     Ending,
     EngineInfo,
@@ -27,7 +28,7 @@ from jobd.engine.base import (
     Started,
     Usage,
 )
-from jobd.engine.container import Settings
+from jobd.engine.dialects import Dialect
 from jobd.engine.refusals import AnswerError, missing_program
 from jobd.engine.starting import Starter, milliseconds
 from jobd.engine.stream import BrokenStreamError, FrameParser, LineEnds, Resumer
@@ -75,6 +76,7 @@ class Client(starting.Client, images.Client, Protocol):
     def close(self) -> None: ...
     def version(self) -> dict[str, Any]: ...
     def started_at(self) -> int | None: ...
+    def limits(self) -> tuple[int | None, int | None]: ...
     def shares_pids(self) -> bool: ...
     def info(self) -> dict[str, Any]: ...
     def labelled(self, label: str) -> list[dict[str, Any]]: ...
@@ -105,44 +107,59 @@ class ContainerEngine:
         self._cgroups = Cgroups(cgroups)
         self._starter = Starter(api, images.Images(api), 2 * (os.cpu_count() or 1))
         self._is_local = api.url.startswith("unix:")
-        self._settings: Settings | None = None
+        self._dialect: Dialect | None = None
         self._parents = False
-        self._podman = False
         #: since when the process of one shown as running is seen to be gone
         self._stuck: dict[str, float] = {}
 
     def connect(self) -> EngineInfo:
         """As in the protocol; settles what the engine can do. Call it before all others."""
         version, info = self._api.version(), self._api.info()
-        parts = version.get("Components") or [{}]
-        podman = self._podman = str(parts[0].get("Name", "")).startswith("Podman")
-        first = self._settings is None
+        first = self._dialect is None
+        dialect = dialects.DOCKER
+        if dialects.is_podman(version):
+            dialect = dialects.podman(*self._api.limits())
         self._parents = self._is_local and self._cgroups.can_parent(
             str(info.get("CgroupDriver", ""))
         )
-        # Podman has no driver `local`
-        self._settings = Settings(log_driver="json-file" if podman else "local")
+        self._dialect = dialect
         if first and self._parents:
             self._cgroups.sweep(f"jobd-{self.store[:8]}-", [found.ref for found in self.found()])
         return EngineInfo(
-            name="podman" if podman else "docker",
+            name=dialect.name,
             version=str(version.get("Version", "")),
             cpus=float(info.get("NCPU", 0)),
             memory=int(info.get("MemTotal", 0)),
-            notes=_notes(info, self._parents),
-            # containers outlive a Podman's service, and a Docker with live-restore
-            started_at=None if podman or info.get("LiveRestoreEnabled") else self._api.started_at(),
+            notes=dialects.notes(dialect, info, self._parents, self._api.url),
+            # containers outlive a Docker with live-restore, and Podman's service in any case
+            started_at=None
+            if dialect.outlives or info.get("LiveRestoreEnabled")
+            else self._api.started_at(),
         )
 
     def start(self, order: Order, progress: Progress) -> Started:
         """As in the protocol. GoneError where somebody removes the container meanwhile."""
         if order.labels.get("jobd.store") != self.store:
             raise ValueError(f"{order.ref}: its label jobd.store is not this engine's")
-        if self._settings is None:
+        dialect = self._known()
+        if dialect.local_prefix and (image := self._local_name(order.image, dialect.local_prefix)):
+            order = replace(order, image=image)
+        settings = dialect.settings
+        if self._parents:
+            settings = replace(settings, cgroup_parent=self._cgroups.parent(order.ref))
+        return self._starter.start(order, settings, progress)
+
+    def _known(self) -> Dialect:
+        if self._dialect is None:
             self.connect()
-        assert self._settings is not None
-        parent = self._cgroups.parent(order.ref) if self._parents else None
-        return self._starter.start(order, Settings(self._settings.log_driver, parent), progress)
+        assert self._dialect is not None
+        return self._dialect
+
+    def _local_name(self, image: str, prefix: str) -> str | None:
+        """What an image without a registry is called that was made on this host, if it was."""
+        if images.has_registry(image) or self._api.image_id(image) is not None:
+            return None
+        return prefix + image if self._api.image_id(prefix + image) is not None else None
 
     def phase(self, ref: str) -> Phase:
         """As in the protocol."""
@@ -201,6 +218,10 @@ class ContainerEngine:
             tail = TAIL if how is _Read.SILENCE else None
             resumer.again()
 
+    @property
+    def _late(self) -> bool:
+        return self._dialect is not None and self._dialect.late_headers
+
     def _read(
         self, engine_id: str, resumer: Resumer, tail: int | None, *, follow: bool
     ) -> Generator[list[Line], None, _Read]:
@@ -208,7 +229,7 @@ class ContainerEngine:
         parser, batch, size = FrameParser(), list[Line](), 0
         unproven = tail is not None
         since_ns = 0 if unproven else resumer.since_ns
-        log = self._api.log(engine_id, since_ns, tail, follow, self._idle_s, self._podman)
+        log = self._api.log(engine_id, since_ns, tail, follow, self._idle_s, self._late)
         with contextlib.closing(log) as pieces:
             try:
                 for piece in pieces:
@@ -357,18 +378,3 @@ def _is_there(pid: int) -> bool:
 def _phase(status: str) -> Phase:
     # `removing`, and words of engines to come
     return _PHASES.get(status, Phase.UNCLEAR)
-
-
-def _notes(info: Mapping[str, Any], parents: bool) -> tuple[str, ...]:
-    """What a person should know of this engine."""
-    notes = []
-    if not info.get("LiveRestoreEnabled"):
-        notes.append("live-restore is off: running attempts are killed when the engine stops")
-    for key, limit in (("MemoryLimit", "memory"), ("CpuCfsQuota", "CPU"), ("PidsLimit", "process")):
-        if info.get(key) is False:
-            notes.append(f"this host cannot limit an attempt's {limit}: limits are not enforced")
-    if not parents:
-        notes.append("peak memory is sampled once a second: no cgroup of jobd's own to read it in")
-    if any("rootless" in str(option) for option in info.get("SecurityOptions") or ()):
-        notes.append("the engine is rootless: low ports and some limits are not to be had")
-    return tuple(notes)

@@ -12,9 +12,9 @@ import json
 import select
 import socket
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 import docker.auth
@@ -33,6 +33,7 @@ from jobd.engine.usage import CgroupSettings
 #: seconds without a byte after which a pull counts as failed
 PULL_SILENCE_S = 300.0
 CHUNK = 1 << 16
+_T = TypeVar("_T")
 
 
 class Api:
@@ -78,21 +79,25 @@ class Api:
 
     def started_at(self) -> int | None:
         """Since when the engine's process runs (milliseconds UTC), where that can be told."""
-        path = self._socket_path()
-        if path is None:
-            return None
-        try:
-            return listener.started_at(path, self._connect_s)
-        except OSError as error:
-            raise EngineUnreachableError(f"engine: {self._why(error)}") from error
+        return self._of_listener(listener.started_at, None)
+
+    def limits(self) -> tuple[int | None, int | None]:
+        """How many open files and processes the engine's process may have, as far as is known."""
+        unknown: tuple[int | None, int | None] = (None, None)
+        return self._of_listener(listener.limits, unknown)
 
     def shares_pids(self) -> bool:
         """Whether a pid that the engine names is the same process here; False when in doubt."""
+        return self._of_listener(listener.shares_pids, False)
+
+    def _of_listener(self, ask: Callable[[str, float], _T], unknown: _T) -> _T:
         path = self._socket_path()
+        if path is None:
+            return unknown
         try:
-            return path is not None and listener.shares_pids(path, self._connect_s)
-        except OSError:
-            return False
+            return ask(path, self._connect_s)
+        except OSError as error:
+            raise EngineUnreachableError(f"engine: {self._why(error)}") from error
 
     def info(self) -> dict[str, Any]:
         """The engine's settings and the host's size."""

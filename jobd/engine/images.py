@@ -68,6 +68,12 @@ def parse_reference(text: str) -> Reference:
     return Reference(repository, tag or None, digest or None)
 
 
+def has_registry(text: str) -> bool:
+    """Whether the name begins with a registry, as `localhost/x` and `ghcr.io/x` do."""
+    first, slash, _ = text.partition("/")
+    return bool(slash) and (first == "localhost" or "." in first or ":" in first)
+
+
 def check_reference(text: str) -> None:
     """Raise StartRefusedError where the engine would not take `text` for an image's name or id."""
     if len(text) > 512 or not _REFERENCE.fullmatch(text):

@@ -1,4 +1,4 @@
-"""Who listens at a unix socket: since when, and whether its word for a process is ours too."""
+"""Who listens at a unix socket: since when, with what limits, and whether a pid of it is ours."""
 
 from __future__ import annotations
 
@@ -27,6 +27,25 @@ def started_at(path: str, timeout_s: float) -> int | None:
         return int(_PID_FILE.stat().st_mtime * 1000) if path in _USUAL else None
     except (OSError, ValueError, IndexError):
         return None
+
+
+def limits(path: str, timeout_s: float) -> tuple[int | None, int | None]:
+    """How many open files and processes the listener at `path` may have; None where unknown.
+
+    Unknown too where systemd listens for it. Raises OSError where nobody listens.
+    """
+    pid = _listener(path, timeout_s)
+    found: dict[str, int] = {}
+    try:
+        text = Path(f"/proc/{pid}/limits").read_text(encoding="ascii") if pid > 1 else ""
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        # "Max open files            1024                 4096                 files"
+        name, hard = line[:26].strip(), line[26:].split()[1:2]
+        if hard and hard[0].isdecimal():
+            found[name] = int(hard[0])
+    return found.get("Max open files"), found.get("Max processes")
 
 
 def shares_pids(path: str, timeout_s: float) -> bool:
