@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import threading
@@ -150,5 +151,10 @@ def test_numbered_lines_are_logged_once_over_three_kills(
     assert events.started == {(int(number), 1): 1}
     out = daemon.ctl("logs", number, "--stdout").stdout
     assert out.split("\n") == [*map(str, range(1, lines + 1)), "end"]
-    err = daemon.ctl("logs", number, "--stderr").stdout
-    assert err.splitlines() == [f"round {i}" for i in range(rounds)]
+    rows = [
+        json.loads(row) for row in daemon.ctl("logs", number, "-o", "jsonl").stdout.splitlines()
+    ]
+    err = [row["text"] for row in rows if row["stream"] == "stderr"]
+    assert err == [f"round {i}" for i in range(rounds)]
+    notes = [row["text"].split(":")[0] for row in rows if row["stream"] == "jobd"]
+    assert notes == ["adopted"] * 3, "a note of lost or cut lines, or of something else"
