@@ -62,6 +62,8 @@ class Channel:
         self._address: connect.Reachable | None = None
         #: the health connection whose end is the daemon's end
         self._watch: Any = None
+        #: the listener's pid when the connection was made; None before, 0 where it is not known
+        self._pid: int | None = None
         self._was_up = False
         self._parted = False
 
@@ -123,7 +125,8 @@ class Channel:
     def _open(self) -> None:
         if self._socket is not None:
             return
-        if not connect.listening(self.place):
+        self._pid = connect.listening(self.place)
+        if self._pid is None:
             if self._was_up:
                 raise _GoneError
             self._wait_for_start()
@@ -153,7 +156,8 @@ class Channel:
                 self._note(f"{text}; waiting for it ({self.request_timeout:.0f} s)")
                 told = True
             time.sleep(0.05)
-            if connect.listening(self.place):
+            self._pid = connect.listening(self.place)
+            if self._pid is not None:
                 return
 
     def _drop(self) -> None:
@@ -173,7 +177,7 @@ class Channel:
         told = extended = False
         # so that a daemon whose health socket ends at once is not asked in a tight loop
         time.sleep(0.02)
-        while not connect.listening(self.place):
+        while connect.listening(self.place) is None:
             now = time.monotonic()
             if late and not told and now - start > 0.3:
                 self._note(f"jobd stopped; waiting for it to come back ({seconds:.0f} s)")
@@ -209,7 +213,7 @@ class Channel:
             if now >= speak_at and not told:
                 told = True
                 health = connect.ask_health(self.place)
-                if health is None and not connect.listening(self.place):
+                if health is None and connect.listening(self.place) is None:
                     raise _GoneError
                 self._note(connect.describe(health, now - silent_since))
             due = min(watch_at, give_up, give_up if told else speak_at)
@@ -253,11 +257,15 @@ class Channel:
         try:
             self._watch = connect.plain_connect(self.place.health, connect.HEALTH_PATIENCE)
         except OSError:
-            if not connect.listening(self.place):
+            pid = connect.listening(self.place)
+            if pid is None or (self._pid and pid not in (self._pid, 0)):
                 raise _GoneError from None
             # no health socket (or not ours to use): look at the main one each second
             return now + 1.0
         self._watch.setblocking(False)
+        # a daemon that was restarted before the watch began never got the request
+        if self._pid and connect.peer_pid(self._watch) not in (self._pid, 0):
+            raise _GoneError
         return now + 3600.0
 
     def _watch_ended(self) -> bool:

@@ -258,7 +258,8 @@ class Client:
             answer = self._channel.ask("run.wait", asked, hold_ms=max(asked["hold"], 1))
             rows: list[Run] = shaped(answer["runs"])
             if answer["ready"]:
-                return rows[0] if answer["single"] and rows else rows
+                # of many, the answer may hold the first alone
+                return rows[0] if answer["single"] and rows else self.runs(*selectors)
             if end is not None and time.monotonic() >= end:
                 raise TimeOverError(_time_over(rows, until, timeout or 0.0))
             # a daemon that answers at once is not asked in a tight loop

@@ -99,13 +99,14 @@ def plain_connect(path: str, timeout: float) -> _socket.socket:
     return connection
 
 
-def listening(place: Place) -> bool:
-    """Whether somebody listens on the daemon's socket. Raises ForbiddenError where we may not ask.
+def listening(place: Place) -> int | None:
+    """The pid of who listens on the daemon's socket, 0 where it cannot be told, None if nobody.
 
-    A full backlog (a daemon that was stopped with many clients waiting) counts as listening.
+    Raises ForbiddenError where we may not ask. A full backlog (a daemon that was
+    stopped with many clients waiting) counts as listening.
     """
     try:
-        plain_connect(place.path, 0.2).close()
+        connection = plain_connect(place.path, 0.2)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM):
             raise ForbiddenError(
@@ -113,11 +114,14 @@ def listening(place: Place) -> bool:
                 "an administrator puts people there"
             ) from None
         if error.errno in (errno.EAGAIN, errno.EINPROGRESS) or isinstance(error, TimeoutError):
-            return True
+            return 0
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
-            return False
+            return None
         raise UnreachableError(f"socket {place.path}: {error.strerror or error}") from None
-    return True
+    try:
+        return peer_pid(connection)
+    finally:
+        connection.close()
 
 
 class Health:
@@ -146,7 +150,7 @@ def ask_health(place: Place) -> Health | None:
     except OSError:
         return None
     try:
-        pid = _peer_pid(connection)
+        pid = peer_pid(connection)
         facts = _ask_line(connection)
     finally:
         connection.close()
@@ -155,7 +159,7 @@ def ask_health(place: Place) -> Health | None:
     return Health(pid, facts)
 
 
-def _peer_pid(connection: _socket.socket) -> int:
+def peer_pid(connection: _socket.socket) -> int:
     """The pid of the process that listens, by the kernel's word; so even a stopped one has one."""
     try:
         packed = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)

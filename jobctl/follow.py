@@ -12,6 +12,7 @@ from typing import Any
 from jobctl.channel import Channel
 from jobctl.logtext import Entry, entries
 from jobctl.shape import FINAL
+from jobd.errors import NotFoundError
 from jobd.wire.envelope import HOLD_MS
 
 #: seconds between asking, where the daemon answers a held request at once with nothing new
@@ -41,24 +42,34 @@ def read(
     progress: Callable[[str], None] = lambda text: None,
     next_attempt: Callable[[Followed], None] = lambda state: None,
     state: Followed | None = None,
+    whole: bool = False,
 ) -> Iterator[list[Entry]]:
     """Yields the log's entries in pieces: of `attempt`, else the last; with `follow` as they come.
 
     With `follow` it goes on over further attempts until the run has ended. An empty list means
-    that all there is was read, and what comes next is new. `since` is in milliseconds UTC.
+    that all there is was read, and what comes next is new. `since` is in milliseconds UTC; `whole`
+    begins with the first attempt.
     """
     state = state or Followed()
-    request = _Request(run, attempt=attempt, tail=tail, since=since)
+    request = _Request(run, attempt=1 if whole else attempt, tail=tail, since=since)
+    expected = whole
     while True:
-        answer = request.send(channel)
+        try:
+            answer = request.send(channel)
+        except NotFoundError:
+            # the run ended before the attempt that was waited for: cancelled, mostly
+            if expected:
+                return
+            raise
         state.run, state.status, state.attempts = (
             answer["run"],
             answer["status"],
             answer["attempts"],
         )
-        if answer["progress"] and answer["progress"] != request.said:
+        if answer["progress"] != request.said:
             request.said = answer["progress"]
-            progress(request.said)
+            if request.said:
+                progress(request.said)
         over = state.status in FINAL or not follow
         if not request.reached(answer):
             if over:
@@ -70,6 +81,7 @@ def read(
             if answer["end"]:
                 if over and (not follow or state.attempt >= state.attempts):
                     return
+                expected = True
                 next_attempt(state)
                 request.next(attempt=state.attempt + 1)
                 continue
@@ -111,7 +123,7 @@ class _Request:
     def send(self, channel: Channel) -> dict[str, Any]:
         """The daemon's answer."""
         self._began = time.monotonic()
-        if self.said and self.holds:
+        if self.holds:
             self._arguments["progress"] = self.said
         answer: dict[str, Any] = channel.ask(
             "log.read", self._arguments, hold_ms=HOLD_MS if self.holds else 0

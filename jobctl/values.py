@@ -23,6 +23,9 @@ _UNITS = {
 #: a century: what is longer is a slip of the finger, and the sum still fits every integer used
 MAX_DURATION = 100 * 365 * _UNITS["d"]
 
+#: a time that every zone can still write; nothing is queued before there was a clock
+_LAST = 221_845_392_000_000
+
 DURATION_FORMS = "500ms, 90s, 10m, 2h30m, 1d or 1w; a bare number is seconds"
 DATE_FORMS = "10m, 2026-03-01T08:00, 08:00, today/tomorrow/yesterday 08:00"
 SELECTOR_FORMS = "42, 40-45, 40,42, last or last:JOB"
@@ -86,9 +89,12 @@ def when(text: str, now: int, *, back: bool = False) -> tuple[int, bool]:
     if moment is None:
         raise UsageError(f"{text!r:.80} is not a time: expected {DATE_FORMS}")
     try:
-        return round(moment.timestamp() * 1000), True
+        at = round(moment.timestamp() * 1000)
     except (OverflowError, ValueError, OSError):
-        raise UsageError(f"{text!r:.80} lies outside of the calendar") from None
+        at = -1
+    if not 0 <= at <= _LAST:
+        raise UsageError(f"{text!r:.80} lies before 1970 or after 9000")
+    return at, True
 
 
 def _moment(text: str, now: int, *, back: bool) -> datetime | None:

@@ -33,6 +33,7 @@ LEVELS = {
     "alerts": 3,
     "server": 4,
     "daemon": 5,
+    "__main__": 6,
 }
 
 #: the one look sideways: a log is made of what an engine gives (Line, Stream)

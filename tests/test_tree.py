@@ -17,8 +17,8 @@ FUNCTION_LINES = 50
 #: ARCHITECTURE "Style": the CLI's edge, the server's guard of one request, the performer of effects
 CATCHES_ALL = {
     "jobctl/cli.py",
-    "jobd/server/guard.py",
-    "jobd/daemon/effects.py",
+    "jobd/server/handlers.py",
+    "jobd/daemon/control.py",
 }
 
 
@@ -54,10 +54,13 @@ def long_functions(tree: ast.Module) -> list[tuple[int, str, int]]:
 
 
 def catches_all(tree: ast.Module) -> list[int]:
-    """The lines on which every exception is caught, by whatever spelling."""
+    """The lines on which every exception is caught and kept, by whatever spelling.
+
+    A handler that ends by raising the same again (to let go of something first) keeps none.
+    """
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ExceptHandler):
+        if isinstance(node, ast.ExceptHandler) and not raises_again(node):
             named = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
             if any(
                 each is None or (isinstance(each, ast.Name) and each.id in _EVERYTHING)
@@ -68,6 +71,17 @@ def catches_all(tree: ast.Module) -> list[int]:
 
 
 _EVERYTHING = {"Exception", "BaseException"}
+
+
+def raises_again(handler: ast.ExceptHandler) -> bool:
+    """True when the handler's last word is a bare `raise`, and nothing in it returns before."""
+    last = handler.body[-1]
+    leaves = (ast.Return, ast.Break, ast.Continue)
+    return (
+        isinstance(last, ast.Raise)
+        and last.exc is None
+        and not any(isinstance(node, leaves) for node in ast.walk(handler))
+    )
 
 
 def test_there_is_something_to_look_at() -> None:
@@ -113,6 +127,13 @@ def test_everything_is_caught_in_three_places_only() -> None:
 )
 def test_the_look_for_catch_alls_finds_them(text: str) -> None:
     assert catches_all(ast.parse(f"try:\n    pass\n{text}\n    pass\n")) == [3]
+
+
+def test_letting_go_and_raising_again_is_not_catching() -> None:
+    head = "try:\n    pass\nexcept BaseException:\n"
+    assert not catches_all(ast.parse(f"{head}    close()\n    raise\n"))
+    assert catches_all(ast.parse(f"{head}    if x:\n        raise\n"))
+    assert catches_all(ast.parse(f"{head}    if x:\n        return\n    raise\n"))
 
 
 def test_the_look_for_long_functions_finds_them() -> None:

@@ -81,10 +81,16 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     )
     writer.write_all(pieces, held)
     if not state.attempt:
-        out.note(f"run {state.run} has not begun: it is {state.status}")
+        out.note(f"run {state.run}: no attempt has begun, it is {state.status}")
+    elif not (writer.wrote or given.follow or pick or since or given.tail is not None):
+        out.note(f"run {state.run}: attempt {state.attempt} wrote nothing, it is {state.status}")
     if not given.follow:
         return 0
-    return shape.exit_status(client.show(given.run if given.run.isdigit() else state.run))
+    # by its id: `last` may be another run by now
+    ended = client.show(state.run)
+    if ended.get("status") != "succeeded":
+        out.note(f"run {state.run} {shape.ending(ended)}")
+    return shape.exit_status(ended)
 
 
 class Writer:
@@ -95,6 +101,8 @@ class Writer:
     ) -> None:
         self._out = out
         self._pick = pick
+        #: whether there was anything to write
+        self.wrote = False
         self._stdout = Shower(terminal=out.terminal and not raw, stamps=stamps)
         self._stderr = Shower(terminal=out.talk_terminal and not raw, stamps=stamps)
         self._notes = Shower(terminal=out.talk_terminal, stamps=stamps, dim=out.talk_colour)
@@ -114,6 +122,7 @@ class Writer:
 
     def write(self, entries: list[Entry]) -> None:
         """Writes a piece; neighbours of one stream in one go, for the sake of floods."""
+        self.wrote = self.wrote or bool(entries)
         if self._out.mode == "jsonl":
             for entry in entries:
                 if self._pick in (None, entry.stream):

@@ -126,5 +126,5 @@ def run(given: Namespace, client: Client, out: Output) -> int:
         if not rows:
             out.note("no runs" + (" that fit" if asked else ""))
         if more:
-            out.note(f"{len(rows)} are shown and there are more: --all, or --limit N")
+            out.note(f"{len(rows)} are shown: --all or --limit N shows more")
     return 0

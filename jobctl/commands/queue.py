@@ -197,7 +197,7 @@ def _answers(
                 if not out.terminal:
                     out.progress(f"{queued} runs queued")
         if lines.empty:
-            out.note(f"{lines.empty} empty lines were left out")
+            out.note(f"empty lines were left out: {lines.empty}")
         return
     payload = open_payload(given, out)
     if given.count and given.count > BATCH_RUNS and not isinstance(payload, bytes):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from jobctl import render, shape
+from jobctl import shape
 from jobctl.commands.logs import Writer
-from jobctl.commands.ls import when
 from jobctl.commands.queue import (
     add_run_arguments,
     check_job,
@@ -15,8 +14,7 @@ from jobctl.commands.queue import (
     options,
     tell_time,
 )
-from jobctl.output import Output, now
-from jobd.errors import JobdError
+from jobctl.output import Output
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -89,7 +87,7 @@ def _follow(number: int, given: Namespace, client: Client, out: Output) -> dict[
     writer.write_all(
         client.follow(
             str(number),
-            attempt=1,
+            whole=True,
             follow=True,
             progress=writer.progress,
             next_attempt=writer.between,
@@ -108,8 +106,8 @@ class _RunWriter(Writer):
         super().__init__(out, raw=raw, stamps=stamps)
         self._client = client
         self._number = number
-        self._said_at = -_PROGRESS_EVERY
-        self._attempts: Any = None
+        # what takes no longer than two seconds is not worth a line in a file
+        self._said_at = time.monotonic() - _PROGRESS_EVERY + 2.0
 
     def progress(self, text: str) -> None:
         """Shows how far the image is; on a terminal in place, elsewhere now and then."""
@@ -120,32 +118,26 @@ class _RunWriter(Writer):
             self._out.note(text)
 
     def between(self, state: Followed) -> None:
-        """Says why there is a further attempt, and when: `attempt 2 of 5 in 2.1s: ...`."""
+        """Says why there is, or is not yet, a further attempt."""
         self.finish()
         row = self._client.show(self._number)
         attempts = row.get("attempts") or []
         if row.get("status") in shape.FINAL and state.attempt >= len(attempts):
             return
+        why = (row.get("reason") or {}).get("text")
+        if state.attempt >= len(attempts) and why:
+            # the daemon knows when the next one is due, and what it waits for
+            self._out.note(f"run {self._number} is {row.get('status')}: {why}")
+            return
+        allowed = row.get("attempts_allowed")
+        of = f" of {allowed}" if allowed else ""
         last: dict[str, Any] = next((a for a in attempts if a.get("number") == state.attempt), {})
-        due = when(row.get("not_before"))
-        soon = f" in {render.span(due - now())}" if due and due > now() else ""
-        self._out.note(f"attempt {state.attempt + 1}{self._of(row)}{soon}: {_ended(last, row)}")
-
-    def _of(self, row: dict[str, Any]) -> str:
-        """` of 5`: how many the job allows; asked once, and left out where it cannot be told."""
-        if self._attempts is None:
-            try:
-                job = self._client.job(str(row["job"]))
-                self._attempts = (job.get("retry") or {}).get("attempts") or 0
-            except JobdError:
-                self._attempts = 0
-        return f" of {self._attempts}" if self._attempts else ""
+        self._out.note(f"attempt {state.attempt + 1}{of}: {_ended(last)}")
 
 
-def _ended(attempt: dict[str, Any], row: dict[str, Any]) -> str:
-    outcome = attempt.get("outcome")
+def _ended(attempt: dict[str, Any]) -> str:
     if attempt.get("error"):
         return str(attempt["error"])
-    if outcome == "failed" and attempt.get("exit_code") is not None:
+    if attempt.get("outcome") == "failed" and attempt.get("exit_code") is not None:
         return f"exit status {attempt['exit_code']}"
-    return str(outcome or (row.get("reason") or {}).get("text") or row.get("status"))
+    return f"the one before is {attempt.get('outcome') or 'over'}"

@@ -141,7 +141,7 @@ def _flat(values_: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
         elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
             for index, item in enumerate(value, 1):
                 made += _flat(item, f"{name}.{index}.")
-        elif value is not None:
+        elif value not in (None, "", []):
             made.append((name, _plain(str(key), value)))
     return made
 
@@ -153,6 +153,8 @@ def _plain(key: str, value: Any) -> str:
         return f"{values.clock(at)} ({ago if ago.startswith('in ') else ago + ' ago'})"
     if key in _SIZES and isinstance(value, int):
         return render.size(value)
+    if key.endswith("_ms") and isinstance(value, int):
+        return render.span(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):

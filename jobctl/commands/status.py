@@ -82,6 +82,8 @@ def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if status.get("jobs") is not None:
         made.append(("jobs", str(status["jobs"])))
+    if status.get("paused"):
+        made.append(("paused", " ".join(map(str, status["paused"]))))
     if journal:
         made.append(("queue", _journal(journal)))
     return made
@@ -94,16 +96,28 @@ def _capacity(capacity: dict[str, Any]) -> list[tuple[str, str]]:
     kept, held = capacity.get("reserved_cpus") or 0, capacity.get("reserved_memory") or 0
     used = capacity.get("used_cpu")
     cpu = f"{kept:g} of {cpus:g} reserved by runs"
+    host = capacity.get("reserve_cpus"), capacity.get("reserve_memory")
+    cpu += f", {host[0]:g} kept for the host" if host[0] else ""
     cpu += "" if used is None else f", {used:.3g} in use on the host"
     mem = f"{render.size(held)} of {render.size(memory)} reserved by runs"
+    mem += f", {render.size(host[1])} kept for the host" if host[1] else ""
     available = capacity.get("available_memory")
     mem += "" if available is None else f", {render.size(available)} available on the host"
     made = [("cpus", cpu), ("memory", mem)]
     pressure = capacity.get("pressure")
     if pressure:
-        text = render.pairs(pressure) if isinstance(pressure, dict) else str(pressure)
-        made.append(("pressure", text))
+        made.append(("pressure", _pressure(pressure)))
     return made
+
+
+def _pressure(pressure: Any) -> str:
+    """How much of the time something waited for the resource, as the kernel measures it."""
+    if not isinstance(pressure, dict):
+        return str(pressure)
+    return ", ".join(
+        f"{name} {share:.0%}" if isinstance(share, float) else f"{name} {share}"
+        for name, share in pressure.items()
+    )
 
 
 def _journal(journal: dict[str, Any]) -> str:

@@ -258,9 +258,12 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
     if command.key is not None:
         options["key"] = command.key
         options["key_crc"] = _payload_crc(command.payloads[0])
-    if len(command.payloads) > 1 and command.request is not None:
-        # its id, and the first of its runs: the others are counted from there
-        options["batch"] = [command.request.hex(), state.next_run]
+    batch = command.batch
+    if batch is None and len(command.payloads) > 1 and command.request is not None:
+        batch = command.request.hex()
+    if batch is not None:
+        # its id, and the run that its indexes are counted from
+        options["batch"] = [batch, state.next_run - command.batch_offset]
     return options or None
 
 

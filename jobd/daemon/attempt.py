@@ -30,6 +30,7 @@ from jobd.engine.base import (
     Order,
     Phase,
     Progress,
+    PullFailedError,
     Started,
     StartRefusedError,
 )
@@ -94,6 +95,7 @@ class AttemptDriver:
         #: whether anything may have been made of it at the engine
         self._tried = assignment.recovered
         self._foreign = False
+        self._begun = time.monotonic()
         self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
 
     def run(self) -> None:
@@ -153,6 +155,14 @@ class AttemptDriver:
                 return False
             except ForeignError as error:
                 return self._refuse_foreign(error)
+            except PullFailedError as error:
+                # nothing was made: what it holds of the host is others' until the registry answers
+                if self._since_claim() >= self._timing.pull_patience:
+                    self._post(ReportUnstarted(*self._id, str(error)))
+                    return False
+                self._progress(f"waiting for the registry: {error}")
+                self.control.pause(self._backoff.pause(), wake_on_stop=True)
+                continue
             except (EngineUnreachableError, GoneError) as error:
                 # gone: somebody removed it while it was being started; made anew, it never ran
                 self._progress(f"waiting for the engine: {error}")
@@ -162,6 +172,9 @@ class AttemptDriver:
             self._post_started(started)
             return True
         return self._call_off()
+
+    def _since_claim(self) -> float:
+        return time.monotonic() - self._begun
 
     def _post_started(self, at: Started) -> None:
         self._post(ReportStarted(*self._id, at.engine_id, at.image_id, at.at, at.pull_ms))

@@ -52,6 +52,7 @@ class Control:
         self._over = False
         self._discard = False
         self._closing = False
+        self._nudges = 0
         self.asked = asked
 
     def stop(self, signal: str) -> None:
@@ -76,6 +77,12 @@ class Control:
         """The daemon stops."""
         with self._changed:
             self._closing = True
+            self._changed.notify_all()
+
+    def nudge(self) -> None:
+        """The engine is within reach again: try at once what waits for it."""
+        with self._changed:
+            self._nudges += 1
             self._changed.notify_all()
 
     # ---- for the driver's thread
@@ -109,10 +116,16 @@ class Control:
             self._check()
 
     def pause(self, seconds: float, wake_on_stop: bool = False) -> None:
-        """Wait; less where told to stop, if `wake_on_stop`. Raises ClosedError."""
+        """Wait; less where nudged, or told to stop if `wake_on_stop`. Raises ClosedError."""
         with self._changed:
+            nudges = self._nudges
             self._changed.wait_for(
-                lambda: self._closing or (wake_on_stop and self._signal is not None), seconds
+                lambda: (
+                    self._closing
+                    or self._nudges != nudges
+                    or (wake_on_stop and self._signal is not None)
+                ),
+                seconds,
             )
             self._check()
 

@@ -143,6 +143,13 @@ class Drivers:
         if driver is not None:
             driver.control.discard()
 
+    def nudge(self) -> None:
+        """The engine is within reach again: whoever waits for it tries at once."""
+        with self._lock:
+            controls = list(self._controls.values())
+        for control in controls:
+            control.nudge()
+
     def samples(self) -> dict[int, int]:
         """Memory in bytes by run id, of the attempts that run and whose engine tells it."""
         with self._lock:
@@ -158,8 +165,8 @@ class Drivers:
         return found
 
     def __len__(self) -> int:
-        """How many attempts have a driver, those that wait to be discarded included."""
-        return len(self._drivers)
+        """How many attempts are looked after, those that are being discarded included."""
+        return len(self._controls)
 
     def close(self, timeout_s: float) -> bool:
         """The daemon stops: threads end, attempts go on. False where some thread still hangs."""

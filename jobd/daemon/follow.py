@@ -20,8 +20,8 @@ from jobd.engine.base import (
 )
 from jobd.runlog.writer import LogWriter
 
-#: passes over an ended attempt's output until one brings nothing new
-_PASSES = 5
+#: passes over an ended attempt's output that may break before the known lines came again
+_PASSES = 10
 
 
 class LostError(Exception):
@@ -74,23 +74,28 @@ class Follower:
             return  # ARCHITECTURE, "Output": the tail is fetched when the attempt has ended
         since = log.resume()
         self._note_gap()
-        if log.stalled:
-            self._progress(f"log not written: {log.trouble}")
-            return
         try:
-            with _closed(self._engine.output(self._ref, since)) as batches:
-                for batch in batches:
-                    self._control.check_open()
-                    self._answered()
-                    if batch:
-                        log.append(batch)
-                        self._backoff.reset()
-                    if log.full or log.stalled:
-                        return
+            if not log.stalled:
+                self._take(self._engine.output(self._ref, since))
         except EngineUnreachableError:
             self._losses.lost()
         except (GoneError, ForeignError):
             pass  # the look that follows decides
+        if log.stalled:
+            self._progress(f"log not written, tried again soon: {log.trouble}")
+
+    def _take(self, stream: Iterator[list[Line]]) -> None:
+        log = self._log
+        with _closed(stream) as batches:
+            for batch in batches:
+                self._control.check_open()
+                self._answered()
+                if batch:
+                    log.append(batch)
+                if log.full or log.stalled:
+                    return
+                if batch:
+                    self._backoff.reset()
 
     def _look(self) -> Ending | None:
         """How it ended, or None while it runs; waits for the engine. Raises LostError.
@@ -147,9 +152,11 @@ class Follower:
         left = _PASSES
         while left:
             try:
-                if self._pass_over():
+                whole, fresh = self._pass_over()
+                if whole:
                     return
-                left -= 1
+                # the engine may have dropped known lines, and those never come again
+                left -= not fresh
             except (GoneError, ForeignError):
                 self._log.note("gap: the attempt was removed before its output was read")
                 return
@@ -159,8 +166,10 @@ class Follower:
                     self._log.note(f"gap: the engine did not give the rest of the output: {error}")
                     return
                 self._control.pause(self._backoff.pause())
+        self._log.note("gap: the engine does not give known lines again; the end may be missing")
 
-    def _pass_over(self) -> bool:
+    def _pass_over(self) -> tuple[bool, int]:
+        """Whether that was all, and how many lines were new."""
         log = self._log
         since = log.resume()
         self._note_gap()
@@ -174,7 +183,7 @@ class Follower:
         self._engine.phase(self._ref)
         self._answered()
         # a tail may be long to read: once has to do
-        return whole or log.full or log.stalled
+        return whole or log.full or log.stalled, fresh
 
 
 @contextmanager

@@ -17,6 +17,8 @@ class Timing:
     backoff_longest: float = 10.0
     #: how often the end is asked for while the output is not followed
     poll: float = 1.0
+    #: how long a claim waits for a registry before it gives its share of the host back
+    pull_patience: float = 30.0
     #: how far apart two answers "no such attempt" must be (DURABILITY, "spurious NoSuchContainer")
     gone_apart: float = 5.0
     #: how near to a loss of the engine an end by signal counts as the host's fault

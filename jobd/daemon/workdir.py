@@ -51,10 +51,10 @@ class Workdir:
 
     def __init__(self, work: Path, run: int, attempt: int, bodies: Bodies) -> None:
         """`work` is the folder of all attempts' folders; nothing is touched yet."""
-        self._work = work
+        self._work = work.absolute()  # it is mounted: an engine takes no other
         self._name = f"{run:d}.{attempt:d}"
         self._bodies = bodies
-        self.path = work / self._name
+        self.path = self._work / self._name
         #: what is mounted as the attempt's TASK_DIR
         self.task_dir = self.path / "job"
         #: what is mounted read-only at `/job/secrets`, where the job has file secrets

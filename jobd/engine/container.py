@@ -7,6 +7,7 @@ silently repair, and look at the final settings, not at the request).
 
 from __future__ import annotations
 
+import math
 import posixpath
 import re
 from collections.abc import Callable, Mapping
@@ -95,7 +96,7 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
         "Memory": order.memory,
         # no swap beside the memory, or an attempt may use as much again
         "MemorySwap": order.memory,
-        "NanoCpus": round(order.cpus * 1_000_000_000),
+        "NanoCpus": _nano_cpus(order.cpus),
         "PidsLimit": order.pids,
         "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
         "OomScoreAdj": 500,
@@ -105,6 +106,11 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
     if settings.cgroup_parent is not None:
         host["CgroupParent"] = settings.cgroup_parent
     return host
+
+
+def _nano_cpus(cpus: float) -> int:
+    """Billionths of a core; 0, which :func:`validate` refuses, for what is no number of them."""
+    return round(cpus * 1_000_000_000) if math.isfinite(cpus) else 0
 
 
 def _mounts(order: Order) -> list[dict[str, object]]:

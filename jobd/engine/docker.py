@@ -23,7 +23,7 @@ import docker.utils
 import requests
 import urllib3.exceptions
 
-from jobd.engine.base import EngineUnreachableError
+from jobd.engine.base import EngineUnreachableError, PullFailedError
 from jobd.engine.containers import ContainerEngine
 from jobd.engine.refusals import AnswerError
 from jobd.engine.stream import BrokenStreamError
@@ -179,6 +179,19 @@ class Api:
 
     def _credentials(self, repository: str) -> str | None:
         """The header that tells the registry of `repository` who we are, or None."""
+        try:
+            found = self._credentials_at(repository)
+        except docker.errors.DockerException as error:
+            raise PullFailedError(
+                f"image {repository}: no credentials: {' '.join(str(error).split())}; "
+                "correct config.json in docker_config"
+            ) from error
+        if not found:
+            return None
+        header = docker.auth.encode_header(found)
+        return header.decode("ascii") if isinstance(header, bytes) else str(header)
+
+    def _credentials_at(self, repository: str) -> dict[str, Any] | None:
         registry, _ = docker.auth.resolve_repository_name(repository)
         if self._docker_config is None:
             config = docker.auth.load_config()
@@ -188,10 +201,7 @@ class Api:
             # given to load_config, a missing file would mean that of whoever's HOME this is
             return None
         found = docker.auth.resolve_authconfig(config, registry)
-        if not found:
-            return None
-        header = docker.auth.encode_header(found)
-        return header.decode("ascii") if isinstance(header, bytes) else str(header)
+        return dict(found) if found else None
 
     @staticmethod
     def _path(client: docker.APIClient, path: str) -> str:

@@ -190,7 +190,8 @@ class Bodies:
     def chunks(self, body: Body) -> Iterator[bytes]:
         """The bytes of `body` in pieces of CHUNK. What was given is good only when it has ended:
 
-        the checksum is compared at the end. Raises QueueDamagedError naming the file.
+        the checksum is compared at the end. Raises QueueDamagedError naming the file,
+        DiskFailedError where it cannot be read, OSError where it cannot be opened just now.
         """
         path = self._path / body.name[:2] / body.name
         size = crc = 0
@@ -198,6 +199,10 @@ class Bodies:
             fd = self._open(body.name)
         except FileNotFoundError:
             raise QueueDamagedError(f"body {path}: is missing, {body.size} bytes") from None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise QueueDamagedError(f"body {path}: is a link, not a body") from None
+            raise
         try:
             while chunk := os.read(fd, CHUNK):
                 size += len(chunk)

@@ -14,6 +14,7 @@ from jobd.errors import ConfigError, JobdError, QueueDamagedError, RefusedError
 from jobd.journal.fsutil import Fs, read_exactly
 from jobd.journal.record import BATCH_BYTES, MAX_PAYLOAD, Named, named_in
 from jobd.journal.segment import Header, find_batch
+from jobd.journal.space import is_scarce
 
 #: how many ids a message and its details name; the counts are always of all
 NAMED_AT_MOST = 20
@@ -22,7 +23,7 @@ NAMED_AT_MOST = 20
 def unreadable(directory: str, name: str, offset: int, error: OSError) -> JobdError:
     """What a failed open or read of a segment means; damage unless it is about this process."""
     path = os.path.join(directory, name)
-    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+    if is_scarce(error):
         return RefusedError(
             f"queue file {path}: cannot be opened now ({error.strerror});"
             " raise the limit and start again"
@@ -71,8 +72,8 @@ def damaged(
     ]
     if lost:
         parts.append(f"damaged: {_list(lost)}")
-    parts.append(f"{len(sound)} records behind it are intact{f': {_list(sound)}' if sound else ''}")
-    parts.append("nothing was changed; run `jobd fsck` to see it, `jobd fsck --salvage` to mend it")
+    parts.append(f"{len(sound)} records behind it are intact")
+    parts.append("nothing was changed; keep a copy of the folder, and see `jobd fsck --json`")
     return QueueDamagedError(
         "; ".join(parts),
         file=path,

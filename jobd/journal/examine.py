@@ -125,8 +125,7 @@ def _read_headers(fs: Fs, directory: str, names: list[str]) -> list[tuple[str, H
         finally:
             fs.close(fd)
     if bad is not None:
-        before = [header.first_lsn - 1 for name, header in headers if name > bad[0]]
-        good = min(before, default=0)
+        good = (first_lsn_of(bad[0]) or 1) - 1
         raise damaged(fs, directory, headers, bad[0], 0, good, f"the segment {bad[1]}")
     for index, (name, header) in enumerate(headers):
         complaint = _misplaced(headers[index - 1][1] if index else None, header)

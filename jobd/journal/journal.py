@@ -6,6 +6,7 @@ R1 to R12; the bytes are FORMAT.md's.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from threading import Lock
 from time import time
 
-from jobd.errors import DiskFailedError, RefusedError
+from jobd.errors import ConfigError, DiskFailedError, JobdError, RefusedError
 from jobd.journal.bodyreader import BodyReader
 from jobd.journal.examine import Examined, examine
 from jobd.journal.fsutil import Fs
@@ -22,7 +23,7 @@ from jobd.journal.lock import DirectoryLock, prepare_directory
 from jobd.journal.record import Record, RecordIn
 from jobd.journal.recovery import Report, mend
 from jobd.journal.replay import records_of
-from jobd.journal.space import FILL_STEP, SpaceMaker, is_full
+from jobd.journal.space import FILL_STEP, SpaceMaker, is_full, is_scarce
 from jobd.journal.writer import Writer
 
 SEGMENT_BYTES = 64 << 20
@@ -110,9 +111,10 @@ class Journal:
         """
         fs = fs or Fs()
         path = os.path.abspath(os.fspath(directory))
-        prepare_directory(fs, path)
-        lock = DirectoryLock(fs, path)
+        lock = None
         try:
+            prepare_directory(fs, path)
+            lock = DirectoryLock(fs, path)
             found = examine(fs, path)
             space = SpaceMaker(fs, path, reserve_bytes)
             report = mend(fs, path, found, space.free_reserve)
@@ -121,10 +123,13 @@ class Journal:
             # before the segment, which frees it again where the disk is too full for both
             space.make_reserve()
             writer = _continue(fs, space, found, segment_bytes, clock_ms, log)
-        except BaseException:
-            lock.release()
+            return cls(fs, lock, space, writer, report, known_types, log)
+        except BaseException as error:
+            if lock is not None:
+                lock.release()
+            if isinstance(error, OSError):
+                raise _not_opened(path, error) from error
             raise
-        return cls(fs, lock, space, writer, report, known_types, log)
 
     def replay(self) -> Iterator[Record]:
         """Every record, oldest first, in bounded memory.
@@ -261,6 +266,22 @@ class Journal:
     def _check(self) -> None:
         if self._writer.failed is not None:
             raise self._writer.failed
+
+
+def _not_opened(path: str, error: OSError) -> JobdError:
+    """What an error of the directory itself means; those of its files are told by their readers."""
+    if is_full(error) or is_scarce(error):
+        return RefusedError(
+            f"queue {path}: cannot be opened now ({error.strerror}); make room and start again"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS):
+        return ConfigError(
+            f"queue {path}: cannot be opened ({error.strerror}: {error.filename or path});"
+            " check that its folder exists and is the daemon's own"
+        )
+    return DiskFailedError(
+        f"queue {path}: cannot be opened ({error.strerror}); look at the disk", file=path
+    )
 
 
 def _continue(

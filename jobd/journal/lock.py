@@ -20,8 +20,6 @@ def prepare_directory(fs: Fs, directory: str) -> None:
         fs.mkdir(directory, 0o700)
     except FileExistsError:
         pass
-    else:
-        fs.fsync_dir(os.path.dirname(directory) or ".")
     found = fs.stat(directory)
     if found.st_uid != os.geteuid():
         raise ConfigError(
@@ -33,6 +31,9 @@ def prepare_directory(fs: Fs, directory: str) -> None:
             f"queue {directory}: can be written by others (mode {found.st_mode & 0o7777:04o});"
             f" run `chmod go-w {directory}`"
         )
+    if not any(name.startswith("seg-") for name in fs.listdir(directory)):
+        # also where it was there: a kill may have come between its making and this sync
+        fs.fsync_dir(os.path.dirname(directory) or ".")
 
 
 class DirectoryLock:

@@ -35,6 +35,11 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
+def is_scarce(error: OSError) -> bool:
+    """Whether this process's limits were met: open files, memory."""
+    return error.errno in _SCARCE
+
+
 @dataclass(slots=True)
 class Blank:
     """A segment without a header: an open file whose space is reserved.
@@ -166,7 +171,7 @@ class SpaceMaker:
             fs.fsync(fd)
         except OSError as error:
             self._discard(fd, path)
-            if is_full(error) or error.errno in _SCARCE:
+            if is_full(error) or is_scarce(error):
                 return False
             raise self._failed(error, "the reserve cannot be made") from error
         fs.close(fd)
@@ -196,7 +201,7 @@ class SpaceMaker:
             self._fs.close(fd)
 
     def _meaning(self, error: OSError, what: str) -> RefusedError | DiskFailedError:
-        if is_full(error) or error.errno in _SCARCE:
+        if is_full(error) or is_scarce(error):
             return RefusedError(
                 f"queue {self.directory}: {what} ({error.strerror}); free some space and try again"
             )

@@ -90,10 +90,10 @@ def _pieces(line: Line) -> Iterator[Line]:
         yield Line(line.time_ns, line.stream, row[start:], partial)
 
 
-def encode_note(time_ns: int, text: str) -> bytes:
-    """A note of jobd itself as it stands in the file."""
+def encode_note(when: bytes, text: str) -> bytes:
+    """A note of jobd itself as it stands in the file; `when` is a stamp."""
     data = " ".join(text.split()).encode("utf-8", "replace")[:MAX_DATA]
-    return stamp(time_ns) + _NOTE + data + b"\n"
+    return when + _NOTE + data + b"\n"
 
 
 def is_note(line: bytes) -> bool:

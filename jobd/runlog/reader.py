@@ -47,7 +47,7 @@ def read(fd: int, offset: int, limit: int) -> tuple[bytes, int]:
     if after == offset + len(data):
         return b"", offset
     text = f"left out: {after - offset} bytes at {offset} of this file are no line of a log"
-    return encode_note(time_of(data) or 0, text), after
+    return encode_note(stamp(time_of(data) or 0), text), after
 
 
 def _next_line(fd: int, offset: int) -> int:

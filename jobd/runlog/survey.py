@@ -45,13 +45,14 @@ class Survey:
 class Overlap:
     """From when on output is to be read again (ns UTC, inclusive), and which lines are known.
 
-    `seen` counts lines by the hash of their bytes in the file, newline included. Two
-    lines may bear the same nanosecond, and be alike as well.
+    `seen` counts lines by the hash of their bytes in the file, newline included: two may bear the
+    same nanosecond, and be alike as well. `expected` of them must come again; older ones need not.
     """
 
     since_ns: int
     last_ns: int
     seen: dict[int, int]
+    expected: int
 
 
 def mend(fd: int) -> int:
@@ -135,8 +136,9 @@ def overlap(fd: int, size: int, limit: int = OVERLAP_LINES) -> Overlap:
     """
     seen: dict[int, int] = {}
     last: int | None = None
-    since, bound, earliest, count = 0, b"", b"", 0
-    for _, line in backward(fd, size):
+    since, bound, earliest, count, stop = 0, b"", b"", 0, 0
+    for offset, line in backward(fd, size):
+        stop = offset
         if is_note(line):
             continue
         if last is None:
@@ -154,4 +156,11 @@ def overlap(fd: int, size: int, limit: int = OVERLAP_LINES) -> Overlap:
         earliest = line
         key = hash(line + b"\n")
         seen[key] = seen.get(key, 0) + 1
-    return Overlap(max(since, 0), last or 0, seen)
+    since = max(since, 0)
+    first = stamp(since)
+    expected = 0
+    for offset, line in backward(fd, size):
+        if offset < stop:
+            break
+        expected += line >= first and not is_note(line)
+    return Overlap(since, last or 0, seen, expected)

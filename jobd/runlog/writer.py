@@ -13,10 +13,12 @@ from jobd.runlog.lines import (
     FULL,
     MAX_LINE,
     PREFIX,
+    STAMP,
     backward,
     encode,
     encode_note,
     is_note,
+    stamp,
     words_of,
 )
 from jobd.runlog.survey import OVERLAP_NS, Overlap, mend, overlap, survey
@@ -63,7 +65,7 @@ class LogWriter:
         self._clock_ns = clock_ns
         self._fd = -1
         self._size = 0
-        self._last_ns = 0
+        self._last_stamp = b""
         self._overlap: Overlap | None = None
         self._ring: TailRing | None = None
         self._ended = False
@@ -76,6 +78,9 @@ class LogWriter:
         self.stalled = False
         #: what the disk said last, for people; empty while all is well
         self.trouble = ""
+        #: how many lines of the file the stream has not brought again since :meth:`resume`
+        self.unmatched = 0
+        self._since = b""
         #: bytes of output, prefixes not counted, lines left out counted
         self.log_bytes = 0
         #: some of the output is not in the file
@@ -112,32 +117,22 @@ class LogWriter:
             step()
         except OSError as error:
             self.trouble = error.strerror or str(error)
-            if not self.stalled:
-                self.stalled = True
-                self._stalled_at = self._clock_ns()
+            self.stalled = True
+            self._stalled_at = self._stalled_at or self._clock_ns()
             return False
         return True
 
     def resume(self) -> int:
         """From when on to read the output (ns UTC, inclusive); known lines are then dropped.
 
-        A stalled writer tries again here, and notes for how long it could not write.
+        A stalled writer tries again here.
         """
-        was_stalled = self.stalled
         self.stalled = False
         self._forget_tail()
         if self._fd < 0:
             self._guarded(self._open)
         if self._fd >= 0:
             self._guarded(self._find_overlap)
-        if was_stalled and not self.stalled:
-            waited = (self._clock_ns() - self._stalled_at) / _NANO
-            self.note(
-                f"gap: this file could not be written for {waited:.1f} s ({self.trouble}); "
-                "what the engine has dropped meanwhile is missing"
-            )
-            if not self.stalled:
-                self.trouble = ""
         return 0 if self._overlap is None else self._overlap.since_ns
 
     def _forget_tail(self) -> None:
@@ -152,8 +147,10 @@ class LogWriter:
         self._ring_bytes = 0
 
     def _find_overlap(self) -> None:
-        self._overlap = overlap(self._fd, self._size)
-        self._last_ns = max(self._last_ns, self._overlap.last_ns)
+        self._overlap = found = overlap(self._fd, self._size)
+        self._since = stamp(found.since_ns)
+        self.unmatched = found.expected
+        self._last_stamp = stamp(found.last_ns) if found.last_ns else b""
 
     def append(self, batch: Sequence[Line]) -> int:
         """Write the lines that are not in the file yet, with one write; answers how many."""
@@ -168,15 +165,9 @@ class LogWriter:
             self._lose(encoded)
         elif not self.full:
             self._to_head(encoded)
-            self._last_ns = max(self._last_ns, batch[-1].time_ns)
         elif self._ended:
             self._to_ring(encoded)
         return len(encoded)
-
-    @property
-    def unmatched(self) -> int:
-        """How many lines of the overlap the stream has not brought again so far."""
-        return 0 if self._overlap is None else len(self._overlap.seen)
 
     def _unseen(self, encoded: list[bytes], time_ns: int) -> list[bytes]:
         assert self._overlap is not None
@@ -187,7 +178,9 @@ class LogWriter:
             left = seen.get(key, 0)
             if not left:
                 fresh.append(line)
-            elif left == 1:
+                continue
+            self.unmatched -= line >= self._since
+            if left == 1:
                 del seen[key]
             else:
                 seen[key] = left - 1
@@ -204,12 +197,25 @@ class LogWriter:
                 room -= len(encoded[fitting])
                 fitting += 1
             data = b"".join(encoded[:fitting])
-        if data and not self._guarded(lambda: self._write(data)):
+        if data and not self._guarded(lambda: self._write(self._gap_note() + data)):
             self._lose(encoded)
             return
+        self._stalled_at, self.trouble = 0, ""
+        if fitting:
+            self._last_stamp = encoded[fitting - 1][:STAMP]
         self.log_bytes += _text_bytes(encoded[:fitting], data)
         if fitting < len(encoded):
             self._fill(encoded[fitting:])
+
+    def _gap_note(self) -> bytes:
+        # in the write of the first lines that pass: notes alone would fill what room there is
+        if not self._stalled_at:
+            return b""
+        waited = (self._clock_ns() - self._stalled_at) / _NANO
+        return self._note(
+            f"gap: this file could not be written for {waited:.1f} s ({self.trouble}); "
+            "what the engine has dropped meanwhile is missing"
+        )
 
     def _fill(self, rest: list[bytes]) -> None:
         self.full = True
@@ -263,8 +269,11 @@ class LogWriter:
         """Write a note of jobd itself, timed as the last line, so that the file stays in order."""
         if self._fd < 0 or self.stalled:
             return
-        data = encode_note(self._last_ns or self._clock_ns(), text)
+        data = self._note(text)
         self._guarded(lambda: self._write(data))
+
+    def _note(self, text: str) -> bytes:
+        return encode_note(self._last_stamp or stamp(self._clock_ns()), text)
 
     def last_pass(self) -> None:
         """The attempt has ended: what outgrows the head from now on is kept as the tail."""
@@ -294,13 +303,14 @@ class LogWriter:
 
     def _copy_tail(self, ring: TailRing) -> None:
         begin, kept, left_out = ring.kept()
-        if left_out:
+        # lines of the head that did not come again: the engine keeps no more than its own cap
+        dropped = ", and what the engine had dropped before them," if self.unmatched else ""
+        if left_out or dropped:
             self.truncated = True
             cut = begin - left_out * PREFIX
-            data = encode_note(
-                self._last_ns or self._clock_ns(),
-                f"{CUT.decode()}{left_out} lines, {cut} bytes of output are missing here; "
-                f"the last {kept} lines follow",
+            data = self._note(
+                f"{CUT.decode()}{left_out} lines, {cut} bytes of output{dropped} are missing "
+                f"here; the last {kept} lines follow"
             )
             self._write(data)
         for chunk in ring.chunks(begin):

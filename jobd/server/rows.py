@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jobd.core.entities import Attempt, Job, Run
+from jobd.core.model import Reason
 from jobd.core.spec import to_mapping
 from jobd.core.state import State
 from jobd.core.states import RunState, Status
@@ -23,6 +24,8 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     trigger, uid, user, pid, principal = run.origin
     started = next((a.started for a in attempts if a.started is not None), None)
     said = kernel.progress(run.id) if run.state is RunState.ACTIVE else None
+    if said and why is None:
+        why = Reason("starting", said)
     result = ended.result if ended is not None else None
     return {
         "id": run.id,
@@ -39,7 +42,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "payload_size": run.size,
         "submitted_by": {"uid": uid, "user": user, "pid": pid, "principal": principal or None},
         "queued_at": run.queued_at,
-        "not_before": run.option("not_before"),
+        "not_before": run.due or run.option("not_before"),
         "started_at": started.started_at if started else None,
         "finished_at": run.note.at if over and run.note else None,
         "exit_code": ended.exit_code if ended else None,

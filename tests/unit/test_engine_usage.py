@@ -1,0 +1,142 @@
+"""Usage is read right from trees of cgroup v1 and v2 as the kernel lays them out.
+
+Of files on disk: this machine has one version only, and the other must be read as well.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobd.engine.base import Usage
+from jobd.engine.usage import Cgroups, CgroupSettings, Reading, usage_of
+
+REF = "jobd-00000000-1-1"
+
+
+def write(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+@pytest.fixture
+def v1(tmp_path):
+    for controller in ("memory", "cpuacct", "pids"):
+        (tmp_path / controller).mkdir()
+    (tmp_path / "cpu").symlink_to(tmp_path / "cpuacct")
+    return Cgroups(CgroupSettings(root=tmp_path))
+
+
+@pytest.fixture
+def v2(tmp_path):
+    write(tmp_path, cgroup__controllers="cpu memory pids\n")
+    return Cgroups(CgroupSettings(root=tmp_path))
+
+
+def test_a_parent_of_version_1(v1, tmp_path):
+    write(
+        tmp_path / "memory" / "jobd" / REF,
+        memory__max_usage_in_bytes="33554432\n",
+        memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 0\n",
+    )
+    write(tmp_path / "cpuacct" / "jobd" / REF, cpuacct__usage="1500000000\n")
+    reading = v1.read_parent(REF)
+    # a parent counts no kills there, so 0 says nothing
+    assert reading == Reading(1.5, 32 << 20, None)
+    assert usage_of(reading, "parent") == Usage(1.5, 32 << 20, "parent")
+
+
+def test_a_parent_of_version_2(v2, tmp_path):
+    write(
+        tmp_path / "jobd" / REF,
+        memory__peak="33554432\n",
+        memory__current="0\n",
+        memory__events="low 0\nhigh 0\nmax 7\noom 1\noom_kill 1\n",
+        cpu__stat="usage_usec 1500000\nuser_usec 1000000\nsystem_usec 500000\n",
+    )
+    assert v2.read_parent(REF) == Reading(1.5, 32 << 20, 1)
+
+
+def test_a_kernel_without_a_peak_has_none_after_the_end(v2, tmp_path):
+    # what is in use after the end says nothing of what was
+    write(tmp_path / "jobd" / REF, memory__current="4096\n", cpu__stat="usage_usec 1\n")
+    reading = v2.read_parent(REF)
+    assert reading is not None
+    assert reading.memory_peak is None
+    assert usage_of(reading, "parent") == Usage(cpu_seconds=1e-6)
+
+
+def test_no_parent_is_no_reading(v1, v2):
+    assert v1.read_parent(REF) is None
+    assert v2.read_parent(REF) is None
+    assert usage_of(None, "sampled") == Usage()
+
+
+def own_cgroup(tmp_path: Path) -> str:
+    """The last part of this process's own cgroup name of version 2, to stand for a container's."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    return next(line.split(":", 2)[2] for line in lines if line.startswith("0::"))
+
+
+def test_samples_keep_the_greatest(v2, tmp_path):
+    name = own_cgroup(tmp_path)
+    here = tmp_path / name[1:]
+    write(here, memory__current="100\n", cpu__stat="usage_usec 2000000\n")
+    v2.found_at(REF, os.getpid(), name.rsplit("/", 1)[-1])
+    assert v2.is_placed(REF)
+    assert v2.sample(REF) == Reading(2.0, 100, None)
+    write(here, memory__current="50\n", cpu__stat="usage_usec 3000000\n")
+    assert v2.sample(REF) == Reading(3.0, 100, None)
+    # the container ended: its files are gone, the last sample stays
+    for file in ("memory.current", "cpu.stat"):
+        (here / file).unlink()
+    assert v2.sample(REF) == Reading(3.0, 100, None)
+    v2.forget(REF)
+    assert v2.sample(REF) is None
+    assert not v2.is_placed(REF)
+
+
+def test_a_process_that_is_not_the_containers_is_not_measured(v2):
+    # its pid was used again, or the engine is on another host
+    v2.found_at(REF, os.getpid(), "f" * 64)
+    v2.found_at(REF, 2**22 + 1, "")
+    assert not v2.is_placed(REF)
+
+
+def test_parents_go_when_they_are_forgotten_and_only_then(v1, tmp_path):
+    for controller in ("memory", "cpuacct", "pids"):
+        (tmp_path / controller / "jobd" / REF).mkdir(parents=True)
+        (tmp_path / controller / "jobd" / "jobd-00000000-2-1").mkdir()
+    v1.forget(REF)
+    v1.forget(REF)
+    assert {path.name for path in tmp_path.glob("*/jobd/*")} == {"jobd-00000000-2-1"}
+
+
+def test_sweep_keeps_what_is_still_to_be_collected_and_what_is_others(v1, tmp_path):
+    names = ["jobd-00000000-1-1", "jobd-00000000-2-1", "jobd-ffffffff-1-1", "something"]
+    for name in names:
+        (tmp_path / "memory" / "jobd" / name).mkdir(parents=True)
+    busy = tmp_path / "memory" / "jobd" / "jobd-00000000-3-1" / "child"
+    busy.mkdir(parents=True)
+    v1.sweep("jobd-00000000-", ["jobd-00000000-2-1"])
+    left = {path.name for path in tmp_path.glob("memory/jobd/*")}
+    assert left == {*names[1:], "jobd-00000000-3-1"}
+
+
+def test_without_parents_nothing_is_removed(tmp_path):
+    folder = tmp_path / "jobd" / REF
+    write(tmp_path, cgroup__controllers="\n")
+    folder.mkdir(parents=True)
+    cgroups = Cgroups(CgroupSettings(parents=False, root=tmp_path))
+    cgroups.forget(REF)
+    cgroups.sweep("jobd-", [])
+    assert folder.exists()
+    assert not cgroups.can_parent("cgroupfs")
+
+
+def test_parents_need_the_driver_cgroupfs(v2):
+    assert not v2.can_parent("systemd")
+    assert v2.can_parent("cgroupfs") == (os.geteuid() == 0)
