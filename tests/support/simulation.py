@@ -342,6 +342,7 @@ class Life(Bench):
         """In a willing world every run ends."""
         self.world.willing = True
         self.ledger.hold, self.ledger.sample = None, None
+        self.state.dirty = True
         for name in JOBS:
             self.try_(PauseJob(name, False))
         for _ in range(turns):
