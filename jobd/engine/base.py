@@ -99,8 +99,8 @@ class Order:
     run: int
     attempt: int
     job: str
-    #: None: a process of the host
-    image: str | None
+    #: empty: a process of the host
+    image: str
     #: id of the image that an earlier attempt of this run used, or None
     image_id: str | None
     #: `missing`, `always` or `never`
@@ -160,6 +160,8 @@ class Ending:
     oom: bool = False
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
+    #: whether the host ended it, and not the job; None where the engine cannot tell
+    host_fault: bool | None = None
     #: lines and bytes of output that the engine itself had to leave out, where it counts them
     cut: tuple[int, int] = (0, 0)
     #: what the engine has to say about the output or the end, a sentence each, for the log
