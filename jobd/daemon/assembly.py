@@ -14,6 +14,7 @@ from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report
 from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
+from jobd.core.policy import Rules
 from jobd.core.state import State
 from jobd.daemon.background import Repeating, keeping_space, sampling
 from jobd.daemon.config import Config
@@ -21,6 +22,7 @@ from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engine_watch import EngineWatch
 from jobd.daemon.kernel import DaemonKernel
+from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile
@@ -33,6 +35,7 @@ from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Users
 from jobd.server.desk import Desk
+from jobd.server.doors import Doors
 from jobd.server.health import HealthServer, Pulse
 from jobd.server.router import Router
 
@@ -41,8 +44,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: the socket is open to its owner and group; who may do what is asked of the kernel's uid
-_SOCKET_MODE = 0o660
 #: seconds that a clean stop waits for threads; attempts go on whatever they do
 _STOP_PATIENCE = 3.0
 
@@ -91,16 +92,18 @@ class Daemon:
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self) -> None:
-        places = self.places
-        for folder in (places.state, places.socket.parent):
-            make_folder(folder)
+        places, config = self.places, self.config
+        make_folder(places.state)
+        make_folder(places.socket.parent)
+        doors = Doors(config.socket_mode, config.socket_group)
+        doors.open_way(places.socket.parent)
         journal = Journal.open(
             places.state, known_types=frozenset(BY_TYPE), log=lambda line: _log.warning("%s", line)
         )
         self._closers.append(lambda: journal.close(clean=self._clean))
         self.pulse = Pulse(VERSION)
         health = HealthServer(
-            places.socket.with_name(places.socket.name + ".health"), _SOCKET_MODE, self.pulse
+            places.socket.with_name(places.socket.name + ".health"), doors, self.pulse
         )
         self._closers.append(health.close)
         state = replayed(journal)
@@ -111,10 +114,9 @@ class Daemon:
         self.loop = CoreLoop(
             journal, state, Ledger(self.config.host), self.config.rules, self.pulse
         )
-        users = Users(self.config.admins)
-        self._router = Router(places.socket, _SOCKET_MODE, users)
+        self._router = Router(places.socket, doors, Users())
         self._closers.append(self._router.close)
-        self._connect_engine(journal, bodies, logs, users)
+        self._connect_engine(journal, bodies, logs)
         self._go_on_beside(journal, bodies)
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
@@ -125,15 +127,13 @@ class Daemon:
         if self._told_to_stop:
             self.loop.stop()
 
-    def _connect_engine(
-        self, journal: Journal, bodies: Bodies, logs: LogFolder, users: Users
-    ) -> None:
+    def _connect_engine(self, journal: Journal, bodies: Bodies, logs: LogFolder) -> None:
         places, config, loop = self.places, self.config, self.loop
-        engine = make_engine(config, journal.store)
+        engine = make_engine(config, journal.store, lambda: loop.rules)
         self._closers.append(engine.close)
         self._engine = engine
         watch = EngineWatch(engine, config.engine, self._engine_is, self._reconcile, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, users, watch, str(places.state))
+        kernel = DaemonKernel(loop, bodies, logs, watch, str(places.state))
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)
@@ -146,6 +146,7 @@ class Daemon:
             progress=lambda run, attempt, text: kernel.say(run, text),
             grew=kernel.grew,
             fatal=loop.fatal,
+            admit=lambda order: admitted(order, loop.rules),
             log_limit=config.log_bytes,
         )
         self._closers.append(lambda: self._drivers.close(_STOP_PATIENCE))
@@ -246,7 +247,7 @@ def result_bodies(state: State) -> set[str]:
     return {end.result[0] for end in ends if end is not None and isinstance(end.result, list)}
 
 
-def make_engine(config: Config, store: bytes) -> Engine:
+def make_engine(config: Config, store: bytes, rules: Callable[[], Rules]) -> Engine:
     """The engine that the configuration names; nothing is asked of it yet."""
     if config.engine == "fake":
         from jobd.engine.fake import FakeEngine
@@ -255,7 +256,9 @@ def make_engine(config: Config, store: bytes) -> Engine:
     # here, not above: the SDK takes 28 MB and a quarter of a second that a fake engine needs not
     from jobd.engine.docker import DockerEngine
 
-    return DockerEngine(config.engine_socket, store, docker_config=config.docker_config)
+    return DockerEngine(
+        config.engine_socket, store, docker_config=config.docker_config, rules=rules
+    )
 
 
 def make_folder(path: Path) -> None:

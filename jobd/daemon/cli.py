@@ -57,7 +57,9 @@ def _settings(arguments: argparse.Namespace) -> tuple[configuration.Config, Plac
     places = under(arguments.home) if arguments.home else usual()
     path = arguments.config or places.config
     engine = getattr(arguments, "engine", None)
-    config = configuration.load(path, must_exist=arguments.config is not None, engine=engine)
+    config = configuration.load(
+        path, places, must_exist=arguments.config is not None, engine=engine
+    )
     return config, places
 
 
@@ -89,5 +91,16 @@ def _check(arguments: argparse.Namespace) -> int:
     print(f"engine         {config.engine} {config.engine_socket or ''}".rstrip())
     print(f"capacity       {host.cpus:g} cpus, {host.memory >> 20} MiB of memory")
     print(f"reserve        {host.reserve_cpus:g} cpus, {host.reserve_memory >> 20} MiB")
-    print(f"networks       {', '.join(sorted(config.rules.networks))}")
+    rules = config.rules
+    for what, words in (
+        ("networks", sorted(rules.networks)),
+        ("images", rules.images),
+        ("users", rules.users),
+        ("mounts", [root if writable else f"{root}:ro" for root, writable in rules.mounts]),
+        ("devices", rules.devices),
+        ("admin", rules.access.admin),
+        ("submit", rules.access.submit),
+        ("read", rules.access.read),
+    ):
+        print(f"{what:14} {', '.join(words) or 'none'}")
     return 0
