@@ -11,10 +11,10 @@ from typing import Any
 
 import docker
 import pytest
-from engine_support import IMAGE, contrib_engine, make_order
 
 from jobd.engine.base import Order
 from jobd.engine.docker import DockerEngine
+from tests.support.engine_support import IMAGE, contrib_engine, make_order
 
 MakeOrder = Callable[..., Order]
 

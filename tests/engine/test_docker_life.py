@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from engine_support import IMAGE, ended, run, silent, text
 
 from jobd.engine.base import (
     EngineUnreachableError,
@@ -17,6 +16,7 @@ from jobd.engine.base import (
     Stream,
 )
 from jobd.engine.docker import DockerEngine
+from tests.support.engine_support import IMAGE, ended, run, silent, text
 
 
 def test_connect_names_the_engine_and_its_dangers(engine):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from queue_client import (
+
+from tests.support.queue_client import (
     FIRST,
     Client,
     carry_on,
@@ -15,8 +16,8 @@ from queue_client import (
     states,
     torn_store,
 )
-from queue_client import small_steps as small_steps  # used by pytest
-from sim_disk import PowerCut, SimDisk
+from tests.support.queue_client import small_steps as small_steps  # used by pytest
+from tests.support.sim_disk import PowerCut, SimDisk
 
 
 def test_life_without_a_cut() -> None:

@@ -6,7 +6,12 @@ import tracemalloc
 from struct import pack_into
 
 import pytest
-from damaged_store import (
+
+from jobd.errors import QueueDamagedError
+from jobd.journal.examine import examine
+from jobd.journal.record import BATCH_BYTES, MAX_PAYLOAD
+from jobd.journal.segment import HEADER_BYTES
+from tests.support.damaged_store import (
     Q,
     Store,
     flipped,
@@ -18,12 +23,7 @@ from damaged_store import (
     refusal,
     reseal,
 )
-from sim_disk import SimDisk
-
-from jobd.errors import QueueDamagedError
-from jobd.journal.examine import examine
-from jobd.journal.record import BATCH_BYTES, MAX_PAYLOAD
-from jobd.journal.segment import HEADER_BYTES
+from tests.support.sim_disk import SimDisk
 
 
 def test_every_bit_of_the_first_segment() -> None:
@@ -104,7 +104,8 @@ def test_a_refusal_changes_nothing_and_says_what_is_intact() -> None:
         {"kind": 2, "id": 40, "revision": 1},
     ]
     assert error.details["intact"] == 2
-    for part in (store.last, f"offset {store.starts[1]}", "id 4 ", "id 5 ", "id 50 ", "jobd fsck"):
+    assert [one["id"] for one in error.details["intact_records"]] == [5, 50]
+    for part in (store.last, f"offset {store.starts[1]}", "id 4 ", "id 40 ", "2 records behind"):
         assert part in str(error)
 
 

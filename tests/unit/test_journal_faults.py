@@ -6,7 +6,10 @@ import errno
 from collections.abc import Callable
 
 import pytest
-from queue_client import (
+
+from jobd.errors import DiskFailedError, RefusedError
+from jobd.journal import BATCH_COST, Journal, RecordIn, record_cost
+from tests.support.queue_client import (
     FIRST,
     SMALL,
     Client,
@@ -20,11 +23,8 @@ from queue_client import (
     torn_store,
     write_until_refused,
 )
-from queue_client import small_steps as small_steps  # used by pytest
-from sim_disk import SimDisk
-
-from jobd.errors import DiskFailedError, RefusedError
-from jobd.journal import BATCH_COST, Journal, RecordIn, record_cost
+from tests.support.queue_client import small_steps as small_steps  # used by pytest
+from tests.support.sim_disk import SimDisk
 
 
 def one_fault(number: int, at: int, kinds: set[str]) -> Callable[[str, int], int | None]:

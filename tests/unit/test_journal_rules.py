@@ -7,7 +7,12 @@ from struct import pack_into
 from zlib import crc32
 
 import pytest
-from damaged_store import (
+
+from jobd.errors import QueueDamagedError, VersionError
+from jobd.journal import IGNORABLE, RecordIn
+from jobd.journal.record import BATCH_BYTES
+from jobd.journal.segment import HEADER_BYTES
+from tests.support.damaged_store import (
     Q,
     Store,
     ids,
@@ -17,12 +22,7 @@ from damaged_store import (
     refusal,
     reseal,
 )
-from sim_disk import SimDisk
-
-from jobd.errors import QueueDamagedError, VersionError
-from jobd.journal import IGNORABLE, RecordIn
-from jobd.journal.record import BATCH_BYTES
-from jobd.journal.segment import HEADER_BYTES
+from tests.support.sim_disk import SimDisk
 
 
 def three_segments() -> SimDisk:

@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from attempt_rig import file_size_limit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from jobd.runlog.lines import MAX_DATA, MAX_LINE, encode, parse, stamp, time_of
 from jobd.runlog.survey import overlap, survey
 from jobd.runlog.tail import TailRing
 from jobd.runlog.writer import LogWriter
+from tests.support.attempt_rig import file_size_limit
 
 T0 = 1_764_000_000_123_456_789
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sim_disk import SimDisk
 
 from jobd.errors import RefusedError
 from jobd.journal import Journal, RecordIn, live, space
 from jobd.journal import journal as facade
+from tests.support.sim_disk import SimDisk
 
 SMALL = 12 << 10  # a segment of two pages of data
 Issued = list[list[RecordIn]]

@@ -6,12 +6,12 @@ from struct import pack_into
 from zlib import crc32
 
 import pytest
-from sim_disk import SimDisk
 
 from jobd.errors import QueueDamagedError
 from jobd.journal import Journal, RecordIn
 from jobd.journal.examine import examine
 from jobd.journal.record import BATCH_BYTES
+from tests.support.sim_disk import SimDisk
 
 Q = "/q"
 
