@@ -35,8 +35,8 @@ _SCHEME = re.compile(
     r"(?<!\w)(?P<head>(?:bearer|basic)[ \t]++)[A-Za-z0-9._~+/=-]{12,}+", re.IGNORECASE
 )
 #: the password in `scheme://user:password@host`
-_URL = re.compile(r"(?<![\w+.-])(?P<head>[A-Za-z][\w+.-]*+://[^\s/:@]*+:)[^\s@\"']++(?=@)")
-_PEM = re.compile(r"-----BEGIN [^-]*+PRIVATE KEY-----.*?(?:-----END [^-]*+-----|\Z)", re.DOTALL)
+_URL = re.compile(r"(?<![\w+.-])(?P<head>[A-Za-z][\w+.-]*+://[^\s/:@]*+:)[^\s/@\"']++(?=@)")
+_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [^-]*+-----|\Z)", re.DOTALL)
 
 _MOST_DEEP = 32
 
