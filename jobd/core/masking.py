@@ -36,7 +36,9 @@ _SCHEME = re.compile(
 )
 #: the password in `scheme://user:password@host`
 _URL = re.compile(r"(?<![\w+.-])(?P<head>[A-Za-z][\w+.-]*+://[^\s/:@]*+:)[^\s/@\"']++(?=@)")
-_PEM = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [^-]*+-----|\Z)", re.DOTALL)
+_PEM = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----.*?(?:-----END [^-]*+-----|\Z)", re.DOTALL
+)
 
 _MOST_DEEP = 32
 

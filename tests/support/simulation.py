@@ -73,7 +73,9 @@ class Life(Bench):
     # -- what the core is asked ------------------------------------------------------------
 
     def some_run(self) -> int:
-        """A run's id, more often a late one; sometimes one that is not there."""
+        """A run's id, often of an active one or a late one; sometimes one that is not there."""
+        if self.state.active and self.rng.random() < 0.5:
+            return self.rng.choice(list(self.state.active))
         return max(1, self.state.next_run - int(self.rng.expovariate(0.15)))
 
     def try_(self, command: Command) -> Any:
@@ -175,7 +177,7 @@ class Life(Bench):
     def step(self) -> None:
         """One thing happens, time goes by, and the daemon takes a pass, or dies in it."""
         rng = self.rng
-        wait = rng.choice([0, 0, 1, 50, 1_000, 7_000, 60_000])
+        wait = rng.choice([0, 0, 1, 50, 1_000, 7_000, 7_000 if rng.random() < 0.7 else 60_000])
         self.now = Now(self.now.wall + wait, self.now.mono + wait)
         self.highest_wall = max(self.highest_wall, self.now.wall)
         self.promises = []
@@ -322,12 +324,14 @@ class Life(Bench):
     def forgotten(self, runs: list[Run]) -> Iterator[str]:
         """A run that could start and is not looked at."""
         state, now = self.state, self.now
-        if state.dirty or self.rng.random() < 0.7:
+        if state.dirty or self.rng.random() < 0.5:
             return
         waiting = [run for run in runs if run.state is RunState.WAITING]
         # for whom it is kept free changes with time; the host's sampler has that looked at
-        if any(not 0 <= now.wall - run.queued_at < RESERVE_AFTER for run in waiting):
-            return
+        for run in waiting:
+            short = run.job.reason is not None and run.job.reason.code == "capacity"
+            if short and not 0 <= now.wall - run.queued_at < RESERVE_AFTER:
+                return
         run = next(picks(state, self.ledger, now), None)
         if run is not None:
             yield f"run {run.id}: could start, and nothing says that it is to be looked at"
@@ -338,6 +342,7 @@ class Life(Bench):
         """In a willing world every run ends."""
         self.world.willing = True
         self.ledger.hold, self.ledger.sample = None, None
+        self.state.dirty = True
         for name in JOBS:
             self.try_(PauseJob(name, False))
         for _ in range(turns):

@@ -65,10 +65,10 @@ def test_lives_are_full() -> None:
                 outcomes[attempt.end.outcome] = outcomes.get(attempt.end.outcome, 0) + 1
             outcome = f"run {getattr(run.note, 'outcome', None)}"
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    assert attempts > 500, outcomes
-    assert events > 3_000
+    assert attempts > 200, outcomes
+    assert events > 1_500
     for outcome in Outcome:
         if outcome not in (Outcome.EXPIRED, Outcome.SKIPPED):
-            assert outcomes.get(outcome, 0) > 3, outcomes
+            assert outcomes.get(outcome), outcomes
     for outcome in (Outcome.SUCCEEDED, Outcome.CANCELLED, Outcome.EXPIRED, Outcome.LOST):
-        assert outcomes.get(f"run {outcome}", 0) > 3, outcomes
+        assert outcomes.get(f"run {outcome}"), outcomes
