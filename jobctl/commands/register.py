@@ -76,7 +76,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--device", metavar="PATH", action="append", help="may be repeated")
     for word, text in _ACCESS:
-        parser.add_argument(f"--access-{word}", dest=f"access.{word}", metavar="WHO,...", help=text)
+        place = f"access.{word}"
+        parser.add_argument(f"--access-{word}", dest=place, metavar="WORD,...", help=text)
     for option, place, metavar, text in _TEXTS:
         parser.add_argument(option, dest=place, metavar=metavar, help=text)
     for option, place, metavar, read, text in _NUMBERS:

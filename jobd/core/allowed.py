@@ -97,7 +97,7 @@ def _names(spec: JobSpec, rules: Rules) -> Iterator[str]:
     problems = (
         network_problem(spec.network, rules),
         image_problem(spec.image, rules) if spec.image else None,
-        user_problem(spec.user, rules),
+        user_problem(spec.user, rules) if spec.image else None,
     )
     yield from (problem for problem in problems if problem)
 

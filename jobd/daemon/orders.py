@@ -80,7 +80,7 @@ def admitted(order: Order, rules: Rules) -> Order:
     problems = [
         image_problem(order.image, rules) if order.image else None,
         network_problem(order.network, rules),
-        user_problem(order.user, rules),
+        user_problem(order.user, rules) if order.image else None,
         *(mount_problem(mount.source, mount.read_only, rules) for mount in mounts),
         *(device_problem(device, rules) for device in devices),
     ]

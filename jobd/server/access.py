@@ -18,6 +18,7 @@ from jobd.core import access
 from jobd.core.access import Right
 from jobd.core.commands import Caller
 from jobd.core.entities import Job, Run
+from jobd.core.model import Access
 from jobd.errors import ForbiddenError, JobdError, NotFoundError
 from jobd.server.kernel import Kernel, Request
 from jobd.wire.verbs import Verb
@@ -94,6 +95,33 @@ def groups_of(uid: int) -> frozenset[str]:
             # a group may be called 100 and be another: a number is a gid and nothing else
             found.add(name)
     return frozenset(found)
+
+
+def unknown_people(access_: Access) -> list[str]:
+    """A warning for each name in a job's `[access]` that this host does not know: a slip, mostly.
+
+    They are taken all the same: users come and go, and `*`, numbers and principals are no names.
+    """
+    words = [*(access_.submit or ()), *(access_.read or ()), *access_.manage]
+    return [
+        f"access: there is no {'group' if word[0] == '@' else 'user'} {word.lstrip('@')} here"
+        for word in dict.fromkeys(words)
+        if word != "*"
+        and ":" not in word
+        and not word.lstrip("@").isdecimal()
+        and not _is_known(word)
+    ]
+
+
+def _is_known(word: str) -> bool:
+    try:
+        if word[0] == "@":
+            grp.getgrnam(word[1:])
+        else:
+            pwd.getpwnam(word)
+    except KeyError:
+        return False
+    return True
 
 
 def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:

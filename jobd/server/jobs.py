@@ -7,7 +7,7 @@ from typing import Any
 
 from jobd.core.commands import PauseJob, RegisterJob, UnregisterJob
 from jobd.core.decide import find_job
-from jobd.server.access import Sight
+from jobd.server.access import Sight, unknown_people
 from jobd.server.kernel import Kernel, Parts, Request
 from jobd.server.rows import job_row
 
@@ -20,7 +20,7 @@ def register(kernel: Kernel, request: Request) -> Any:
     kernel.require_room(_ROOM)
     spec = request.arguments["spec"]
     revision, changed = kernel.decide(RegisterJob(spec), request.caller)
-    warnings = []
+    warnings = unknown_people(kernel.state.jobs[spec["name"]].spec.access)
     hold = kernel.hold_reason()
     if hold is not None:
         warnings.append(f"its runs will wait: {hold.text}")

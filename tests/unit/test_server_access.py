@@ -12,6 +12,7 @@ import pytest
 from jobd.core import access
 from jobd.core.access import Policy, Right
 from jobd.core.commands import Caller
+from jobd.core.model import Access
 from jobd.core.policy import Rules
 from jobd.errors import ConflictError, ForbiddenError, NotFoundError
 from jobd.server import access as door
@@ -95,6 +96,16 @@ def test_many_clients_do_not_fill_the_memory() -> None:
     for pid in range(10_050):
         users.caller(f"localhost:7:7:{pid}")
     assert len(users._callers) < 10_000
+
+
+def test_names_that_are_not_here_are_told() -> None:
+    here = Access(
+        submit=("root", "@root", "*", "77", "@77", "token:x"), manage=("nosuch", "@nosuch")
+    )
+    assert door.unknown_people(here) == [
+        "access: there is no user nosuch here",
+        "access: there is no group nosuch here",
+    ]
 
 
 # -- what each verb needs ------------------------------------------------------------------
