@@ -42,7 +42,7 @@ def check_rules(spec: JobSpec, rules: Rules) -> None:
 
     Mounts and devices are not looked at: what they name has to be resolved first.
     """
-    for problem in (*_limits(spec, rules), *_names(spec, rules)):
+    for problem in (*_names(spec, rules), *_limits(spec, rules)):
         raise InvalidError(f"job {spec.name}: {problem}")
 
 
@@ -94,12 +94,24 @@ def _limits(spec: JobSpec, rules: Rules) -> Iterator[str]:
 
 
 def _names(spec: JobSpec, rules: Rules) -> Iterator[str]:
+    if spec.image is None:
+        yield from _process(spec, rules)
+        return
     problems = (
         network_problem(spec.network, rules),
-        image_problem(spec.image, rules) if spec.image else None,
-        user_problem(spec.user, rules) if spec.image else None,
+        image_problem(spec.image, rules),
+        user_problem(spec.user, rules),
     )
     yield from (problem for problem in problems if problem)
+
+
+def _process(spec: JobSpec, rules: Rules) -> Iterator[str]:
+    """A process of the host runs as one user, or not at all."""
+    if rules.no_processes:
+        yield f"has no image, so it would be a process of the host: {rules.no_processes}"
+    if spec.user is not None and spec.user != rules.process_user:
+        who = rules.process_user or "the user of jobd itself"
+        yield f"user {spec.user!r:.80}: processes run as {who} here: leave it out"
 
 
 def network_problem(network: str, rules: Rules) -> str | None:

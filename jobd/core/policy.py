@@ -45,6 +45,10 @@ class Rules:
     #: resolves the links in a path; the daemon's goes by the disk
     resolve: Callable[[str], str] = str
     access: Policy = field(default_factory=Policy)
+    #: why no job may be a process of the host, with the remedy; empty where it may
+    no_processes: str = ""
+    #: who processes run as; None: the daemon's own user
+    process_user: str | None = None
 
 
 def outcome_of(attempt: Attempt, report: ReportEnded) -> Outcome:

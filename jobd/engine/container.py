@@ -163,7 +163,8 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
 
 def _nano_cpus(cpus: float) -> int:
     """Billionths of a core; 0, which :func:`validate` refuses, for what is no number of them."""
-    return round(cpus * 1_000_000_000) if math.isfinite(cpus) else 0
+    nanos = cpus * 1_000_000_000
+    return round(nanos) if math.isfinite(nanos) else 0
 
 
 def _mounts(order: Order) -> list[dict[str, object]]:

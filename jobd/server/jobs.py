@@ -20,8 +20,9 @@ def register(kernel: Kernel, request: Request) -> Any:
     kernel.require_room(_ROOM)
     spec = request.arguments["spec"]
     revision, changed = kernel.decide(RegisterJob(spec), request.caller)
-    warnings = unknown_people(kernel.state.jobs[spec["name"]].spec.access)
-    hold = kernel.hold_reason()
+    registered = kernel.state.jobs[spec["name"]].spec
+    warnings = unknown_people(registered.access)
+    hold = kernel.hold_reason(registered.kind)
     if hold is not None:
         warnings.append(f"its runs will wait: {hold.text}")
     return {
