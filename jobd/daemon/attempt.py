@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from jobd.core.commands import (
     Report,
@@ -33,6 +34,7 @@ from jobd.engine.base import (
     PullFailedError,
     Started,
     StartRefusedError,
+    Usage,
 )
 from jobd.errors import DiskFailedError, QueueDamagedError, RefusedError
 from jobd.runlog.writer import LogWriter
@@ -240,7 +242,6 @@ class AttemptDriver:
         host_fault = self._is_host_fault(ending)
         collected = self._collect()
         log.finish()
-        usage = ending.usage
         self._post(
             ReportEnded(
                 *self._id,
@@ -249,9 +250,7 @@ class AttemptDriver:
                 oom=ending.oom,
                 host_fault=host_fault,
                 error="; ".join(text for text in (ending.error, collected.note) if text) or None,
-                cpu_seconds=usage.cpu_seconds,
-                memory_peak=usage.memory_peak,
-                memory_peak_source=usage.memory_peak_source,
+                **_receipt(ending.usage),
                 log_bytes=log.log_bytes,
                 log_truncated=log.truncated,
                 log_tail=log.last_words(),
@@ -295,6 +294,14 @@ class AttemptDriver:
                     return Collected(note=f"result lost: {error}")
                 self._progress(f"waiting for room for the result: {error}")
                 self.control.pause(self._backoff.pause())
+
+
+def _receipt(usage: Usage) -> dict[str, Any]:
+    """What it used, by the report's names; what it uses now is over."""
+    return {each.name: getattr(usage, each.name) for each in fields(usage) if each.name in _USED}
+
+
+_USED = frozenset(each.name for each in fields(ReportEnded))
 
 
 def discard_patiently(

@@ -157,9 +157,10 @@ class Drivers:
         found: dict[int, int] = {}
         for (run, _), driver in alive:
             try:
-                memory = self._engine.usage(driver.ref).memory_peak
+                usage = self._engine.usage(driver.ref)
             except EngineError:
                 continue
+            memory = usage.memory_peak if usage.memory_now is None else usage.memory_now
             if memory is not None:
                 found[run] = memory
         return found

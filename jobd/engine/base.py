@@ -126,12 +126,26 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an attempt used. `memory_peak` in bytes; None where nobody can tell."""
+    """What an attempt used. Sizes in bytes; None where nobody can tell.
+
+    Each source is `parent` (a cgroup that outlives the container, so nothing is missing), `sampled`
+    (once a second, so the last moment is) or `none`.
+    """
 
     cpu_seconds: float | None = None
     memory_peak: int | None = None
-    #: `parent` (cgroup that outlives the container), `sampled` (once a second) or `none`
     memory_peak_source: str = "none"
+    #: while it runs: in use, less the cache of files, which the kernel gives to whoever needs it
+    memory_now: int | None = None
+    cpu_source: str = "none"
+    block_read: int | None = None
+    block_written: int | None = None
+    block_source: str = "none"
+    #: for how long, and in how many of all `periods`, it was held back by its CPU limit
+    throttled_ms: int | None = None
+    throttled_periods: int | None = None
+    periods: int | None = None
+    throttle_source: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
