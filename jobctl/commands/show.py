@@ -142,7 +142,7 @@ def receipt(attempt: dict[str, Any]) -> list[str]:
     if attempt.get("block_read") is not None:
         block = f"{_size(attempt, 'block_read')} read, {_size(attempt, 'block_written')} written"
         parts.append(_from(f"disk {block}", attempt.get("block_source")))
-    if attempt.get("throttled_ms") is not None:
+    if attempt.get("throttled_periods"):
         held = f"{attempt.get('throttled_periods')} of {attempt.get('periods')} periods"
         text = f"held back by its CPU limit {render.span(attempt['throttled_ms'])} in {held}"
         parts.append(_from(text, attempt.get("throttle_source")))

@@ -76,6 +76,8 @@ class JobSpec:
     concurrency: int | None = None
     queue: int | None = None
     retry: Retry = field(default_factory=Retry)
+    #: `none` or `payload`: what its standard input gives
+    stdin: str = "none"
 
     @property
     def needs(self) -> Needs:

@@ -42,6 +42,7 @@ KEYS: dict[str, Key] = {
     "secrets": Key("secrets", v.secrets, v.mapped),
     "config": Key("config", v.config),
     "network": Key("network", v.text(128)),
+    "stdin": Key("stdin", v.choice("none", "payload")),
     "priority": Key("priority", v.whole(-1000, 1000)),
     "timeout": Key("timeout", v.duration(1), duration_text),
     "expires": Key("expires", v.duration(1), duration_text),

@@ -21,6 +21,7 @@ from jobd.core.commands import (
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.follow import Follower, LostError
 from jobd.daemon.patience import Backoff, Losses, Timing
+from jobd.daemon.stdin import CUT, InputWatch
 from jobd.daemon.workdir import Collected, Inputs, Workdir
 from jobd.engine.base import (
     Ending,
@@ -99,6 +100,7 @@ class AttemptDriver:
         self._foreign = False
         self._begun = time.monotonic()
         self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
+        self._input = InputWatch(assignment.order.stdin, self.control)
 
     def run(self) -> None:
         """The thread's body: ends when the attempt is discarded or the daemon stops."""
@@ -107,9 +109,11 @@ class AttemptDriver:
     def _run(self) -> None:
         if self._assignment.started or self._begin():
             self.control.began()
+            self._input.began()
             with self._open_log() as log:
                 self._watch(log)
         self.control.ended()
+        self._input.ended()
         self.control.wait_for_discard()
         engine = None if self._foreign else self._engine
         discard_patiently(engine, self.ref, self._workdir, self.control, self._timing)
@@ -135,6 +139,7 @@ class AttemptDriver:
             self._post(ReportLost(*self._id, str(lost)))
             return
         self.control.ended()
+        self._input.ended()
         follower.read_rest()
         self._report_end(log, ending)
 
@@ -241,6 +246,7 @@ class AttemptDriver:
     def _report_end(self, log: LogWriter, ending: Ending) -> None:
         host_fault = self._is_host_fault(ending)
         collected = self._collect()
+        cut = CUT if self._input.cut else None
         log.finish()
         self._post(
             ReportEnded(
@@ -249,7 +255,8 @@ class AttemptDriver:
                 at=ending.finished_at,
                 oom=ending.oom,
                 host_fault=host_fault,
-                error="; ".join(text for text in (ending.error, collected.note) if text) or None,
+                error="; ".join(text for text in (cut, ending.error, collected.note) if text)
+                or None,
                 **_receipt(ending.usage),
                 log_bytes=log.log_bytes,
                 log_truncated=log.truncated,
@@ -260,7 +267,11 @@ class AttemptDriver:
 
     def _is_host_fault(self, ending: Ending) -> bool:
         """Whether the host ended it (DURABILITY: "dockerd stop kills the job")."""
-        if self.control.asked or ending.oom:
+        if self.control.asked:
+            return False
+        if self._input.cut:
+            return True
+        if ending.oom:
             return False
         killed = ending.exit_code in _KILLED
         if self._assignment.recovered and ending.started_at < self._boot_ms:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
+from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Order, StartRefusedError
 
@@ -56,6 +57,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         task_dir=folder / "job",
         log_bytes=log_bytes,
         secrets_dir=folder / "secrets" if files else None,
+        stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
     )
 
 

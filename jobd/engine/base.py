@@ -78,6 +78,23 @@ class Mount:
     read_only: bool = True
 
 
+class Input(Protocol):
+    """What one attempt is given on its standard input. For an engine's threads."""
+
+    def open(self) -> int:
+        """A file descriptor of the bytes, taken before the attempt could write there."""
+
+    def begun(self) -> None:
+        """The attempt was started by this process, which writes its input."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the attempt is known to have ended: it takes no more."""
+
+    def settled(self, whole: bool) -> None:
+        """Writing has come to its end: with the last byte or the attempt's end, or it broke."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """Everything an engine has to know to start one attempt. Built by the daemon, never by a user.
@@ -112,6 +129,8 @@ class Order:
     #: how much output the engine itself has to be able to give back, at least
     log_bytes: int
     secrets_dir: Path | None = None
+    #: what its standard input is written from; None: it has none
+    stdin: Input | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import select
 import socket
 import threading
 from collections.abc import Generator, Iterator, Mapping
@@ -26,12 +24,18 @@ import urllib3.exceptions
 from jobd.engine.base import EngineUnreachableError, PullFailedError
 from jobd.engine.containers import ContainerEngine
 from jobd.engine.refusals import AnswerError
-from jobd.engine.stream import BrokenStreamError
+from jobd.engine.transport import (
+    CHUNK,
+    StdinStream,
+    check_answer,
+    pieces,
+    read_message,
+    system_error,
+)
 from jobd.engine.usage import CgroupSettings
 
 #: seconds without a byte after which a pull counts as failed
 PULL_SILENCE_S = 300.0
-CHUNK = 1 << 16
 
 
 class Api:
@@ -105,6 +109,16 @@ class Api:
         with self._client(engine_id[:12], self._start_s) as client:
             client.start(engine_id)
 
+    def attach_stdin(self, engine_id: str) -> StdinStream:
+        """A connection to the standard input of a container that has not started."""
+        with self._client(engine_id[:12]) as client:
+            return StdinStream(client.attach_socket(engine_id, {"stdin": 1, "stream": 1}))
+
+    def remove_unstarted(self, engine_id: str) -> None:
+        """Remove a container that does not run; status 409 where it does."""
+        with self._client(engine_id[:12]) as client:
+            client.remove_container(engine_id, v=True)
+
     def kill(self, engine_id: str, signal: str) -> None:
         """Send a signal to a container's first process."""
         with self._client(engine_id[:12]) as client:
@@ -142,10 +156,10 @@ class Api:
                 stream=True,
                 timeout=(self._connect_s, PULL_SILENCE_S),
             ) as response:
-                _check(response, about)
+                check_answer(response, about)
                 for line in response.iter_lines(CHUNK):
                     if line:
-                        yield _message(line, about)
+                        yield read_message(line, about)
 
     def log(
         self, engine_id: str, since_ns: int, tail: int | None, follow: bool, idle_s: float
@@ -174,8 +188,8 @@ class Api:
                 yield None
                 return
             with response:
-                _check(response, engine_id[:12])
-                yield from _pieces(response)
+                check_answer(response, engine_id[:12])
+                yield from pieces(response)
 
     def _credentials(self, repository: str) -> str | None:
         """The header that tells the registry of `repository` who we are, or None."""
@@ -281,7 +295,7 @@ class Api:
             _close(client)
 
     def _why(self, error: BaseException) -> str:
-        number = _errno(error)
+        number = system_error(error)
         if number in (errno.ENOENT, errno.ECONNREFUSED):
             return f"no engine answers at {self.url}; start it"
         if number in (errno.EACCES, errno.EPERM):
@@ -293,60 +307,9 @@ class Api:
         return f"the engine at {self.url} broke off: {' '.join(str(error).split())[:200]}"
 
 
-def _pieces(response: requests.Response) -> Iterator[tuple[bytes, bool] | None]:
-    raw = response.raw
-    poll = select.poll()
-    poll.register(raw.fileno(), select.POLLIN)
-    try:
-        for chunk in raw.stream(CHUNK, decode_content=False):
-            # more may also wait in http.client's buffer: then this says no, and a batch is small
-            yield chunk, bool(poll.poll(0))
-    except urllib3.exceptions.ReadTimeoutError:
-        yield None
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise BrokenStreamError(f"log stream: broke off: {error}") from error
-
-
-def _message(line: bytes, about: str) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        message = None
-    if not isinstance(message, dict):
-        raise AnswerError(502, f"not a message of a pull: {line[:80]!r}", about)
-    return message
-
-
-def _check(response: requests.Response, about: str) -> None:
-    if response.status_code < 400:
-        return
-    text = response.text
-    try:
-        text = str(response.json()["message"])
-    except (requests.JSONDecodeError, KeyError, TypeError):
-        # a proxy's page, or an engine that is going down: its text as it is
-        pass
-    raise AnswerError(response.status_code, text, about)
-
-
 def _close(client: docker.APIClient | None) -> None:
     if client is not None:
         client.close()
-
-
-def _errno(error: BaseException) -> int | None:
-    """The system's error number below what requests and the SDK wrapped around it."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        one = waiting.pop()
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, OSError) and one.errno is not None:
-            return one.errno
-        waiting += [*one.args, one.__cause__, one.__context__, getattr(one, "reason", None)]
-    return None
 
 
 class DockerEngine(ContainerEngine):
