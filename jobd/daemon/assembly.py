@@ -147,6 +147,7 @@ class Daemon:
             grew=kernel.grew,
             fatal=loop.fatal,
             log_limit=config.log_bytes,
+            output_limit=config.output_bytes,
         )
         self._closers.append(lambda: self._drivers.close(_STOP_PATIENCE))
         self._performer = EffectPerformer(
@@ -241,9 +242,10 @@ def replayed(journal: Journal) -> State:
 
 
 def result_bodies(state: State) -> set[str]:
-    """The names of the body files that hold results."""
+    """The names of the body files that hold results and output folders."""
     ends = (a.end for run in state.runs.oldest_first() for a in run.attempts or [])
-    return {end.result[0] for end in ends if end is not None and isinstance(end.result, list)}
+    found = (body for end in ends if end is not None for body in (end.result, end.output))
+    return {body[0] for body in found if isinstance(body, list)}
 
 
 def make_engine(config: Config, store: bytes) -> Engine:

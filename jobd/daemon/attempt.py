@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from jobd.core.commands import (
     Report,
@@ -22,7 +22,7 @@ from jobd.daemon.control import Control, guarded
 from jobd.daemon.follow import Follower, LostError
 from jobd.daemon.patience import Backoff, Losses, Timing
 from jobd.daemon.stdin import CUT, InputWatch
-from jobd.daemon.workdir import Collected, Inputs, Workdir
+from jobd.daemon.workdir import Collected, Inputs, Output, Workdir
 from jobd.engine.base import (
     Ending,
     Engine,
@@ -39,6 +39,8 @@ from jobd.engine.base import (
 )
 from jobd.errors import DiskFailedError, QueueDamagedError, RefusedError
 from jobd.runlog.writer import LogWriter
+
+_Kept = TypeVar("_Kept")
 
 #: 128 + SIGKILL, 128 + SIGTERM: how an engine that stops ends its attempts
 _KILLED = (137, 143)
@@ -245,8 +247,12 @@ class AttemptDriver:
 
     def _report_end(self, log: LogWriter, ending: Ending) -> None:
         host_fault = self._is_host_fault(ending)
-        collected = self._collect()
+        collected, output = self._collect(), self._collect_output()
         cut = CUT if self._input.cut else None
+        # of bounded length: room for it was kept in the queue when the attempt was claimed
+        note = "; ".join(text for text in (collected.note, output.note) if text)[:1000] or None
+        if note is not None:
+            log.note(note)
         log.finish()
         self._post(
             ReportEnded(
@@ -255,13 +261,15 @@ class AttemptDriver:
                 at=ending.finished_at,
                 oom=ending.oom,
                 host_fault=host_fault,
-                error="; ".join(text for text in (cut, ending.error, collected.note) if text)
-                or None,
+                error="; ".join(text for text in (cut, ending.error) if text) or None,
                 **_receipt(ending.usage),
                 log_bytes=log.log_bytes,
                 log_truncated=log.truncated,
                 log_tail=log.last_words(),
                 result=collected.result,
+                output=output.body,
+                output_files=output.files,
+                note=note,
             )
         )
 
@@ -296,14 +304,23 @@ class AttemptDriver:
             self.control.pause(min(left, 0.5))
 
     def _collect(self) -> Collected:
+        kept = self._patiently("result", self._workdir.collect_result)
+        return Collected(note=kept) if isinstance(kept, str) else kept
+
+    def _collect_output(self) -> Output:
+        kept = self._patiently("output", self._workdir.collect_output)
+        return Output(note=kept) if isinstance(kept, str) else kept
+
+    def _patiently(self, what: str, collect: Callable[[], _Kept]) -> _Kept | str:
+        """What `collect` gives, or a note where the disk had no room for it for too long."""
         until = time.monotonic() + self._timing.result_patience
         while True:
             try:
-                return self._workdir.collect_result()
+                return collect()
             except RefusedError as error:
                 if time.monotonic() >= until:
-                    return Collected(note=f"result lost: {error}")
-                self._progress(f"waiting for room for the result: {error}")
+                    return f"{what} lost: {error}"
+                self._progress(f"waiting for room for the {what}: {error}")
                 self.control.pause(self._backoff.pause())
 
 

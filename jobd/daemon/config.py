@@ -18,10 +18,13 @@ from jobd.core import specvalues as v
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
+from jobd.daemon.workdir import OUTPUT_LIMIT
 from jobd.errors import ConfigError, InvalidError
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
+#: of a folder that an image is built from
+CONTEXT_BYTES = 512 << 20
 ENGINES = ("auto", "docker", "podman", "fake")
 
 
@@ -36,6 +39,10 @@ class Config:
     engine_socket: str | None = None
     docker_config: Path | None = None
     log_bytes: int = LOG_BYTES
+    #: of the files that an attempt leaves in its output folder, in all
+    output_bytes: int = OUTPUT_LIMIT
+    #: of what an image is built from
+    context_bytes: int = CONTEXT_BYTES
     admins: tuple[str, ...] = ()
     #: what [defaults] says, of a job file's form
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -61,6 +68,8 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.timeout": v.duration(1),
     "maxima.attempts": v.whole(1, 1000),
     "maxima.payload": v.size(0),
+    "maxima.output": v.size(0),
+    "maxima.context": v.size(0),
     "allow.networks": _names,
     "logs.per_attempt": v.size(64 << 10),
     "access.admin": _names,
@@ -119,6 +128,8 @@ def read(given: Mapping[str, Any]) -> Config:
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
+        output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
+        context_bytes=values.get("maxima.context", CONTEXT_BYTES),
         admins=values.get("access.admin", ()),
         defaults=defaults,
     )

@@ -11,7 +11,7 @@ from jobd.core.commands import Report
 from jobd.daemon.attempt import Assignment, AttemptDriver, discard_patiently
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.patience import Timing
-from jobd.daemon.workdir import Inputs, Workdir
+from jobd.daemon.workdir import OUTPUT_LIMIT, Inputs, Workdir
 from jobd.engine.base import Engine, EngineError, Order
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
@@ -23,7 +23,7 @@ class Drivers:
 
     `post(report)`, `progress(run, attempt, text)` and `grew(run)` (its log has more) are called
     from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is the
-    size of one log file in bytes.
+    size of one log file, `output_limit` that of the output files of one attempt, in bytes.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class Drivers:
         fatal: Callable[[Exception], None],
         timing: Timing | None = None,
         log_limit: int = DEFAULT_LIMIT,
+        output_limit: int = OUTPUT_LIMIT,
         boot_ms: int | None = None,
     ) -> None:
         self._engine = engine
@@ -51,6 +52,7 @@ class Drivers:
         self._fatal = fatal
         self._timing = timing or Timing()
         self._log_limit = log_limit
+        self._output_limit = output_limit
         self._boot_ms = host_boot_ms() if boot_ms is None else boot_ms
         self._lock = threading.Lock()
         self._drivers: dict[tuple[int, int], AttemptDriver] = {}
@@ -60,7 +62,7 @@ class Drivers:
 
     def workdir(self, run: int, attempt: int) -> Workdir:
         """The folder of an attempt: an order is made with its paths."""
-        return Workdir(self._work, run, attempt, self._bodies)
+        return Workdir(self._work, run, attempt, self._bodies, self._output_limit)
 
     def start(self, order: Order, inputs: Inputs) -> None:
         """A claim of this daemon's own: prepare, start, follow, report."""

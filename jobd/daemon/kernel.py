@@ -134,6 +134,10 @@ class DaemonKernel:
             return self._bodies.read(Body(*event.result))
         return None
 
+    def output(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+        return self._bodies.read_at(body, offset, size)
+
     def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
         """Take a chunk of a large payload; the size so far."""
         key = upload_key(caller.uid, name)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
-from jobd.server import host, jobs, logs, runs
+from jobd.server import host, jobs, logs, outputs, runs
 from jobd.server.kernel import Kernel, Later, Request
 from jobd.wire.verbs import BY_NAME
 
@@ -32,6 +32,7 @@ HANDLERS: dict[str, Handler] = {
     "run.hold": runs.hold,
     "run.release": runs.release,
     "run.result": runs.result,
+    "run.output": outputs.read,
     "run.payload": runs.payload,
     "log.read": logs.read,
     "upload.put": host.upload,

@@ -124,6 +124,9 @@ class Kernel(Protocol):
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
 
+    def output(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+
     def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
         """Take a chunk of a large payload; the size so far."""
 

@@ -172,6 +172,15 @@ VERBS: tuple[Verb, ...] = (
         {"run": "str"},
         "Parts {data}, then {size}. Not ended: conflict; no result: not-found.",
     ),
+    Verb(
+        "run.output",
+        False,
+        {"run": "str", "attempt": "int?", "offset": "int?"},
+        "Up to CHUNK bytes, from `offset` on, of a tar of what an attempt left in OUTPUT_DIR: "
+        "regular files and folders with relative names. The last attempt that ended where none is "
+        "said. Answers {run, attempt, files, size, crc, data}: ask until `size` bytes are there, "
+        "and compare their CRC-32. None ended: conflict; nothing was left: not-found.",
+    ),
     Verb("run.payload", False, {"run": "str"}, "Parts {data}, then {size}."),
     Verb(
         "log.read",
