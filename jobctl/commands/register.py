@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import REMAINDER
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,15 @@ said is at its default. Behind IMAGE all is the COMMAND's, options too.
   jobctl register --name hello --memory 64M busybox echo hello
   jobctl register --attempts 5 --secret SENDGRID_API_KEY=sendgrid 127.0.0.1:5000/sendemail:0.0.1
 
-NAME defaults to the image's last path part without its tag."""
+NAME defaults to the image's last path part without its tag.
 
-USAGE = "[--name NAME] [OPTIONS] IMAGE [COMMAND...]"
+With --build there is no IMAGE: it is built on the daemon's engine from DIR (less what DIR's
+.dockerignore names), its output is shown, and it is registered under its own id with pull = never.
+For administrators. A build that fails registers nothing.
+
+  jobctl register --name hello --build . --memory 64M"""
+
+USAGE = "[--name NAME] [OPTIONS] IMAGE [COMMAND...] | --build DIR [OPTIONS] [COMMAND...]"
 
 #: options whose text goes into the spec as it was typed (the daemon reads job files the same way):
 #: option, place in the spec, metavar, help
@@ -69,7 +76,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--retry-on", metavar="WORD,...", help="outcomes and exit statuses: failed,75,1-10"
     )
     parser.add_argument("--config-file", metavar="FILE", help="the config's text, from a file")
-    parser.add_argument("image", metavar="IMAGE")
+    build = parser.add_argument_group("building")
+    build.add_argument("--build", metavar="DIR", help="build the image from this folder")
+    build.add_argument("--file", metavar="PATH", help="the Dockerfile in it (Dockerfile)")
+    build.add_argument("--build-arg", metavar="K=V", action="append", help="may be repeated")
+    build.add_argument("--build-network", metavar="NET", help="none, host or bridge")
+    build.add_argument("--build-target", metavar="STAGE", help="the stage to build")
+    parser.add_argument("image", metavar="IMAGE", nargs="?")
     parser.add_argument("command", metavar="COMMAND", nargs=REMAINDER)
 
 
@@ -91,16 +104,28 @@ def default_name(image: str) -> str:
 
 def check(given: Namespace, out: Output) -> None:
     """Reads what has a form, before anything is asked."""
-    if not given.image:
-        raise UsageError("register: IMAGE is empty")
+    if given.build is None:
+        if not given.image:
+            raise UsageError("register: IMAGE is missing or empty; or name a folder with --build")
+        for option in ("file", "build_arg", "build_network", "build_target"):
+            if getattr(given, option) is not None:
+                raise UsageError(f"--{option.replace('_', '-')}: goes with --build")
     spec(given)
 
 
 def spec(given: Namespace) -> dict[str, Any]:
-    """The job file that the command line stands for."""
-    made: dict[str, Any] = {"name": given.name or default_name(given.image), "image": given.image}
-    if given.command:
-        made["command"] = list(given.command)
+    """The job file that the command line stands for; without `image` where that is to be built."""
+    if given.build is None:
+        made: dict[str, Any] = {"name": given.name or default_name(given.image)}
+        made["image"] = given.image
+        command = list(given.command)
+    else:
+        # nothing of ours stands before the command then, so its first word was taken for an image
+        name = given.name or os.path.basename(os.path.abspath(given.build))
+        made = {"name": name, "pull": "never"}
+        command = [*([given.image] if given.image else []), *given.command]
+    if command:
+        made["command"] = command
     for name, items in (("env", given.env), ("secrets", given.secret)):
         if items:
             made[name] = values.pairs(items, "--env" if name == "env" else "--secret")
@@ -133,7 +158,10 @@ def _read(path: str) -> str:
 
 def run(given: Namespace, client: Client, out: Output) -> int:
     """Registers."""
-    answer = client.register(spec(given))
+    made = spec(given)
+    if given.build is not None:
+        made["image"] = _build(given, made["name"], client, out)
+    answer = client.register(made)
     if out.json:
         out.value(answer)
         return 0
@@ -145,3 +173,30 @@ def run(given: Namespace, client: Client, out: Output) -> int:
         what = "" if answer["changed"] else " (nothing has changed)"
         out.line(f"{answer['job']}: revision {answer['revision']}{what}")
     return 0
+
+
+def _build(given: Namespace, name: str, client: Client, out: Output) -> str:
+    """The name of the image that was built; what the build says goes to stderr."""
+    try:
+        built = client.build(
+            given.build,
+            name,
+            dockerfile=given.file or "Dockerfile",
+            args=values.pairs(given.build_arg, "--build-arg"),
+            network=given.build_network,
+            target=given.build_target,
+            said=lambda data: out.talk_bytes(_readable(data) if out.talk_terminal else data),
+        )
+    except KeyboardInterrupt:
+        out.note("the build goes on; the same command again finds what it has done")
+        raise
+    out.note(f"built {built['image']}")
+    return str(built["image"])
+
+
+def _readable(data: bytes) -> bytes:
+    """What a build says, as a terminal may see it."""
+    from jobctl.render import escape
+
+    lines = data.decode("utf-8", "backslashreplace").split("\n")
+    return "\n".join(escape(line.rstrip("\r"), tabs=True) for line in lines).encode()

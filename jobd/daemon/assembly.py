@@ -16,6 +16,7 @@ from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
 from jobd.daemon.background import Repeating, keeping_space, sampling
+from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.drivers import Drivers
@@ -38,6 +39,8 @@ from jobd.server.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from jobd.engine.imagestore import ImageStore
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +136,11 @@ class Daemon:
         self._closers.append(engine.close)
         self._engine = engine
         watch = EngineWatch(engine, config.engine, self._engine_is, self._reconcile, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, users, watch, str(places.state))
+        store: ImageStore | None = getattr(engine, "images", None)
+        builds = Builds(store, bodies, config.context_bytes, loop.fatal)
+        kernel = DaemonKernel(loop, bodies, logs, users, watch, str(places.state), builds)
+        # who waits for a build waits for what no run's number can be
+        builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)

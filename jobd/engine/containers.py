@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
-from jobd.engine import images, starting
+from jobd.engine import images, imagestore, starting
 from jobd.engine.base import (
     Ending,
     EngineInfo,
@@ -61,7 +61,7 @@ class _Read(Enum):
     MISSED = 2
 
 
-class Client(starting.Client, images.Client, Protocol):
+class Client(starting.Client, images.Client, imagestore.Client, Protocol):
     """The engine's API as docker.py gives it. Raises AnswerError, EngineUnreachableError."""
 
     url: str
@@ -90,7 +90,10 @@ class ContainerEngine:
         self.store = store.hex()
         self._idle_s = idle_s
         self._cgroups = Cgroups(cgroups)
-        self._starter = Starter(api, images.Images(api), 2 * (os.cpu_count() or 1))
+        pulls = images.Images(api)
+        #: built, tagged and removed here; an engine without images has no such attribute
+        self.images = imagestore.ImageStore(api, pulls)
+        self._starter = Starter(api, pulls, 2 * (os.cpu_count() or 1))
         self._is_local = api.url.startswith("unix:")
         self._settings: Settings | None = None
         self._parents = False

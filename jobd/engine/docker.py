@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import docker
 import docker.auth
@@ -36,6 +36,8 @@ from jobd.engine.usage import CgroupSettings
 
 #: seconds without a byte after which a pull counts as failed
 PULL_SILENCE_S = 300.0
+#: seconds that one step of a build may say nothing
+BUILD_SILENCE_S = 3600.0
 
 
 class Api:
@@ -161,6 +163,46 @@ class Api:
                     if line:
                         yield read_message(line, about)
 
+    def image_size(self, reference: str) -> int | None:
+        """The size of an image on the host in bytes, or None."""
+        try:
+            with self._client(f"image {reference}") as client:
+                return int(client.inspect_image(reference)["Size"])
+        except AnswerError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def tag(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image a further name."""
+        with self._client(f"image {image_id}") as client:
+            client.tag(image_id, repository, tag)
+
+    def remove_image(self, name: str) -> None:
+        """Take a name away, and the image with its last one; status 409 where it is in use."""
+        with self._client(f"image {name}", self._start_s) as client:
+            client.remove_image(name)
+
+    def used_images(self) -> set[str]:
+        """The ids of the images of all containers."""
+        with self._client("containers") as client:
+            return {str(row["ImageID"]) for row in client.containers(all=True)}
+
+    def build(self, context: BinaryIO, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The messages of a build, as they come; `context` is an open tar."""
+        with self._client("build") as client:
+            # the SDK's own are those of when the client was made, and of whoever's HOME that was
+            client._auth_configs = self._auth_config() or docker.auth.AuthConfig({})
+            yield from client.build(
+                fileobj=context,
+                custom_context=True,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=(self._connect_s, BUILD_SILENCE_S),
+                **settings,
+            )
+
     def log(
         self, engine_id: str, since_ns: int, tail: int | None, follow: bool, idle_s: float
     ) -> Generator[tuple[bytes, bool] | None, None, None]:
@@ -207,15 +249,16 @@ class Api:
 
     def _credentials_at(self, repository: str) -> dict[str, Any] | None:
         registry, _ = docker.auth.resolve_repository_name(repository)
-        if self._docker_config is None:
-            config = docker.auth.load_config()
-        elif (file := self._docker_config / "config.json").exists():
-            config = docker.auth.load_config(config_path=str(file))
-        else:
-            # given to load_config, a missing file would mean that of whoever's HOME this is
-            return None
-        found = docker.auth.resolve_authconfig(config, registry)
+        config = self._auth_config()
+        found = None if config is None else docker.auth.resolve_authconfig(config, registry)
         return dict(found) if found else None
+
+    def _auth_config(self) -> Any:
+        if self._docker_config is None:
+            return docker.auth.load_config()
+        file = self._docker_config / "config.json"
+        # given to load_config, a missing file would mean that of whoever's HOME this is
+        return docker.auth.load_config(config_path=str(file)) if file.exists() else None
 
     @staticmethod
     def _path(client: docker.APIClient, path: str) -> str:

@@ -259,6 +259,10 @@ class Bodies:
             raise QueueDamagedError(f"body {path}: is damaged: shorter than {body.size} bytes")
         return data
 
+    def path(self, body: Body) -> Path:
+        """Where the file of `body` is, for those who read files only."""
+        return self._path / body.name[:2] / body.name
+
     def read(self, body: Body) -> bytes:
         """The bytes of `body`, verified. Raises QueueDamagedError naming the file."""
         return b"".join(self.chunks(body))

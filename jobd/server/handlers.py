@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
-from jobd.server import host, jobs, logs, outputs, runs
+from jobd.server import host, images, jobs, logs, outputs, runs
 from jobd.server.kernel import Kernel, Later, Request
 from jobd.wire.verbs import BY_NAME
 
@@ -34,6 +34,8 @@ HANDLERS: dict[str, Handler] = {
     "run.result": runs.result,
     "run.output": outputs.read,
     "run.payload": runs.payload,
+    "image.build": images.build,
+    "image.output": images.output,
     "log.read": logs.read,
     "upload.put": host.upload,
 }

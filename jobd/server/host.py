@@ -38,4 +38,7 @@ def upload(kernel: Kernel, request: Request) -> Any:
         raise UsageError(f"upload.put: the name is not {KEY_BYTES} bytes")
     if len(data) > CHUNK or offset < 0:
         raise UsageError(f"upload.put: a chunk has at most {CHUNK} bytes, from offset 0 on")
-    return Offload(lambda: {"size": kernel.upload(request.caller, name, offset, data, last)})
+    context = request.arguments.get("context", False)
+    return Offload(
+        lambda: {"size": kernel.upload(request.caller, name, offset, data, last, context)}
+    )
