@@ -6,12 +6,13 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
-from jobd.core.commands import Report
+from jobd.core.commands import Report, ReportStarted
 from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
@@ -21,6 +22,8 @@ from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.imagegc import ImageCollector, needs
+from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
@@ -90,6 +93,7 @@ class Daemon:
             loop.stop()
 
     _told_to_stop = False
+    _images: ImageTable | None = None
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -174,8 +178,21 @@ class Daemon:
         loop.desk = Desk(self._router, loop.post, kernel.watched)
         self._closers.append(loop.desk.close)
         self._performer.adopt_all()
+        if store is not None:
+            self._keep_images(store)
         watch.start()
         self._closers.append(watch.close)
+
+    def _keep_images(self, store: ImageStore) -> None:
+        """Remember what is pulled and used; remove what is not needed, where that is wanted."""
+        table = ImageTable(self.places.state / "images.json")
+        self._closers.append(table.save)
+        store.on_pull(lambda name, new, old: table.pulled(name, new, old, time.time()))
+        self._images = table
+        collector = ImageCollector(
+            store, table, self.config.keep_images, needs(self.loop.state, self.loop.post)
+        )
+        self._closers.append(Repeating("images", collector.work, self.loop.fatal).close)
 
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop
@@ -191,6 +208,8 @@ class Daemon:
     # -- from other threads ------------------------------------------------------------------
 
     def _report(self, report: Report) -> None:
+        if isinstance(report, ReportStarted) and self._images is not None:
+            self._images.used(report.image_id, time.time())
         self.loop.post(lambda: self.loop.decide(report, SYSTEM))
 
     def _engine_is(self, trouble: Reason | None) -> None:

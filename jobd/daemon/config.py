@@ -18,6 +18,7 @@ from jobd.core import specvalues as v
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
+from jobd.daemon.imagegc import Keep
 from jobd.daemon.workdir import OUTPUT_LIMIT
 from jobd.errors import ConfigError, InvalidError
 
@@ -43,6 +44,8 @@ class Config:
     output_bytes: int = OUTPUT_LIMIT
     #: of what an image is built from
     context_bytes: int = CONTEXT_BYTES
+    #: of the images that jobd has pulled: since their last use, and of all together
+    keep_images: Keep = field(default_factory=Keep)
     admins: tuple[str, ...] = ()
     #: what [defaults] says, of a job file's form
     defaults: Mapping[str, Any] = field(default_factory=dict)
@@ -70,6 +73,9 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.payload": v.size(0),
     "maxima.output": v.size(0),
     "maxima.context": v.size(0),
+    "images.pull": v.choice("missing", "always", "never"),
+    "images.keep_age": v.duration(1),
+    "images.keep_size": v.size(0),
     "allow.networks": _names,
     "logs.per_attempt": v.size(64 << 10),
     "access.admin": _names,
@@ -99,6 +105,10 @@ def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> 
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     except InvalidError as error:
         raise ConfigError(f"{path}: {error}") from None
+    beside = path.parent / "docker"
+    if config.docker_config is None and beside.is_dir():
+        # a system's user has no HOME where credentials for registries could be
+        config = replace(config, docker_config=beside)
     return replace(config, engine=engine) if engine else config
 
 
@@ -130,9 +140,15 @@ def read(given: Mapping[str, Any]) -> Config:
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
         context_bytes=values.get("maxima.context", CONTEXT_BYTES),
+        keep_images=_keep_images(values),
         admins=values.get("access.admin", ()),
         defaults=defaults,
     )
+
+
+def _keep_images(values: Mapping[str, Any]) -> Keep:
+    age = values.get("images.keep_age")
+    return Keep(None if age is None else age / 1000, values.get("images.keep_size"))
 
 
 def _near(word: str, known: Any) -> str:
@@ -182,6 +198,8 @@ def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -
         **defaults.get("resources", {}),
     }
     filled = {**defaults, "resources": resources}
+    if "images.pull" in values:
+        filled.setdefault("pull", values["images.pull"])
     return Rules(
         defaults=filled,
         max_cpus=min(values.get("maxima.cpus", host.cpus), host.cpus),

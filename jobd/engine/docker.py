@@ -163,11 +163,12 @@ class Api:
                     if line:
                         yield read_message(line, about)
 
-    def image_size(self, reference: str) -> int | None:
-        """The size of an image on the host in bytes, or None."""
+    def image_details(self, reference: str) -> tuple[int, list[str]] | None:
+        """The size of an image on the host in bytes, and its tags; or None."""
         try:
             with self._client(f"image {reference}") as client:
-                return int(client.inspect_image(reference)["Size"])
+                found = client.inspect_image(reference)
+                return int(found["Size"]), list(found.get("RepoTags") or ())
         except AnswerError as error:
             if error.status == 404:
                 return None

@@ -60,8 +60,8 @@ class Client(Protocol):
     def image_id(self, reference: str) -> str | None:
         """The id of the image, or None where the engine has none of that name."""
 
-    def image_size(self, reference: str) -> int | None:
-        """Its size in bytes, or None."""
+    def image_details(self, reference: str) -> tuple[int, list[str]] | None:
+        """Its size in bytes and its tags, or None."""
 
     def build(
         self, context: BinaryIO, settings: Mapping[str, Any]
@@ -128,7 +128,13 @@ class ImageStore:
 
     def size(self, reference: str) -> int | None:
         """Its size in bytes, shared layers included, or None."""
-        return self._client.image_size(reference)
+        found = self._client.image_details(reference)
+        return found[0] if found is not None else None
+
+    def tags(self, reference: str) -> list[str]:
+        """Its names."""
+        found = self._client.image_details(reference)
+        return found[1] if found is not None else []
 
     def used(self) -> set[str]:
         """The ids of the images that any container has, whoever made it."""
