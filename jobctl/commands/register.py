@@ -22,16 +22,22 @@ said is at its default. Behind IMAGE all is the COMMAND's, options too.
 
   jobctl register --name hello --memory 64M busybox echo hello
   jobctl register --attempts 5 --secret SENDGRID_API_KEY=sendgrid 127.0.0.1:5000/sendemail:0.0.1
+  jobctl register --process --name tidy /usr/local/bin/tidy --all
 
-NAME defaults to the image's last path part without its tag.
+NAME defaults to the image's last path part without its tag. With --process there is no image: the
+COMMAND runs as a process of the host, not isolated, in a folder of its own.
 
-With --build there is no IMAGE: it is built on the daemon's engine from DIR (less what DIR's
+With --build there is no IMAGE either: it is built on the daemon's engine from DIR (less what DIR's
 .dockerignore names), its output is shown, and it is registered under its own id with pull = never.
 For administrators. A build that fails registers nothing.
 
   jobctl register --name hello --build . --memory 64M"""
 
-USAGE = "[--name NAME] [OPTIONS] IMAGE [COMMAND...] | --build DIR [OPTIONS] [COMMAND...]"
+USAGE = (
+    "[--name NAME] [OPTIONS] IMAGE [COMMAND...]\n"
+    "       jobctl register --build DIR [--name NAME] [OPTIONS] [COMMAND...]\n"
+    "       jobctl register --process --name NAME [OPTIONS] COMMAND..."
+)
 
 #: options whose text goes into the spec as it was typed (the daemon reads job files the same way):
 #: option, place in the spec, metavar, help
@@ -66,6 +72,7 @@ _NUMBERS = (
 def add_arguments(parser: ArgumentParser) -> None:
     """All of `register`."""
     parser.add_argument("--name", metavar="NAME")
+    parser.add_argument("--process", action="store_true", help="no image: a process of the host")
     parser.add_argument("--env", metavar="K=V", action="append", help="may be repeated")
     parser.add_argument("--secret", metavar="VAR=NAME", action="append", help="may be repeated")
     for option, place, metavar, text in _TEXTS:
@@ -88,7 +95,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def before_image(words: list[str]) -> list[str]:
     """The words up to IMAGE: behind it nothing is ours."""
-    flags = {"--json", "--no-color", "-h", "--help"}
+    flags = {"--json", "--no-color", "-h", "--help", "--process"}
     index = 0
     while index < len(words) and words[index].startswith("-"):
         word = words[index]
@@ -104,28 +111,39 @@ def default_name(image: str) -> str:
 
 def check(given: Namespace, out: Output) -> None:
     """Reads what has a form, before anything is asked."""
+    if given.process:
+        _check_process(given)
+    elif given.build is None and not given.image:
+        raise UsageError("register: IMAGE is missing or empty; or name a folder with --build")
     if given.build is None:
-        if not given.image:
-            raise UsageError("register: IMAGE is missing or empty; or name a folder with --build")
         for option in ("file", "build_arg", "build_network", "build_target"):
             if getattr(given, option) is not None:
                 raise UsageError(f"--{option.replace('_', '-')}: goes with --build")
     spec(given)
 
 
+def _check_process(given: Namespace) -> None:
+    if given.build is not None:
+        raise UsageError("register: --process and --build exclude each other")
+    if not given.image:
+        raise UsageError("register: COMMAND is empty")
+    if not given.name:
+        raise UsageError("register: --process needs a --name: there is no image to take it from")
+
+
 def spec(given: Namespace) -> dict[str, Any]:
     """The job file that the command line stands for; without `image` where that is to be built."""
-    if given.build is None:
-        made: dict[str, Any] = {"name": given.name or default_name(given.image)}
-        made["image"] = given.image
-        command = list(given.command)
-    else:
-        # nothing of ours stands before the command then, so its first word was taken for an image
+    # where there is no image to name, what stands in its place is the command's first word
+    words = [*([given.image] if given.image else []), *given.command]
+    if given.process:
+        made: dict[str, Any] = {"name": given.name, "command": words}
+    elif given.build is not None:
         name = given.name or os.path.basename(os.path.abspath(given.build))
-        made = {"name": name, "pull": "never"}
-        command = [*([given.image] if given.image else []), *given.command]
-    if command:
-        made["command"] = command
+        made = {"name": name, "pull": "never", **({"command": words} if words else {})}
+    else:
+        made = {"name": given.name or default_name(given.image), "image": given.image}
+        if given.command:
+            made["command"] = list(given.command)
     for name, items in (("env", given.env), ("secrets", given.secret)):
         if items:
             made[name] = values.pairs(items, "--env" if name == "env" else "--secret")

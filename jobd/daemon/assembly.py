@@ -16,21 +16,22 @@ from jobd.core.commands import Report, ReportStarted
 from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
-from jobd.daemon.background import Repeating, keeping_space, sampling
+from jobd.core.states import Kind
+from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.drivers import Drivers
-from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile
-from jobd.daemon.sdnotify import notify
+from jobd.daemon.sdnotify import notify, watchdog_s
 from jobd.daemon.workdir import sweep_workdirs
-from jobd.engine.base import Engine, Found
+from jobd.engine.base import Found
 from jobd.errors import ConfigError, DiskFailedError
 from jobd.journal import Journal
 from jobd.journal.bodies import Bodies
@@ -136,20 +137,19 @@ class Daemon:
         self, journal: Journal, bodies: Bodies, logs: LogFolder, users: Users
     ) -> None:
         places, config, loop = self.places, self.config, self.loop
-        engine = make_engine(config, journal.store)
-        self._closers.append(engine.close)
-        self._engine = engine
-        watch = EngineWatch(engine, config.engine, self._engine_is, self._reconcile, loop.fatal)
-        store: ImageStore | None = getattr(engine, "images", None)
+        sides = make_sides(config, journal.store, places.state)
+        self._closers.append(sides.close)
+        engines = Engines(sides, config, self._engine_is, self._reconcile, loop.fatal)
+        store: ImageStore | None = getattr(sides.containers, "images", None)
         builds = Builds(store, bodies, config.context_bytes, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, users, watch, str(places.state), builds)
+        kernel = DaemonKernel(loop, bodies, logs, users, engines, str(places.state), builds)
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)
         self._drivers = Drivers(
-            engine,
+            sides,
             logs=logs,
             work=work,
             bodies=bodies,
@@ -168,6 +168,7 @@ class Daemon:
             store=journal.store,
             work=work,
             secrets=places.secrets,
+            owner=process_owner(config),
             log_bytes=config.log_bytes,
             post=self._report,
             fatal=loop.fatal,
@@ -180,8 +181,8 @@ class Daemon:
         self._performer.adopt_all()
         if store is not None:
             self._keep_images(store)
-        watch.start()
-        self._closers.append(watch.close)
+        engines.start()
+        self._closers.append(engines.close)
 
     def _keep_images(self, store: ImageStore) -> None:
         """Remember what is pulled and used; remove what is not needed, where that is wanted."""
@@ -201,6 +202,11 @@ class Daemon:
             ("space", keeping_space(journal)),
         ):
             self._closers.append(Repeating(name, work, loop.fatal).close)
+        limit = watchdog_s()
+        if limit is not None:
+            self._closers.append(
+                Repeating("watchdog", watching(self.pulse, limit), loop.fatal).close
+            )
         in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}
         in_use |= result_bodies(loop.state)
         bodies.sweep(in_use)
@@ -212,10 +218,11 @@ class Daemon:
             self._images.used(report.image_id, time.time())
         self.loop.post(lambda: self.loop.decide(report, SYSTEM))
 
-    def _engine_is(self, trouble: Reason | None) -> None:
+    def _engine_is(self, kind: Kind, trouble: Reason | None) -> None:
         def take() -> None:
-            if self.loop.ledger.hold != trouble:
-                self.loop.ledger.hold = trouble
+            engines = self.loop.ledger.engines
+            if engines[kind] != trouble:
+                engines[kind] = trouble
                 self.loop.state.dirty = True
 
         self.loop.post(take)
@@ -274,16 +281,10 @@ def result_bodies(state: State) -> set[str]:
     return {body[0] for body in found if isinstance(body, list)}
 
 
-def make_engine(config: Config, store: bytes) -> Engine:
-    """The engine that the configuration names; nothing is asked of it yet."""
-    if config.engine == "fake":
-        from jobd.engine.fake import FakeEngine
-
-        return FakeEngine()
-    # here, not above: the SDK takes 28 MB and a quarter of a second that a fake engine needs not
-    from jobd.engine.docker import DockerEngine
-
-    return DockerEngine(config.engine_socket, store, docker_config=config.docker_config)
+def process_owner(config: Config) -> tuple[int, int] | None:
+    """User and group of processes of the host, where they are not the daemon's own."""
+    who = config.process
+    return None if isinstance(who, str) or not who.changes else (who.uid, who.gid)
 
 
 def make_folder(path: Path) -> None:

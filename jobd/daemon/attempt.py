@@ -108,6 +108,10 @@ class AttemptDriver:
         """The thread's body: ends when the attempt is discarded or the daemon stops."""
         guarded(self._run, self._fatal)
 
+    def usage(self) -> Usage:
+        """What it has used so far, as its engine tells. Raises EngineError."""
+        return self._engine.usage(self.ref)
+
     def _run(self) -> None:
         if self._assignment.started or self._begin():
             self.control.began()
@@ -251,9 +255,9 @@ class AttemptDriver:
         cut = CUT if self._input.cut else None
         # of bounded length: room for it was kept in the queue when the attempt was claimed
         note = "; ".join(text for text in (collected.note, output.note) if text)[:1000] or None
-        if note is not None:
-            log.note(note)
-        log.finish()
+        for each in (*ending.notes, *([note] if note else [])):
+            log.note(each)
+        log.finish(*ending.cut)
         self._post(
             ReportEnded(
                 *self._id,
@@ -281,6 +285,8 @@ class AttemptDriver:
             return True
         if ending.oom:
             return False
+        if ending.host_fault is not None:
+            return ending.host_fault
         killed = ending.exit_code in _KILLED
         if self._assignment.recovered and ending.started_at < self._boot_ms:
             # the host was started anew since: the engine ends what it finds dead with 255

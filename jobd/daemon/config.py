@@ -20,13 +20,16 @@ from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.daemon.imagegc import Keep
 from jobd.daemon.workdir import OUTPUT_LIMIT
+from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
 #: of a folder that an image is built from
 CONTEXT_BYTES = 512 << 20
-ENGINES = ("auto", "docker", "podman", "fake")
+ENGINES = ("auto", "docker", "podman", "process", "fake")
+#: who processes of the host run as where jobd is root and nobody says otherwise (INTERFACE)
+PROCESS_USER = "jobd-run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,8 @@ class Config:
     #: None: DOCKER_HOST, then the usual socket
     engine_socket: str | None = None
     docker_config: Path | None = None
+    #: who processes of the host run as, or why there are none here, with the remedy
+    process: Account | str = ""
     log_bytes: int = LOG_BYTES
     #: of the files that an attempt leaves in its output folder, in all
     output_bytes: int = OUTPUT_LIMIT
@@ -62,6 +67,8 @@ _KEYS: dict[str, v.Reader] = {
     "engine.kind": v.choice(*ENGINES),
     "engine.socket": v.text(512),
     "engine.docker_config": v.text(4096),
+    "process.enabled": v.truth,
+    "process.user": v.text(64),
     "capacity.cpus": v.number(0.01, 4096),
     "capacity.memory": v.size(16 << 20),
     "capacity.reserve_cpus": v.number(0, 4096),
@@ -86,10 +93,13 @@ _TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults"}
 _LARGEST_PAYLOAD = 1 << 30
 
 
-def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> Config:
+def load(
+    path: Path, *, must_exist: bool = False, engine: str | None = None, processes: bool = False
+) -> Config:
     """The configuration in the file at `path`, or the defaults where there is none.
 
-    `engine` takes precedence over the file's. Raises ConfigError naming file and key.
+    `engine` takes precedence over the file's; `processes` is whether jobs may be processes of the
+    host where the file does not say. Raises ConfigError naming file and key.
     """
     try:
         text = path.read_bytes()
@@ -100,7 +110,7 @@ def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> 
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        config = read(tomllib.loads(text.decode()))
+        config = read(tomllib.loads(text.decode()), engine, processes)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     except InvalidError as error:
@@ -109,11 +119,14 @@ def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> 
     if config.docker_config is None and beside.is_dir():
         # a system's user has no HOME where credentials for registries could be
         config = replace(config, docker_config=beside)
-    return replace(config, engine=engine) if engine else config
+    return config
 
 
-def read(given: Mapping[str, Any]) -> Config:
-    """The configuration that a parsed file says. Raises InvalidError naming the key."""
+def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = False) -> Config:
+    """The configuration that a parsed file says; `engine` and `processes` as for :func:`load`.
+
+    Raises InvalidError naming the key.
+    """
     values: dict[str, Any] = {}
     for table, content in given.items():
         if table not in _TABLES:
@@ -130,13 +143,16 @@ def read(given: Mapping[str, Any]) -> Config:
     defaults = given.get("defaults", {})
     _check_defaults(defaults)
     host = _host(values)
+    kind = engine or values.get("engine.kind", "auto")
+    process = _process(values, processes or kind == "process")
     docker_config = values.get("engine.docker_config")
     return Config(
         host=host,
-        rules=_rules(values, host, defaults),
-        engine=values.get("engine.kind", "auto"),
+        rules=_rules(values, host, defaults, process),
+        engine=kind,
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
+        process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
         context_bytes=values.get("maxima.context", CONTEXT_BYTES),
@@ -185,7 +201,21 @@ def _host(values: Mapping[str, Any]) -> Host:
     return host
 
 
-def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -> Rules:
+def _process(values: Mapping[str, Any], enabled: bool) -> Account | str:
+    if not values.get("process.enabled", enabled):
+        return (
+            "processes are off here: [process] enabled = true in jobd.toml turns them on, or "
+            "`jobd run --engine process`"
+        )
+    try:
+        return account(values.get("process.user", PROCESS_USER))
+    except NoAccountError as error:
+        return str(error)
+
+
+def _rules(
+    values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any], process: Account | str
+) -> Rules:
     plain = Rules()
     payload = values.get("maxima.payload", plain.max_payload)
     if payload > _LARGEST_PAYLOAD:
@@ -208,4 +238,6 @@ def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,
         networks=frozenset(values.get("allow.networks", plain.networks)),
+        no_processes=process if isinstance(process, str) else "",
+        process_user=None if isinstance(process, str) else process.name,
     )

@@ -141,10 +141,11 @@ def _scan(state: State, below: int | None, found: set[str]) -> int | None:
     """Take the next runs in; where to go on, None at the end, when the jobs are taken in too."""
     for looked, run in enumerate(state.runs.newest_first(below), 1):
         if run.state is not RunState.DONE:
-            found.add(run.spec.image)
+            found.add(run.spec.image or "")
             started = (attempt.started for attempt in run.attempts or ())
             found.update(event.image_id for event in started if event is not None)
         if looked == _SCAN:
             return run.id
-    found.update(job.spec.image for job in state.jobs.values())
+    found.update(job.spec.image or "" for job in state.jobs.values())
+    found.discard("")  # of processes
     return None

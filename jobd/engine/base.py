@@ -48,6 +48,13 @@ class GoneError(EngineError):
     """The engine answers, and knows no such attempt: never started, or removed by somebody."""
 
 
+class OrphanedError(GoneError):
+    """What watched over the attempt is gone, and with it the word on how it ended.
+
+    What was left of it was stopped. Its sentence says what happened.
+    """
+
+
 class ForeignError(EngineError):
     """Something that is not ours bears the attempt's name; it was not touched."""
 
@@ -109,6 +116,7 @@ class Order:
     run: int
     attempt: int
     job: str
+    #: empty: a process of the host
     image: str
     #: id of the image that an earlier attempt of this run used, or None
     image_id: str | None
@@ -135,7 +143,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An attempt that runs (or has run): times are milliseconds UTC, `pull_ms` a duration."""
+    """An attempt that runs (or has run): times are milliseconds UTC, `pull_ms` a duration.
+
+    `image_id` is empty for a process.
+    """
 
     engine_id: str
     image_id: str
@@ -147,8 +158,10 @@ class Started:
 class Usage:
     """What an attempt used. Sizes in bytes; None where nobody can tell.
 
-    Each source is `parent` (a cgroup that outlives the container, so nothing is missing), `sampled`
-    (once a second, so the last moment is) or `none`.
+    Where a figure comes from: `parent`, a cgroup of the attempt's own that outlives it, so by the
+    kernel's count of all its processes together; `sampled`, looks once a second, so the last moment
+    is missing; `rusage`, what the kernel tells of ended processes: of memory the largest single
+    one, not their sum, and without those that were not waited for; `none`.
     """
 
     cpu_seconds: float | None = None
@@ -177,6 +190,12 @@ class Ending:
     oom: bool = False
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
+    #: whether the host ended it, and not the job; None where the engine cannot tell
+    host_fault: bool | None = None
+    #: lines and bytes of output that the engine itself had to leave out, where it counts them
+    cut: tuple[int, int] = (0, 0)
+    #: what the engine has to say about the output or the end, a sentence each, for the log
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

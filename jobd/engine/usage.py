@@ -19,7 +19,7 @@ from typing import TypeVar
 from jobd.engine.base import Usage
 from jobd.engine.cgroupfiles import Reading, Tree
 
-_T = TypeVar("_T", int, float)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,9 @@ class Cgroups:
 def usage_of(parent: Reading | None, sampled: Reading | None) -> Usage:
     """What the daemon records: each figure from the parent where it has it, else as sampled.
 
-    A parent holds all from the first to the last moment. It counts no periods of its attempt's CPU
-    limit, and on cgroup v1 its block bytes are those of what still runs: hence the greater one.
+    A parent holds all from the first to the last moment. It counts the periods of a CPU limit only
+    where that is its own (a process's), not its container's; and on cgroup v1 its block bytes are
+    those of what still runs: hence the greater ones.
     """
     whole, seen = parent or Reading(), sampled or Reading()
     cpu = _first(whole.cpu_seconds, seen.cpu_seconds)
@@ -145,7 +146,7 @@ def usage_of(parent: Reading | None, sampled: Reading | None) -> Usage:
     now = _first(whole.memory_now, seen.memory_now)
     inherited = (whole.block_read or -1) + (whole.block_written or -1)
     block = whole if inherited >= (seen.block_read or -1) + (seen.block_written or -1) else seen
-    throttled = seen.throttled
+    throttled, throttle_source = _first(whole.throttled, seen.throttled)
     return Usage(
         cpu_seconds=cpu[0],
         memory_peak=peak[0],
@@ -158,7 +159,7 @@ def usage_of(parent: Reading | None, sampled: Reading | None) -> Usage:
         throttled_ms=throttled.ms if throttled else None,
         throttled_periods=throttled.count if throttled else None,
         periods=throttled.periods if throttled else None,
-        throttle_source=_source(throttled, "sampled"),
+        throttle_source=throttle_source,
     )
 
 

@@ -22,7 +22,7 @@ def register(kernel: Kernel, request: Request) -> Any:
     spec = request.arguments["spec"]
     revision, changed = kernel.decide(RegisterJob(spec), request.caller)
     warnings = []
-    hold = kernel.hold_reason()
+    hold = kernel.hold_reason(kernel.state.jobs[spec["name"]].spec.kind)
     if hold is not None:
         warnings.append(f"its runs will wait: {hold.text}")
     return {

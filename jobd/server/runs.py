@@ -44,13 +44,19 @@ def queue(kernel: Kernel, request: Request) -> Any:
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
     size = sum(len(p) for p in command.payloads if isinstance(p, bytes))
-    extra = len(command.env) + len(command.labels) + len(command.args)
-    room = size + len(command.payloads) * (_RUN_ROOM + extra * 64)
+    room = size + len(command.payloads) * (_RUN_ROOM + _options_size(command))
     if room > _MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {_MOST_BYTES} are taken; send less")
     kernel.require_room(room)
     runs, warnings = kernel.decide(command, request.caller)
     return {"runs": runs, "warnings": warnings}
+
+
+def _options_size(command: QueueRun) -> int:
+    """Bytes that each of the command's runs takes for what it says beside the payload."""
+    texts_ = [*command.args, *command.env, *command.labels]
+    texts_ += [*command.env.values(), *command.labels.values()]
+    return sum(4 * len(text) + 5 for text in texts_)
 
 
 def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
