@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -69,7 +69,8 @@ class Cgroups:
             places, before = self._places.get(ref), self._samples.get(ref)
         now = None if places is None else self._tree.read(places, alive=True)
         if now is None:
-            return before
+            # it has ended: what it once used is known, what it uses now is nothing
+            return None if before is None else replace(before, memory_now=None)
         now = now.since(before)
         with self._lock:
             if ref in self._places:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,15 +49,16 @@ def context(folder: Path, dockerfile: str) -> Path:
     return folder
 
 
-def test_an_image_is_built_registered_and_run(daemon: Daemon, tmp_path: Path) -> None:
+def test_an_image_is_built_registered_and_run(daemon: Daemon, sdk: Any, tmp_path: Path) -> None:
+    who = uuid.uuid4().hex  # so that no cache of an earlier test knows the step
     folder = context(
         tmp_path,
         "FROM jobd-test:busybox\nARG WHO\nCOPY . /ctx\nRUN echo building for $WHO\n"
         'CMD ["sh", "-c", "cat /ctx/*"]\n',
     )
-    build = ("--build", str(folder), "--build-arg", "WHO=me", "--build-network", "none")
+    build = ("--build", str(folder), "--build-arg", f"WHO={who}", "--build-network", "none")
     done = daemon.ctl("register", "--name", "Built.Job", *SMALL, *build)
-    assert "building for me" in done.stderr
+    assert f"building for {who}" in done.stderr
     assert done.stdout == "Built.Job: revision 1\n"
     job = daemon.json("show", "Built.Job")
     assert job["image"].startswith("jobd/built-job:")
@@ -69,6 +71,7 @@ def test_an_image_is_built_registered_and_run(daemon: Daemon, tmp_path: Path) ->
     assert attempt["image_id"].startswith(f"sha256:{digits}")
     again = daemon.ctl("register", "--name", "Built.Job", *SMALL, *build)
     assert again.stdout == "Built.Job: revision 1 (nothing has changed)\n"
+    sdk.remove_image(job["image"])
 
 
 def test_a_build_that_fails_registers_nothing(daemon: Daemon, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_samples_keep_the_greatest(v2, tmp_path):
     # the container ended: its files are gone, the last sample stays
     for file in ("memory.current", "cpu.stat"):
         (here / file).unlink()
-    assert v2.sample(REF) == Reading(3.0, 100, None, 50)
+    assert v2.sample(REF) == Reading(3.0, 100, None, None)
     v2.forget(REF)
     assert v2.sample(REF) is None
     assert not v2.is_placed(REF)
