@@ -148,7 +148,8 @@ def receipt(attempt: dict[str, Any]) -> list[str]:
         parts.append(_from(text, attempt.get("throttle_source")))
     if attempt.get("output_files"):
         size = _size(attempt, "output_size")
-        parts.append(f"{attempt['output_files']} output files kept ({size})")
+        count = attempt["output_files"]
+        parts.append(f"{count} output file{'' if count == 1 else 's'} kept ({size})")
     return parts
 
 
