@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jobd.core import access, reports
 from jobd.core import events as e
-from jobd.core import reports
+from jobd.core.allowed import check_places, check_rules, check_unmasked
 from jobd.core.commands import (
     Body,
     Caller,
@@ -31,9 +32,9 @@ from jobd.core.model import JobSpec, Now
 from jobd.core.policy import Rules
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
-from jobd.core.states import AttemptState, Kind, Outcome, RunState
+from jobd.core.states import AttemptState, Outcome, RunState
 from jobd.core.status import status
-from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
+from jobd.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, RefusedError
 from jobd.units import MAX_MS, duration_text, size_text
 
 
@@ -84,8 +85,13 @@ def _register(
     state: State, command: RegisterJob, now: Now, rules: Rules, caller: Caller
 ) -> Decision:
     spec = parse(command.spec, rules.defaults)
-    check_rules(spec, rules)
     job = state.jobs.get(spec.name)
+    why = access.registration(caller, rules.access, job.spec if job else None, spec)
+    if why is not None:
+        raise ForbiddenError(why)
+    check_unmasked(spec)
+    check_rules(spec, rules)
+    check_places(spec, rules)
     if job is not None and job.spec == spec:
         return Decision([], [], (job.revision, False))
     if job is None:
@@ -98,50 +104,6 @@ def _register(
         number, spec.name, revision, to_mapping(spec), now.wall, caller_fields(caller)
     )
     return Decision([event], [], (revision, True))
-
-
-def check_rules(spec: JobSpec, rules: Rules) -> None:
-    """Refuse what this host's configuration does not let a job be; nothing is repaired."""
-    if spec.kind is Kind.PROCESS:
-        _check_process(spec, rules)
-    elif spec.network not in rules.networks:
-        raise InvalidError(
-            f"job {spec.name}: network {spec.network!r} is not allowed here "
-            f"(allow.networks: {', '.join(sorted(rules.networks))})"
-        )
-    if rules.max_cpus is not None and spec.cpus > rules.max_cpus:
-        raise InvalidError(
-            f"job {spec.name}: resources.cpus {spec.cpus:g}: this host lets a run have "
-            f"{rules.max_cpus:g} at most"
-        )
-    if rules.max_memory is not None and spec.memory > rules.max_memory:
-        raise InvalidError(
-            f"job {spec.name}: resources.memory {size_text(spec.memory)}: this host lets a run "
-            f"have {size_text(rules.max_memory)} at most"
-        )
-    if rules.max_timeout is not None and spec.timeout > rules.max_timeout:
-        raise InvalidError(
-            f"job {spec.name}: timeout {duration_text(spec.timeout)}: "
-            f"{duration_text(rules.max_timeout)} at most here (maxima.timeout)"
-        )
-    if rules.max_attempts is not None and spec.retry.attempts > rules.max_attempts:
-        raise InvalidError(
-            f"job {spec.name}: retry.attempts {spec.retry.attempts}: "
-            f"{rules.max_attempts} at most here (maxima.attempts)"
-        )
-
-
-def _check_process(spec: JobSpec, rules: Rules) -> None:
-    if rules.no_processes:
-        raise InvalidError(
-            f"job {spec.name}: has no image, so it would be a process of the host: "
-            f"{rules.no_processes}"
-        )
-    if spec.user is not None and spec.user != rules.process_user:
-        who = rules.process_user or "the user of jobd itself"
-        raise InvalidError(
-            f"user: job {spec.name}: {spec.user!r:.80}: processes run as {who} here: leave it out"
-        )
 
 
 def _unregister(

@@ -26,6 +26,7 @@ from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.kernel import DaemonKernel
+from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile
@@ -38,6 +39,7 @@ from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Users
 from jobd.server.desk import Desk
+from jobd.server.doors import Doors
 from jobd.server.health import HealthServer, Pulse
 from jobd.server.router import Router
 
@@ -48,8 +50,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: the socket is open to its owner and group; who may do what is asked of the kernel's uid
-_SOCKET_MODE = 0o660
 #: seconds that a clean stop waits for threads; attempts go on whatever they do
 _STOP_PATIENCE = 3.0
 
@@ -99,16 +99,18 @@ class Daemon:
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self) -> None:
-        places = self.places
-        for folder in (places.state, places.socket.parent):
-            make_folder(folder)
+        places, config = self.places, self.config
+        make_folder(places.state)
+        make_folder(places.socket.parent)
+        doors = Doors(config.socket_mode, config.socket_group)
+        doors.open_way(places.socket.parent)
         journal = Journal.open(
             places.state, known_types=frozenset(BY_TYPE), log=lambda line: _log.warning("%s", line)
         )
         self._closers.append(lambda: journal.close(clean=self._clean))
         self.pulse = Pulse(VERSION)
         health = HealthServer(
-            places.socket.with_name(places.socket.name + ".health"), _SOCKET_MODE, self.pulse
+            places.socket.with_name(places.socket.name + ".health"), doors, self.pulse
         )
         self._closers.append(health.close)
         state = replayed(journal)
@@ -119,10 +121,9 @@ class Daemon:
         self.loop = CoreLoop(
             journal, state, Ledger(self.config.host), self.config.rules, self.pulse
         )
-        users = Users(self.config.admins)
-        self._router = Router(places.socket, _SOCKET_MODE, users)
+        self._router = Router(places.socket, doors, Users())
         self._closers.append(self._router.close)
-        self._connect_engine(journal, bodies, logs, users)
+        self._connect_engine(journal, bodies, logs)
         self._go_on_beside(journal, bodies)
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
@@ -133,16 +134,14 @@ class Daemon:
         if self._told_to_stop:
             self.loop.stop()
 
-    def _connect_engine(
-        self, journal: Journal, bodies: Bodies, logs: LogFolder, users: Users
-    ) -> None:
+    def _connect_engine(self, journal: Journal, bodies: Bodies, logs: LogFolder) -> None:
         places, config, loop = self.places, self.config, self.loop
-        sides = make_sides(config, journal.store, places.state)
+        sides = make_sides(config, journal.store, places.state, lambda: loop.rules)
         self._closers.append(sides.close)
         engines = Engines(sides, config, self._engine_is, self._reconcile, loop.fatal)
         store: ImageStore | None = getattr(sides.containers, "images", None)
         builds = Builds(store, bodies, config.context_bytes, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, users, engines, str(places.state), builds)
+        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds)
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
@@ -157,6 +156,7 @@ class Daemon:
             progress=lambda run, attempt, text: kernel.say(run, text),
             grew=kernel.grew,
             fatal=loop.fatal,
+            admit=lambda order: admitted(order, loop.rules),
             log_limit=config.log_bytes,
             output_limit=config.output_bytes,
         )

@@ -24,7 +24,9 @@ class Drivers:
 
     `post(report)`, `progress(run, attempt, text)` and `grew(run)` (its log has more) are called
     from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is the
-    size of one log file, `output_limit` that of the output files of one attempt, in bytes.
+    size of one log file, `output_limit` that of the output files of one attempt, in bytes. `admit`
+    looks at each order right before it is started, and raises StartRefusedError for what is not
+    allowed.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Drivers:
         grew: Callable[[int], None] = lambda run: None,
         fatal: Callable[[Exception], None],
         timing: Timing | None = None,
+        admit: Callable[[Order], Order] = lambda order: order,
         log_limit: int = DEFAULT_LIMIT,
         output_limit: int = OUTPUT_LIMIT,
         boot_ms: int | None = None,
@@ -52,6 +55,7 @@ class Drivers:
         self._grew = grew
         self._fatal = fatal
         self._timing = timing or Timing()
+        self._admit = admit
         self._log_limit = log_limit
         self._output_limit = output_limit
         self._boot_ms = host_boot_ms() if boot_ms is None else boot_ms
@@ -90,6 +94,7 @@ class Drivers:
             post=self._post,
             progress=lambda text: self._progress(*key, text),
             fatal=self._fatal,
+            admit=self._admit,
             timing=self._timing,
             boot_ms=self._boot_ms,
         )

@@ -139,6 +139,8 @@ class Order:
     secrets_dir: Path | None = None
     #: what its standard input is written from; None: it has none
     stdin: Input | None = None
+    #: devices of the host, by their paths
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

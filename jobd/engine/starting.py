@@ -19,7 +19,7 @@ from jobd.engine.base import (
     Progress,
     Started,
 )
-from jobd.engine.container import Settings, body
+from jobd.engine.container import Settings, body, check_sources
 from jobd.engine.feeding import Feeder, Stream
 from jobd.engine.images import Images, check_reference
 from jobd.engine.refusals import AnswerError, is_hosts_fault, readable, refused
@@ -164,6 +164,7 @@ class Starter:
                 raise
 
     def _start(self, order: Order, engine_id: str) -> None:
+        check_sources(order)
         feeder = self._feeder(order, engine_id)
         started = False
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobd.core.commands import PauseJob, RegisterJob, UnregisterJob
 from jobd.core.decide import find_job
-from jobd.server.access import require_admin
+from jobd.server.access import Sight, unknown_people
 from jobd.server.kernel import Kernel, Parts, Request
 from jobd.server.rows import job_row
 
@@ -17,12 +17,12 @@ _ROOM = 1 << 20
 
 def register(kernel: Kernel, request: Request) -> Any:
     """job.register"""
-    require_admin(kernel, request)
     kernel.require_room(_ROOM)
     spec = request.arguments["spec"]
     revision, changed = kernel.decide(RegisterJob(spec), request.caller)
-    warnings = []
-    hold = kernel.hold_reason(kernel.state.jobs[spec["name"]].spec.kind)
+    registered = kernel.state.jobs[spec["name"]].spec
+    warnings = unknown_people(registered.access)
+    hold = kernel.hold_reason(registered.kind)
     if hold is not None:
         warnings.append(f"its runs will wait: {hold.text}")
     return {
@@ -35,7 +35,6 @@ def register(kernel: Kernel, request: Request) -> Any:
 
 def unregister(kernel: Kernel, request: Request) -> Any:
     """job.unregister"""
-    require_admin(kernel, request)
     return {"job": kernel.decide(UnregisterJob(request.arguments["job"]), request.caller)}
 
 
@@ -50,7 +49,6 @@ def resume(kernel: Kernel, request: Request) -> Any:
 
 
 def _pause(kernel: Kernel, request: Request, paused: bool) -> Any:
-    require_admin(kernel, request)
     job = request.arguments["job"]
     changed = kernel.decide(PauseJob(job, paused), request.caller)
     return {"job": job, "paused": paused, "changed": changed}
@@ -58,18 +56,16 @@ def _pause(kernel: Kernel, request: Request, paused: bool) -> Any:
 
 def show(kernel: Kernel, request: Request) -> Any:
     """job.show"""
-    require_admin(kernel, request)
     return job_row(kernel, find_job(kernel.state, request.arguments["job"]))
 
 
 def list_(kernel: Kernel, request: Request) -> Any:
     """job.list"""
-    require_admin(kernel, request)
-    return Parts(_list(kernel))
+    return Parts(_list(kernel, Sight(kernel, request.caller)))
 
 
-def _list(kernel: Kernel) -> Generator[Any, None, Any]:
-    names = sorted(kernel.state.jobs)
+def _list(kernel: Kernel, sight: Sight) -> Generator[Any, None, Any]:
+    names = sorted(name for name, job in kernel.state.jobs.items() if sight.job(job))
     for name in names:
         job = kernel.state.jobs.get(name)  # it may be gone since the pass before
         if job is not None:

@@ -8,7 +8,6 @@ from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
 from jobd.core.status import status
 from jobd.errors import ConflictError, NotFoundError, UsageError
-from jobd.server.access import require_read
 from jobd.server.kernel import Kernel, Offload, Request
 from jobd.server.selectors import one
 from jobd.wire.envelope import CHUNK
@@ -17,7 +16,6 @@ from jobd.wire.envelope import CHUNK
 def read(kernel: Kernel, request: Request) -> Any:
     """run.output"""
     run = one(kernel, request, request.arguments["run"])
-    require_read(kernel, request, run)
     attempt = _attempt(run, request.arguments.get("attempt"))
     assert attempt.end is not None
     if attempt.end.output is None:
