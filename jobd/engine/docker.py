@@ -7,8 +7,6 @@ ours; :class:`DockerEngine` is the :class:`~jobd.engine.base.Engine` on top of i
 from __future__ import annotations
 
 import contextlib
-import errno
-import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
@@ -30,13 +28,16 @@ from jobd.engine.transport import (
     StdinStream,
     check_answer,
     pieces,
+    probe,
     read_message,
-    system_error,
+    why,
 )
 from jobd.engine.usage import CgroupSettings
 
 #: seconds without a byte after which a pull counts as failed
 PULL_SILENCE_S = 300.0
+#: seconds that a credential helper may take
+HELPER_S = 60.0
 #: seconds that one step of a build may say nothing
 BUILD_SILENCE_S = 3600.0
 
@@ -237,13 +238,27 @@ class Api:
 
     def _credentials(self, repository: str) -> str | None:
         """The header that tells the registry of `repository` who we are, or None."""
-        try:
-            found = self._credentials_at(repository)
-        except docker.errors.DockerException as error:
+        done: list[Any] = []
+
+        def ask() -> None:
+            try:
+                done.append(self._credentials_at(repository))
+            except (docker.errors.DockerException, OSError) as error:
+                done.append(error)
+            except (ValueError, LookupError, TypeError):
+                # the SDK believes what a helper prints
+                done.append(OSError("the credential helper gave no credentials"))
+
+        # the SDK waits for a helper for ever, and one may be asking for a password somewhere
+        thread = threading.Thread(target=ask, name=f"credentials {repository}", daemon=True)
+        thread.start()
+        thread.join(HELPER_S)
+        found = done[0] if done else TimeoutError("the credential helper does not answer")
+        if isinstance(found, Exception):
             raise PullFailedError(
-                f"image {repository}: no credentials: {' '.join(str(error).split())}; "
+                f"image {repository}: no credentials: {' '.join(str(found).split())}; "
                 "correct config.json in docker_config"
-            ) from error
+            ) from found
         if not found:
             return None
         header = docker.auth.encode_header(found)
@@ -289,7 +304,8 @@ class Api:
         ) as error:
             _close(client)
             self._drop_idle()
-            raise EngineUnreachableError(f"{about}: {self._why(error)}") from error
+            sdks = isinstance(error, docker.errors.DockerException)
+            raise EngineUnreachableError(f"{about}: {why(error, self.url, sdks)}") from error
         except BaseException:
             # among them a reader that stopped in mid-stream
             _close(client)
@@ -297,18 +313,8 @@ class Api:
         else:
             self._give(client)
 
-    def _probe(self) -> None:
-        """Raise the system's own error where nobody listens on the engine's unix socket.
-
-        30 us well spent: the SDK buries that error, and leaks the socket that it tried with.
-        """
-        if self.url.startswith("unix:"):
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(self._connect_s)
-                probe.connect("/" + self.url.removeprefix("unix:").lstrip("/"))
-
     def _take(self) -> docker.APIClient:
-        self._probe()
+        probe(self.url, self._connect_s)
         version = self._version
         with self._lock:
             if version is not None and self._idle:
@@ -338,18 +344,6 @@ class Api:
             idle, self._idle = self._idle, []
         for client in idle:
             _close(client)
-
-    def _why(self, error: BaseException) -> str:
-        number = system_error(error)
-        if number in (errno.ENOENT, errno.ECONNREFUSED):
-            return f"no engine answers at {self.url}; start it"
-        if number in (errno.EACCES, errno.EPERM):
-            return f"no access to the engine at {self.url}; join the group of its socket"
-        if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
-            return f"the engine at {self.url} did not answer in time; whether it acted is unknown"
-        if isinstance(error, docker.errors.DockerException):
-            return " ".join(str(error).split())[:300]
-        return f"the engine at {self.url} broke off: {' '.join(str(error).split())[:200]}"
 
 
 def _close(client: docker.APIClient | None) -> None:

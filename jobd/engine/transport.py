@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import select
 import socket
@@ -70,6 +71,31 @@ def check_answer(response: requests.Response, about: str) -> None:
         # a proxy's page, or an engine that is going down: its text as it is
         pass
     raise AnswerError(response.status_code, text, about)
+
+
+def probe(url: str, timeout_s: float) -> None:
+    """Raise the system's own error where nobody listens on the engine's unix socket.
+
+    30 us well spent: the SDK buries that error, and leaks the socket that it tried with.
+    """
+    if url.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(timeout_s)
+            sock.connect("/" + url.removeprefix("unix:").lstrip("/"))
+
+
+def why(error: BaseException, url: str, sdks: bool) -> str:
+    """What an error below a call to the engine means, and what to do; `sdks`: the SDK's own."""
+    number = system_error(error)
+    if number in (errno.ENOENT, errno.ECONNREFUSED):
+        return f"no engine answers at {url}; start it"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"no access to the engine at {url}; join the group of its socket"
+    if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
+        return f"the engine at {url} did not answer in time; whether it acted is unknown"
+    if sdks:
+        return " ".join(str(error).split())[:300]
+    return f"the engine at {url} broke off: {' '.join(str(error).split())[:200]}"
 
 
 def system_error(error: BaseException) -> int | None:

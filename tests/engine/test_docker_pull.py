@@ -173,6 +173,30 @@ def test_a_helper_gives_the_credentials_at_each_pull(
     sdk.remove_image(reference)
 
 
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exec sleep 2", "does not answer"),
+        ("true", "gave no credentials"),
+        ("echo garbage", "gave no credentials"),
+        ("echo '{}'", "gave no credentials"),
+        ("echo '[]'", "gave no credentials"),
+        ("kill -9 $$", "no credentials"),
+    ],
+)
+def test_a_helper_that_fails_is_told(
+    order, url, engine, registry, tmp_path, monkeypatch, script, why
+):
+    monkeypatch.setattr("jobd.engine.docker.HELPER_S", 1.0)
+    write_helper(tmp_path, "jobd-fails", int(registry.rpartition(":")[2]), "x")
+    (tmp_path / "bin" / "docker-credential-jobd-fails").write_text(f"#!/bin/sh\n{script}\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    other = DockerEngine(url, bytes.fromhex(engine.store), docker_config=tmp_path)
+    with pytest.raises(PullFailedError, match=why):
+        other.start(order("true", image=f"{registry}/helper:1"), silent)
+    other.close()
+
+
 def test_an_image_that_was_removed_between_two_attempts(engine, order, publish, sdk):
     """Pulled again by the same name; where that is not to be, the message says so."""
     reference = publish("job:between")
