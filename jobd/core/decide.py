@@ -7,74 +7,64 @@ then nothing has changed. The caller applies the events before it decides on the
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
+from jobd.core import changes, reports
 from jobd.core import events as e
-from jobd.core import reports
+from jobd.core.changes import stop
 from jobd.core.commands import (
     Body,
     Caller,
-    CancelRun,
     Command,
-    HoldRun,
     PauseJob,
     QueueRun,
     RegisterJob,
-    ReleaseRun,
+    RetryRuns,
+    SetJob,
     TimeOver,
     UnregisterJob,
 )
-from jobd.core.effects import Effect, SignalAttempt
+from jobd.core.decision import (
+    NOTHING,
+    Decision,
+    caller_fields,
+    check_due,
+    check_priority,
+    check_timeout,
+    find_job,
+    find_run,
+)
+from jobd.core.effects import SignalAttempt
 from jobd.core.entities import Job, Run
-from jobd.core.model import JobSpec, Now
+from jobd.core.model import CONDITIONS, JobSpec, Now
+from jobd.core.parents import MOST as MOST_PARENTS
 from jobd.core.policy import Rules
+from jobd.core.settings import with_settings
+from jobd.core.skips import skipped_at_once, skipped_by
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Outcome, RunState
 from jobd.core.status import status
-from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
+from jobd.errors import ConflictError, InvalidError, RefusedError
 from jobd.units import MAX_MS, duration_text, size_text
 
-
-class Decision(NamedTuple):
-    """What follows from a command: all of it, or (by an exception) nothing."""
-
-    events: list[e.Event]
-    effects: list[Effect]
-    answer: Any = None
-
-
-_NOTHING = Decision([], [])
+__all__ = ["Decision", "caller_fields", "check_rules", "decide", "find_job", "find_run"]
 
 
 def decide(state: State, command: Command, now: Now, rules: Rules, caller: Caller) -> Decision:
     """What follows from `command`. Raises what jobd.errors has for a refusal."""
     take = reports.TAKERS.get(type(command))
     if take is not None:
-        return Decision(*take(state, command, now))
-    return _DECIDERS[type(command)](state, command, now, rules, caller)
-
-
-def caller_fields(caller: Caller) -> list[Any]:
-    """A caller as it stands in events: uid, user, pid, principal."""
-    return [caller.uid, caller.user, caller.pid, caller.principal]
-
-
-def find_job(state: State, name: str) -> Job:
-    """The job of that name. Raises NotFoundError."""
-    job = state.jobs.get(name)
-    if job is None:
-        raise NotFoundError(f"job {name:.80}: no such job; `jobctl jobs` lists them")
-    return job
-
-
-def find_run(state: State, run_id: int) -> Run:
-    """The run with that id. Raises NotFoundError."""
-    run = state.runs.get(run_id)
-    if run is None:
-        raise NotFoundError(f"run {run_id}: no such run; `jobctl ls --all` lists them")
-    return run
+        decision = Decision(*take(state, command, now))
+    else:
+        decision = _DECIDERS[type(command)](state, command, now, rules, caller)
+    if state.children and decision.events:
+        skipped = skipped_by(state, decision.events, now.wall)
+        if skipped:
+            return decision._replace(events=[*decision.events, *skipped])
+    return decision
 
 
 # -- jobs ----------------------------------------------------------------------------------
@@ -98,6 +88,12 @@ def _register(
         number, spec.name, revision, to_mapping(spec), now.wall, caller_fields(caller)
     )
     return Decision([event], [], (revision, True))
+
+
+def _set(state: State, command: SetJob, now: Now, rules: Rules, caller: Caller) -> Decision:
+    job = find_job(state, command.job)
+    spec = with_settings(to_mapping(job.spec), command.settings, rules.defaults)
+    return _register(state, RegisterJob(spec), now, rules, caller)
 
 
 def check_rules(spec: JobSpec, rules: Rules) -> None:
@@ -166,6 +162,7 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
         return _existing(state, job, command)
     _check_submission(job, command, rules)
     _check_times(command, now, rules)
+    _check_after(state, command)
     options = _options(state, spec, command, now)
     events: list[e.Event] = []
     priority = spec.priority if command.priority is None else command.priority
@@ -179,16 +176,24 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
                 now.wall,
                 command.trigger,
                 who,
-                payload
-                if isinstance(payload, bytes)
-                else [payload.name, payload.size, payload.crc],
+                payload_fields(payload),
                 priority,
                 options,
                 command.request,
                 index,
             )
         )
-    return Decision(events, [], ([(event[0], False) for event in events], []))
+    answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in events], [])
+    for number, _ in answer[0] if command.after else ():
+        skip = skipped_at_once(state, number, command.after, now.wall)
+        if skip is not None:
+            events.append(skip)
+    return Decision(events, [], answer)
+
+
+def payload_fields(payload: bytes | Body) -> Any:
+    """A payload as it stands in events."""
+    return payload if isinstance(payload, bytes) else [payload.name, payload.size, payload.crc]
 
 
 def _existing(state: State, job: Job, command: QueueRun) -> Decision:
@@ -206,7 +211,9 @@ def _payload_crc(payload: bytes | Body) -> int:
     return zlib.crc32(payload) if isinstance(payload, bytes) else payload.crc
 
 
-def _check_submission(job: Job, command: QueueRun, rules: Rules) -> None:
+def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | None = None) -> None:
+    """Refuse what may not be queued; `more` is how many come to the job, where not all of them
+    are in `command`."""
     check_rules(job.spec, rules)
     for payload in command.payloads:
         size = len(payload) if isinstance(payload, bytes) else payload.size
@@ -218,26 +225,31 @@ def _check_submission(job: Job, command: QueueRun, rules: Rules) -> None:
     if not command.payloads:
         raise InvalidError(f"job {job.name}: nothing to queue: expected one payload at least")
     limit = job.spec.queue
-    if limit is not None and job.waiting + len(command.payloads) > limit:
+    if limit is not None and job.waiting + (more or len(command.payloads)) > limit:
         raise RefusedError(
             f"job {job.name}: its queue is full: {job.waiting} of {limit} runs wait (limits.queue)"
         )
-    if command.priority is not None and not -1000 <= command.priority <= 1000:
-        raise InvalidError(f"priority: {command.priority}: expected a whole number, -1000 to 1000")
+    if command.priority is not None:
+        check_priority(command.priority)
 
 
 def _check_times(command: QueueRun, now: Now, rules: Rules) -> None:
     """Refuse times beyond reason: what no record can hold would be met when it is written."""
-    longest = MAX_MS if rules.max_timeout is None else rules.max_timeout
-    if command.timeout is not None and not 1 <= command.timeout <= longest:
-        raise InvalidError(
-            f"timeout: {command.timeout} ms: expected more than nothing and "
-            f"{duration_text(longest)} at most"
-        )
+    if command.timeout is not None:
+        check_timeout(command.timeout, rules)
     if command.expires is not None and not 0 <= command.expires <= MAX_MS:
         raise InvalidError(f"expires: {command.expires} ms: expected 0 to 100 years")
-    if command.not_before is not None and command.not_before > now.wall + MAX_MS:
-        raise InvalidError("not_before: expected a time within the next 100 years")
+    if command.not_before is not None:
+        check_due(command.not_before, now)
+
+
+def _check_after(state: State, command: QueueRun) -> None:
+    if len(command.after) > MOST_PARENTS:
+        raise InvalidError(f"after: {len(command.after)} runs: {MOST_PARENTS} at most")
+    for number, condition in command.after:
+        find_run(state, number)
+        if condition not in CONDITIONS:
+            raise InvalidError(f"after: {condition!r:.40}: expected one of {', '.join(CONDITIONS)}")
 
 
 def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[str, Any] | None:
@@ -255,6 +267,10 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
     expires = spec.expires if command.expires is None else command.expires
     if expires is not None:
         options["expires_at"] = max(now.wall, command.not_before or 0) + expires
+    if command.after:
+        options["after"] = [list(pair) for pair in command.after]
+    if command.retry_of is not None:
+        options["retry_of"] = command.retry_of
     if command.key is not None:
         options["key"] = command.key
         options["key_crc"] = _payload_crc(command.payloads[0])
@@ -264,44 +280,65 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
     return options or None
 
 
-def _cancel(state: State, command: CancelRun, now: Now, rules: Rules, caller: Caller) -> Decision:
-    run = find_run(state, command.run)
-    if run.state is RunState.DONE:
-        raise ConflictError(f"run {run.id}: is over already: {status(run)}")
-    who = caller_fields(caller)
-    if run.state is not RunState.ACTIVE:
-        text = f"was cancelled by {caller.user}"
-        event = e.RunFinished(run.id, now.wall, Outcome.CANCELLED, "cancelled", text, who)
-        return Decision([event], [])
-    return _stop(run, now, "cancelled", who)
+def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Caller) -> Decision:
+    if command.request is not None:
+        made = state.requests.find(command.request)
+        if made:
+            return Decision([], [], [(_retried(state, run), run) for run in made])
+    events: list[e.Event] = []
+    more: Counter[str] = Counter()
+    for index, (number, payload) in enumerate(command.runs):
+        run = find_run(state, number)
+        again = _again(run, payload, command, caller)
+        job = find_job(state, again.job)
+        more[job.name] += 1
+        _check_submission(job, again, rules, more[job.name])
+        options = _options(state, job.spec, again, now)
+        events.append(
+            e.RunQueued(
+                state.next_run + index,
+                job.id,
+                job.revision,
+                now.wall,
+                again.trigger,
+                caller_fields(caller),
+                payload_fields(payload),
+                run.priority,
+                options,
+                command.request,
+                index,
+            )
+        )
+    pairs = zip(command.runs, events, strict=True)
+    return Decision(events, [], [(old, event[0]) for (old, _), event in pairs])
 
 
-def _stop(run: Run, now: Now, why: str, who: list[Any] | None) -> Decision:
-    attempt = run.attempt
-    assert attempt is not None
-    if attempt.stopping is not None and attempt.stopping.why in (why, "cancelled"):
-        return _NOTHING
-    event = e.AttemptStopping(run.id, attempt.number, now.wall, why, who)
-    if attempt.stopping is not None:
-        return Decision([event], [])
-    return Decision([event], [SignalAttempt(run.id, attempt.number, run.spec.stop_signal)])
+def _retried(state: State, run: int) -> int:
+    found = state.runs.get(run)
+    return found.option("retry_of") if found is not None else 0
 
 
-def _hold(state: State, command: HoldRun, now: Now, rules: Rules, caller: Caller) -> Decision:
-    run = find_run(state, command.run)
-    if run.state is RunState.HELD:
-        return _NOTHING
-    if run.state is not RunState.WAITING:
-        raise ConflictError(f"run {run.id}: is {status(run)}: only a waiting run can be held")
-    text = f"is held by {caller.user}: jobctl release {run.id}"
-    return Decision([e.RunHeld(run.id, now.wall, "held", text, caller_fields(caller))], [])
-
-
-def _release(state: State, command: ReleaseRun, now: Now, rules: Rules, caller: Caller) -> Decision:
-    run = find_run(state, command.run)
-    if run.state is not RunState.HELD:
-        raise ConflictError(f"run {run.id}: is {status(run)}, not held")
-    return Decision([e.RunReleased(run.id, now.wall, caller_fields(caller))], [])
+def _again(run: Run, payload: bytes | Body, command: RetryRuns, caller: Caller) -> QueueRun:
+    """The run as it was asked for, by the newest revision of its job, without its date and key."""
+    if run.state is not RunState.DONE:
+        raise ConflictError(f"run {run.id}: is {status(run)}: only an ended run can be retried")
+    expires = run.expires_at
+    if expires is not None:
+        expires -= max(run.queued_at, run.option("not_before") or 0)
+    return QueueRun(
+        run.job.name,
+        [payload],
+        "retry",
+        caller,
+        command.request,
+        run.priority,
+        expires=expires,
+        timeout=run.option("timeout"),
+        env=run.option("env") or {},
+        labels=run.option("labels") or {},
+        args=tuple(run.option("args") or ()),
+        retry_of=run.id,
+    )
 
 
 # -- time ----------------------------------------------------------------------------------
@@ -311,7 +348,7 @@ def _time_over(state: State, command: TimeOver, now: Now, rules: Rules, caller: 
     run = find_run(state, command.run)
     if command.what == "expires":
         if run.state not in (RunState.WAITING, RunState.HELD) or run.attempts:
-            return _NOTHING
+            return NOTHING
         text = "had not started by the time it was given"
         return Decision(
             [e.RunFinished(run.id, now.wall, Outcome.EXPIRED, "expired", text)],
@@ -319,12 +356,12 @@ def _time_over(state: State, command: TimeOver, now: Now, rules: Rules, caller: 
         )
     attempt = run.attempt
     if attempt is None or attempt.number != command.attempt:
-        return _NOTHING
+        return NOTHING
     if command.what == "timeout" and attempt.state is AttemptState.RUNNING:
-        return _stop(run, now, "timed-out", None)
+        return stop(run, now, "timed-out", None)
     if command.what == "grace" and attempt.state is AttemptState.STOPPING:
         return Decision([], [SignalAttempt(run.id, attempt.number, "SIGKILL")])
-    return _NOTHING
+    return NOTHING
 
 
 _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
@@ -332,8 +369,8 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     UnregisterJob: _unregister,
     PauseJob: _pause,
     QueueRun: _queue,
-    CancelRun: _cancel,
-    HoldRun: _hold,
-    ReleaseRun: _release,
+    SetJob: _set,
+    RetryRuns: _retry,
     TimeOver: _time_over,
+    **changes.DECIDERS,
 }

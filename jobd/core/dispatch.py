@@ -22,7 +22,7 @@ class Admission(Protocol):
     """What the host lets start; capacity/ledger.py is the one that is used."""
 
     def closed(self) -> Reason | None:
-        """What keeps every run from starting (the engine, a drain), or None."""
+        """What keeps every run from starting (the engine, the disk), or None."""
 
     def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:
         """Why `needs` do not fit beside what is reserved by `running` attempts, or None."""
@@ -34,7 +34,7 @@ def picks(state: State, admission: Admission, now: Now) -> Iterator[Run]:
     Leaves in each job's `reason` why its first waiting run did not start.
     """
     state.dirty = False
-    if admission.closed() is not None:
+    if state.host.drained_at is not None or admission.closed() is not None:
         return
     blocked: set[Job] = set()
     reserved_for: Run | None = None
