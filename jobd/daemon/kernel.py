@@ -14,12 +14,14 @@ from jobd.core.events import decode
 from jobd.core.model import Now, Reason
 from jobd.core.state import State
 from jobd.core.states import AttemptState
-from jobd.core.status import reason
+from jobd.core.status import draining, reason
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.past import Past
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Users
+from jobd.server.recent import Page
 from jobd.server.rows import counts
 
 #: reasons that `status` tells, the most frequent first
@@ -46,6 +48,9 @@ class DaemonKernel:
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
         self.logs = logs
+        self.recent = loop.recent
+        self.ledger = loop.ledger
+        self._past = Past(loop.journal)
         #: runs whose log somebody follows: shared with the threads that write logs
         self.watched: set[int] = set()
 
@@ -69,7 +74,7 @@ class DaemonKernel:
 
     def hold_reason(self) -> Reason | None:
         """What keeps every run from starting now, or None."""
-        return self._loop.ledger.closed()
+        return draining(self.state) or self._loop.ledger.closed()
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""
@@ -134,6 +139,10 @@ class DaemonKernel:
             return self._bodies.read(Body(*event.result))
         return None
 
+    def events_after(self, after: int, since: int, most: int) -> Page:
+        """Events of the queue's files behind `after`, not older than `since` (ms UTC)."""
+        return self._past.page(after, since, most)
+
     def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
         """Take a chunk of a large payload; the size so far."""
         key = upload_key(caller.uid, name)
@@ -169,7 +178,10 @@ class DaemonKernel:
             },
             "counts": counts(state, state.active.values()),
             "jobs": len(state.jobs),
-            "draining": False,
+            "draining": state.host.drained_at is not None,
+            "drain": {"at": state.host.drained_at, "by": state.host.drained_by}
+            if state.host.drained_at is not None
+            else None,
             "paused": sorted(job.name for job in state.jobs.values() if job.paused),
             "waiting": self._waiting(),
             "journal": {

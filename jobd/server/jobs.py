@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from jobd.core.commands import PauseJob, RegisterJob, UnregisterJob
-from jobd.core.decide import find_job
+from jobd.core.commands import PauseJob, RegisterJob, SetJob, UnregisterJob
+from jobd.core.decision import find_job
+from jobd.core.settings import differences
+from jobd.core.spec import to_mapping
+from jobd.core.entities import Job
 from jobd.server.access import require_admin
 from jobd.server.kernel import Kernel, Parts, Request
 from jobd.server.rows import job_row
@@ -21,16 +24,59 @@ def register(kernel: Kernel, request: Request) -> Any:
     kernel.require_room(_ROOM)
     spec = request.arguments["spec"]
     revision, changed = kernel.decide(RegisterJob(spec), request.caller)
-    warnings = []
-    hold = kernel.hold_reason()
-    if hold is not None:
-        warnings.append(f"its runs will wait: {hold.text}")
     return {
         "job": spec["name"],
         "revision": revision,
         "changed": changed,
-        "warnings": warnings,
+        "warnings": _warnings(kernel),
     }
+
+
+def _warnings(kernel: Kernel) -> list[str]:
+    hold = kernel.hold_reason()
+    return [f"its runs will wait: {hold.text}"] if hold is not None else []
+
+
+def set_(kernel: Kernel, request: Request) -> Any:
+    """job.set"""
+    require_admin(kernel, request)
+    kernel.require_room(_ROOM)
+    name = request.arguments["job"]
+    job = find_job(kernel.state, name)
+    before = to_mapping(job.spec)
+    revision, changed = kernel.decide(SetJob(name, request.arguments["settings"]), request.caller)
+    return {
+        "job": name,
+        "revision": revision,
+        "changed": changed,
+        "changes": differences(before, to_mapping(job.spec)),
+        "warnings": _warnings(kernel),
+    }
+
+
+def history(kernel: Kernel, request: Request) -> Any:
+    """job.history"""
+    require_admin(kernel, request)
+    return Parts(_history(find_job(kernel.state, request.arguments["job"])))
+
+
+def _history(job: Job) -> Generator[Any, None, Any]:
+    numbers = sorted(job.revisions)
+    for number, earlier in zip(reversed(numbers), [*reversed(numbers[:-1]), None], strict=True):
+        at, caller = job.made[number]
+        changes = []
+        if earlier is not None:
+            mappings = (to_mapping(job.revisions[n]) for n in (earlier, number))
+            changes = differences(*mappings)
+        uid, user, pid, principal = caller
+        row = {
+            "revision": number,
+            "at": at,
+            "by": {"uid": uid, "user": user, "pid": pid, "principal": principal or None},
+            "changes": changes,
+        }
+        yield {"revisions": [row]}
+    return {"count": len(numbers)}
 
 
 def unregister(kernel: Kernel, request: Request) -> Any:

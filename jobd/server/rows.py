@@ -38,7 +38,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "trigger": {"kind": trigger, "name": None, "scheduled_at": None},
         "labels": run.option("labels") or {},
         "key": run.option("key"),
-        "retry_of": None,
+        "retry_of": run.option("retry_of"),
         "payload_size": run.size,
         "submitted_by": {"uid": uid, "user": user, "pid": pid, "principal": principal or None},
         "queued_at": run.queued_at,
@@ -53,7 +53,17 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         # more than INTERFACE names: what a client needs to tell "attempt 2 of 5"
         "attempts_allowed": run.spec.retry.attempts,
         "timeout_ms": run.timeout,
+        "after": parents(run),
     }
+
+
+def parents(run: Run) -> list[dict[str, Any]]:
+    """The runs that it waits or waited for, what of each, and whether it still does."""
+    pending = run.parents or set()
+    return [
+        {"run": number, "condition": condition, "pending": number in pending}
+        for number, condition in run.option("after") or ()
+    ]
 
 
 def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:

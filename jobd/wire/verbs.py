@@ -79,6 +79,22 @@ VERBS: tuple[Verb, ...] = (
         {"job": "str"},
         "Removes a job that has no live run (else conflict). Answers {job}.",
     ),
+    Verb(
+        "job.set",
+        True,
+        {"job": "str", "settings": "map"},
+        "Registers a new revision of the job with some keys changed, by their paths (`timeout`, "
+        "`resources.memory`, `env.LANG`). A text that the key does not take is read as JSON; nil "
+        "takes the default again. Answers {job, revision, changed, changes: [{key, before, "
+        "after}, ...], warnings}.",
+    ),
+    Verb(
+        "job.history",
+        False,
+        {"job": "str"},
+        "Parts {revisions: [{revision, at, by, changes: [{key, before, after}, ...]}, ...]}, "
+        "newest first, then {count}. The oldest one has no changes.",
+    ),
     Verb("job.list", False, {}, "Parts {jobs: [job, ...]}, then {count}."),
     Verb("job.show", False, {"job": "str"}, "The job as in its file, with defaults filled in."),
     Verb(
@@ -106,11 +122,14 @@ VERBS: tuple[Verb, ...] = (
             "labels": "map?",
             "args": "list?",
             "key": "str?",
+            "after": "list?",
             "dry_run": "bool?",
         },
         "Queues one run, `count` runs alike, or one for each of `payloads`. A payload above "
         "CHUNK bytes is sent before by `upload.put` and named by `upload`. `args` are put behind "
-        "the job's command. `delay` counts from when the daemon takes the request. The answer "
+        "the job's command. `delay` counts from when the daemon takes the request. `after` are "
+        "pairs of a run selector and `ok`, `any` or `fail`: the run waits for those to end, and "
+        "is skipped where one ends otherwise. The answer "
         "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
         "`dry_run` nothing is queued and the answer is {settings: map}.",
     ),
@@ -151,14 +170,53 @@ VERBS: tuple[Verb, ...] = (
         True,
         {"runs": "list?", "job": "str?", "status": "list?"},
         "Cancels the named runs, or all live ones of a job. A waiting one ends at once, an "
-        "active one is told to stop. Answers {runs: [[id, status], ...], count}.",
+        "active one is told to stop. Answers {runs: [[id, status], ...], count}; `runs` has the "
+        "first 10,000.",
+    ),
+    Verb(
+        "run.retry",
+        True,
+        {"runs": "list", "payload": "bytes?", "upload": "bytes?"},
+        "Queues ended runs again, each as a new run with `retry_of` set: with its own payload or "
+        "the one given, by the newest revision of its job. Of several those that have ended. "
+        "Answers {runs: [[retry_of, id], ...], count, single}.",
+    ),
+    Verb(
+        "run.next",
+        True,
+        {"runs": "list"},
+        "Puts queued runs before all others of their job and priority, the first one named "
+        "first. Answers as run.hold.",
+    ),
+    Verb(
+        "run.edit",
+        True,
+        {
+            "runs": "list",
+            "priority": "int?",
+            "not_before": "int?",
+            "delay": "int?",
+            "timeout": "int?",
+            "labels": "map?",
+        },
+        "Changes settings of runs that wait or are held; `labels` (set beside the others) of "
+        "active ones too. `not_before` or `delay` is another date, `timeout` of the attempts to "
+        "come. Answers as run.hold.",
+    ),
+    Verb(
+        "run.why",
+        False,
+        {"runs": "list"},
+        "Why runs are where they are. Parts {runs: [{id, job, status, reason, constraints, place, "
+        "estimated_start, estimate}]}, then {count, single}. Each constraint is {name, ok, text} "
+        "and its numbers; `place` is {in_job, of_job, ahead}.",
     ),
     Verb(
         "run.hold",
         True,
         {"runs": "list"},
-        "Keeps waiting runs back until they are released. Answers {runs: [[id, status], ...], "
-        "count}.",
+        "Keeps waiting runs back until they are released. Of several those that can be. Answers "
+        "{runs: [[id, status], ...], count}.",
     ),
     Verb("run.release", True, {"runs": "list"}, "Lets held runs start. Answers as run.hold."),
     Verb(
@@ -189,6 +247,31 @@ VERBS: tuple[Verb, ...] = (
         "differs from the one given).",
     ),
     Verb(
+        "host.drain",
+        True,
+        {},
+        "No run starts on this host from now on; queueing goes on, and what runs does. Answers "
+        "{draining, changed, active}: how many runs are active.",
+    ),
+    Verb("host.undrain", True, {}, "Undoes host.drain. Answers {draining, changed, active}."),
+    Verb(
+        "host.idle",
+        False,
+        {"hold": "int?"},
+        "Waits until no run is active, `hold` milliseconds at most (HOLD_MS where not said). "
+        "Answers {ready, draining, active: [id, ...]}; not ready: ask again.",
+    ),
+    Verb(
+        "events.read",
+        False,
+        {"after": "int?", "since": "int?", "audit": "bool?", "hold": "int?"},
+        "What happened, oldest first: behind the event numbered `after`, not before `since` (ms); "
+        "with neither nothing yet, and `next` is the last number there is. `audit`: what somebody "
+        "asked for alone. With `hold` and nothing new it waits. Answers {events: [{seq, at, "
+        "event, job, run, ..., by}, ...], next, more}: go on with `after` = `next`; `more` says "
+        "that there is more now, also where `events` is empty.",
+    ),
+    Verb(
         "upload.put",
         True,
         {"upload": "bytes", "offset": "int", "data": "bytes", "last": "bool"},
@@ -202,5 +285,6 @@ BY_NAME: dict[str, Verb] = {verb.name: verb for verb in VERBS}
 
 #: keys in answers whose values are times in integer milliseconds UTC (or None)
 TIME_KEYS = frozenset(
-    {"queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
+    {"at", "queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
+    | {"estimated_start"}
 )
