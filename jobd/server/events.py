@@ -1,4 +1,4 @@
-"""events.read: what happened, from memory or from the queue's files, waiting for more where asked."""
+"""events.read: what happened, from memory or the queue's files, waiting for more where asked."""
 
 from __future__ import annotations
 

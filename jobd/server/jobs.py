@@ -7,9 +7,9 @@ from typing import Any
 
 from jobd.core.commands import PauseJob, RegisterJob, SetJob, UnregisterJob
 from jobd.core.decision import find_job
+from jobd.core.entities import Job
 from jobd.core.settings import differences
 from jobd.core.spec import to_mapping
-from jobd.core.entities import Job
 from jobd.server.access import require_admin
 from jobd.server.kernel import Kernel, Parts, Request
 from jobd.server.rows import job_row
