@@ -128,7 +128,9 @@ def _dispatch(argv: list[str], out: Output) -> int:
     if any(word in ("-h", "--help") for word in _ours(command, rest)):
         out.line(parser.format_help().rstrip())
         return 0
-    given = parser.parse_args(rest)
+    # RUN... or KEY=VALUE... may go on behind an option
+    mixed = getattr(command, "INTERMIXED", False)
+    given = parser.parse_intermixed_args(rest) if mixed else parser.parse_args(rest)
     given.rest = behind
     return _run(command, given, out)
 

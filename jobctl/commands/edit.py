@@ -26,6 +26,8 @@ is possible; 73 where it is not.
 --at of a run between two attempts is when its next one is due. --timeout is of attempts to come.
 JSON: {"id", "status"}, or an array of them."""
 
+INTERMIXED = True
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """All of `edit`."""

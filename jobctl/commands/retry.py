@@ -25,6 +25,8 @@ several those that have ended; 73 where none has.
 
 JSON: {"id", "retry_of"}, or an array of them."""
 
+INTERMIXED = True
+
 
 def add_arguments(parser: ArgumentParser) -> None:
     """All of `retry`."""

@@ -24,6 +24,8 @@ theirs. KEY is a key of a job file, with its table and a dot before it.
 
 JSON: {"job", "revision", "changed", "changes": [{"key", "before", "after"}], "warnings"}."""
 
+INTERMIXED = True
+
 #: settings from the command line, None for --unset
 Settings = dict[str, str | None]
 

@@ -87,7 +87,8 @@ def hold(kernel: Kernel, request: Request) -> Any:
 def release(kernel: Kernel, request: Request) -> Any:
     """run.release"""
     require_admin(kernel, request)
-    return _each(kernel, request, lambda run: ReleaseRun(run.id))
+    # each goes to the front: so they keep their order
+    return _each(kernel, request, lambda run: ReleaseRun(run.id), backwards=True)
 
 
 def next_(kernel: Kernel, request: Request) -> Any:

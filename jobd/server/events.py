@@ -11,6 +11,7 @@ from jobd.errors import UsageError
 from jobd.server.access import may_read
 from jobd.server.kernel import ANYTHING, Kernel, Later, Offload, Request
 from jobd.server.recent import Page
+from jobd.server.rows import by_of
 from jobd.wire.envelope import HOLD_MS
 
 #: rows in one answer; with the bounds below they fit a frame
@@ -92,11 +93,8 @@ def event_row(kernel: Kernel, seq: int, event: e.Event) -> dict[str, Any]:
             if event.options and name in event.options:
                 row[name] = _bounded(event.options[name])
     caller = fields.get("caller")
-    row["by"] = dict(zip(_WHO, caller, strict=False)) if caller is not None else None
+    row["by"] = by_of(caller) if caller is not None else None
     return row
-
-
-_WHO = ("uid", "user", "pid", "principal")
 
 
 def _subject(kernel: Kernel, event: e.Event) -> tuple[int | None, Job | None]:

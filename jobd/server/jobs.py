@@ -12,7 +12,7 @@ from jobd.core.settings import differences
 from jobd.core.spec import to_mapping
 from jobd.server.access import require_admin
 from jobd.server.kernel import Kernel, Parts, Request
-from jobd.server.rows import job_row
+from jobd.server.rows import by_of, job_row
 
 #: a registration's record is bounded by what a job file may hold (core/specvalues.py)
 _ROOM = 1 << 20
@@ -68,13 +68,7 @@ def _history(job: Job) -> Generator[Any, None, Any]:
         if earlier is not None:
             mappings = (to_mapping(job.revisions[n]) for n in (earlier, number))
             changes = differences(*mappings)
-        uid, user, pid, principal = caller
-        row = {
-            "revision": number,
-            "at": at,
-            "by": {"uid": uid, "user": user, "pid": pid, "principal": principal or None},
-            "changes": changes,
-        }
+        row = {"revision": number, "at": at, "by": by_of(caller), "changes": changes}
         yield {"revisions": [row]}
     return {"count": len(numbers)}
 

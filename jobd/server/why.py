@@ -113,7 +113,11 @@ def _of_run(kernel: Kernel, run: Run) -> Iterator[Constraint]:
 
 def _of_job(run: Run) -> Iterator[Constraint]:
     job = run.job
-    text = f"job {job.name} is paused: jobctl resume {job.name}" if job.paused else "it is not"
+    text = (
+        f"job {job.name} is paused: jobctl resume {job.name}"
+        if job.paused
+        else "its job is not paused"
+    )
     yield _constraint("paused", not job.paused, text)
     limit = job.spec.concurrency if not job.removed else run.spec.concurrency
     if limit is None:
