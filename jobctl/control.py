@@ -55,7 +55,8 @@ class Control:
         return self._each("run.release", selectors)
 
     def next(self, *selectors: Selector) -> Any:
-        """Puts queued runs before all others of their job and priority; `{id, status}` or a list."""
+        """Puts queued runs before all others of their job and priority: `{id, status}`, or a
+        list."""
         return self._each("run.next", selectors)
 
     def edit(

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from jobctl.client import Client
 
 MANUAL = """\
-Keeps all runs from starting on this host; those that run go on, and queueing goes on. It is durable:
-a restart does not end it, `jobctl undrain` does. With --wait it returns when nothing runs any more
-(124: the time given by --timeout is over; the host stays drained).
+Keeps all runs from starting on this host; those that run go on, and queueing goes on. It is
+durable: a restart does not end it, `jobctl undrain` does. With --wait it returns when nothing runs
+any more (124: the time given by --timeout is over; the host stays drained).
 
   jobctl drain --wait && reboot
 

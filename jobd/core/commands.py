@@ -80,6 +80,8 @@ class QueueRun:
     after: tuple[tuple[int, str], ...] = ()
     #: the ended run that it does again
     retry_of: int | None = None
+    batch: str | None = None
+    batch_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,9 +274,12 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
     if command.key is not None:
         options["key"] = command.key
         options["key_crc"] = _payload_crc(command.payloads[0])
-    if len(command.payloads) > 1 and command.request is not None:
-        # its id, and the first of its runs: the others are counted from there
-        options["batch"] = [command.request.hex(), state.next_run]
+    batch = command.batch
+    if batch is None and len(command.payloads) > 1 and command.request is not None:
+        batch = command.request.hex()
+    if batch is not None:
+        # its id, and the run that its indexes are counted from
+        options["batch"] = [batch, state.next_run - command.batch_offset]
     return options or None
 
 
@@ -289,7 +292,7 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
     more: Counter[str] = Counter()
     for index, (number, payload) in enumerate(command.runs):
         run = find_run(state, number)
-        again = _again(run, payload, command, caller)
+        again = _again(run, index, payload, command, caller)
         job = find_job(state, again.job)
         more[job.name] += 1
         _check_submission(job, again, rules, more[job.name])
@@ -318,13 +321,19 @@ def _retried(state: State, run: int) -> int:
     return found.option("retry_of") if found is not None else 0
 
 
-def _again(run: Run, payload: bytes | Body, command: RetryRuns, caller: Caller) -> QueueRun:
-    """The run as it was asked for, by the newest revision of its job, without its date and key."""
+def _again(
+    run: Run, index: int, payload: bytes | Body, command: RetryRuns, caller: Caller
+) -> QueueRun:
+    """The run as it was asked for, by the newest revision of its job, without its date and key.
+
+    `index`: how many are queued before it by the same command.
+    """
     if run.state is not RunState.DONE:
         raise ConflictError(f"run {run.id}: is {status(run)}: only an ended run can be retried")
     expires = run.expires_at
     if expires is not None:
         expires -= max(run.queued_at, run.option("not_before") or 0)
+    batch = run.option("batch")
     return QueueRun(
         run.job.name,
         [payload],
@@ -337,6 +346,9 @@ def _again(run: Run, payload: bytes | Body, command: RetryRuns, caller: Caller) 
         env=run.option("env") or {},
         labels=run.option("labels") or {},
         args=tuple(run.option("args") or ()),
+        batch=batch[0] if batch else None,
+        # counted from where it is as if all of its batch stood there again
+        batch_offset=run.id - batch[1] - index if batch else 0,
         retry_of=run.id,
     )
 

@@ -15,7 +15,7 @@ from jobd.core.commands import Report
 from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
-from jobd.daemon.background import Repeating, keeping_space, sampling
+from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.drivers import Drivers
@@ -24,7 +24,7 @@ from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile
-from jobd.daemon.sdnotify import notify
+from jobd.daemon.sdnotify import notify, watchdog_s
 from jobd.daemon.workdir import sweep_workdirs
 from jobd.engine.base import Engine, Found
 from jobd.errors import ConfigError, DiskFailedError
@@ -176,6 +176,11 @@ class Daemon:
             ("space", keeping_space(journal)),
         ):
             self._closers.append(Repeating(name, work, loop.fatal).close)
+        limit = watchdog_s()
+        if limit is not None:
+            self._closers.append(
+                Repeating("watchdog", watching(self.pulse, limit), loop.fatal).close
+            )
         in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}
         in_use |= result_bodies(loop.state)
         bodies.sweep(in_use)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from jobd.codec import pack
 from jobd.core.commands import (
     CancelRun,
     CancelRuns,
@@ -70,6 +71,7 @@ def retry(kernel: Kernel, request: Request) -> Any:
     for run in ended:
         payload = new if new is not None else kernel.payload_source(run)
         room += RUN_ROOM + (len(payload) if isinstance(payload, bytes) else 0)
+        room += len(pack(run.options)) if run.options else 0
         if room > MOST_BYTES:
             raise UsageError(f"run.retry: over {MOST_BYTES} bytes of payloads: retry fewer at once")
         pairs.append((run.id, payload))

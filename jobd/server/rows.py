@@ -41,7 +41,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "payload_size": run.size,
         "submitted_by": by_of(run.origin[1:]),
         "queued_at": run.queued_at,
-        "not_before": run.option("not_before"),
+        "not_before": run.due or run.option("not_before"),
         "started_at": started.started_at if started else None,
         "finished_at": run.note.at if over and run.note else None,
         "exit_code": ended.exit_code if ended else None,
