@@ -24,8 +24,8 @@ With -f it goes on as things happen, from now on unless --since says otherwise; 
   jobctl events -f -o jsonl | jq 'select(.event == "run.finished")'
 
 JSON: an array (jsonl: one a line, which -f needs) of {"seq", "at", "event", "job", "run", ...,
-"by"}. `seq` only grows, over restarts too; `by` is {"uid", "user", "pid", "principal"}, or null where the
-daemon itself decided."""
+"by"}. `seq` only grows, over restarts too; `by` is {"uid", "user", "pid", "principal"}, or null
+where the daemon itself decided."""
 
 #: what is shown where nobody says since when, in milliseconds
 _HOUR = 3_600_000

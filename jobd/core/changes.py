@@ -36,7 +36,7 @@ from jobd.core.status import status
 from jobd.errors import ConflictError, InvalidError
 
 #: fewer runs than this are cancelled by a record each
-_FEW = 16
+_FEW = 4
 #: pairs of ids in one record
 _RANGES = 10_000
 
