@@ -40,6 +40,7 @@ from jobd.core.effects import SignalAttempt
 from jobd.core.entities import Job, Run
 from jobd.core.model import CONDITIONS, JobSpec, Now
 from jobd.core.parents import MOST as MOST_PARENTS
+from jobd.core.parents import MOST_PAIRS
 from jobd.core.policy import Rules
 from jobd.core.settings import with_settings
 from jobd.core.skips import skipped_at_once, skipped_by
@@ -246,6 +247,11 @@ def _check_times(command: QueueRun, now: Now, rules: Rules) -> None:
 def _check_after(state: State, command: QueueRun) -> None:
     if len(command.after) > MOST_PARENTS:
         raise InvalidError(f"after: {len(command.after)} runs: {MOST_PARENTS} at most")
+    if state.children.pairs + len(command.after) * len(command.payloads) > MOST_PAIRS:
+        raise RefusedError(
+            f"after: {state.children.pairs} times a run waits for another already, "
+            f"{MOST_PAIRS} at most; queue fewer, or later"
+        )
     for number, condition in command.after:
         find_run(state, number)
         if condition not in CONDITIONS:

@@ -15,6 +15,8 @@ from jobd.core.states import RunState
 
 #: parents that one run may have
 MOST = 1000
+#: pairs of a run and a live parent that there may be in all: what one end lets down is one batch
+MOST_PAIRS = 50_000
 
 
 class Runs(Protocol):
@@ -27,10 +29,12 @@ class Runs(Protocol):
 class Children:
     """Parent -> the runs that wait for it."""
 
-    __slots__ = ("_of",)
+    __slots__ = ("_of", "pairs")
 
     def __init__(self) -> None:
         self._of: dict[int, list[int]] = {}
+        #: how many pairs of parent and child there are
+        self.pairs = 0
 
     def __bool__(self) -> bool:
         return bool(self._of)
@@ -52,6 +56,7 @@ class Children:
             elif number not in open_:
                 open_.add(number)
                 self._of.setdefault(number, []).append(child.id)
+                self.pairs += 1
         return open_
 
     def of(self, parent: int) -> list[int]:
@@ -64,7 +69,11 @@ class Children:
 
     def pop(self, parent: int) -> list[int]:
         """As :meth:`of`, and forget it: the parent has ended."""
-        return self._of.pop(parent, []) if self._of else []
+        if not self._of:
+            return []
+        found = self._of.pop(parent, [])
+        self.pairs -= len(found)
+        return found
 
 
 def outcome_of(run: Run) -> str:

@@ -8,7 +8,7 @@ not searched for when its run is cancelled or changed: it goes stale and is drop
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from jobd.core.entities import Job, Run
@@ -65,10 +65,11 @@ class Ready:
             self._drop(job, priority)
         return None
 
-    def ahead(self, run: Run, most: int) -> tuple[list[Run], int]:
+    def ahead(self, run: Run, most: int, open_: Callable[[Job], bool]) -> tuple[list[Run], int]:
         """The runs that are asked before a ready one (`most` at most), and how many are of its job.
 
-        Of other jobs with its priority as many as their turns bring before it.
+        Of other jobs only where they are `open_`, and of those with its priority as many as their
+        turns bring before it.
         """
         own = self._before(run.job, run.priority, run.id, most)
         found: list[Run] = []
@@ -76,11 +77,12 @@ class Ready:
             if priority <= run.priority:
                 break
             for job in self._rings[priority]:
-                found += self._before(job, priority, None, most - len(found))
+                if job is run.job or open_(job):
+                    found += self._before(job, priority, None, most - len(found))
         others = [
             self._before(job, run.priority, None, min(len(own) + 1, most))
             for job in self._rings.get(run.priority, ())
-            if job is not run.job
+            if job is not run.job and open_(job)
         ]
         for turn, mine in enumerate([*own, None]):
             found += [queue[turn] for queue in others if turn < len(queue)]

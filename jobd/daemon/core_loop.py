@@ -51,6 +51,8 @@ SYSTEM = Caller(os.geteuid(), "jobd", 0)
 _LONGEST_WAIT_MS = 30_000
 #: a batch is written when it has grown to this, in the middle of a pass
 _FULL_BATCH = 8 << 20
+#: records that a batch is made of; one may hold some more (journal/FORMAT.md, "Limits")
+_MOST_RECORDS = 60_000
 #: reports taken in one pass
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
@@ -132,6 +134,8 @@ class CoreLoop:
     def decide(self, command: Command, caller: Caller) -> Any:
         """Decide on a command and apply what follows; its answer is true after the sync."""
         decision = decide(self.state, command, self.now, self.rules, caller)
+        if len(self._records) + len(decision.events) > _MOST_RECORDS:
+            self.commit()  # a decision is in one batch
         self._take(decision.events)
         self._effects += decision.effects
         return decision.answer
@@ -217,7 +221,7 @@ class CoreLoop:
             self._commit_if_full()
 
     def _commit_if_full(self) -> None:
-        if self.room.pending >= _FULL_BATCH or len(self._records) > 60_000:
+        if self.room.pending >= _FULL_BATCH or len(self._records) > _MOST_RECORDS:
             self.commit()
 
     def commit(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from jobd.capacity.ledger import mib
-from jobd.core.entities import Run
+from jobd.core.entities import Job, Run
 from jobd.core.estimate import MOST, Estimate, estimate, remaining
 from jobd.core.model import Needs
 from jobd.core.states import RunState
@@ -59,7 +59,7 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
     ready = run.state is RunState.WAITING and run.due is None and not run.parents
     ahead: list[Run] = []
     if ready:
-        ahead, own = kernel.state.ready.ahead(run, MOST)
+        ahead, own = kernel.state.ready.ahead(run, MOST, _open)
         job = run.job
         row["place"] = {
             "in_job": own + 1,
@@ -75,6 +75,12 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
         host = kernel.ledger.host
         guess = estimate(kernel.state, run, ahead, Needs(host.cpus, host.memory), kernel.now)
     row["estimated_start"], row["estimate"] = guess
+
+
+def _open(job: Job) -> bool:
+    """Whether runs of the job can start at all now: those that cannot are before nobody."""
+    limit = None if job.removed else job.spec.concurrency
+    return not job.paused and (limit is None or job.active < limit)
 
 
 #: what does not pass by itself, so that nobody can say when

@@ -20,7 +20,7 @@ from jobd.core.entities import Run
 from jobd.core.machine import TransitionError
 from jobd.core.states import Outcome
 from jobd.core.status import reason, status
-from jobd.errors import ConflictError, InvalidError, NotFoundError
+from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from tests.support.core import Bench, dump, problems, queueing, refused
 from tests.support.situations import WHO, event_for
 
@@ -236,6 +236,19 @@ def test_several_children_of_one_request_are_let_down_together(bench: Bench) -> 
 def test_parents_that_are_refused(bench: Bench, pairs: Any, error: Any, match: str) -> None:
     bench.queue()
     refused(bench, queueing(after=pairs), error, match)
+
+
+def test_no_more_wait_than_one_batch_can_tell(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobd.core.decide.MOST_PAIRS", 5)
+    one, two = bench.queue(), bench.queue()
+    pairs = ((one.id, "ok"), (two.id, "ok"))
+    bench.do(queueing(b"", b"", after=pairs))
+    refused(bench, queueing(after=pairs), RefusedError, "4 times a run waits")
+    bench.do(CancelRun(one.id))
+    assert bench.state.children.pairs == 2
+    bench.do(queueing(after=pairs[1:]))
 
 
 def test_a_blocked_run_is_neither_claimed_nor_moved(bench: Bench) -> None:
