@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jobd import VERSION
 from jobd.daemon import config as configuration
-from jobd.daemon.places import Places, under, usual
+from jobd.daemon.places import Places, is_system, under, usual
 from jobd.errors import JobdError, QueueDamagedError
 
 _MANUAL = """\
@@ -66,7 +66,13 @@ def _settings(arguments: argparse.Namespace) -> tuple[configuration.Config, Plac
     places = under(arguments.home) if arguments.home else usual()
     path = arguments.config or places.config
     engine = getattr(arguments, "engine", None)
-    config = configuration.load(path, must_exist=arguments.config is not None, engine=engine)
+    config = configuration.load(
+        path,
+        must_exist=arguments.config is not None,
+        engine=engine,
+        # a system's daemon serves many: there somebody has to say so
+        processes=arguments.home is not None or not is_system(),
+    )
     return config, places
 
 
@@ -103,6 +109,8 @@ def _check(arguments: argparse.Namespace) -> int:
     print(f"socket         {places.socket}")
     print(f"logs           {places.logs}")
     print(f"engine         {config.engine} {config.engine_socket or ''}".rstrip())
+    who = config.process
+    print(f"processes      {who if isinstance(who, str) else f'run as {who.name}, not isolated'}")
     print(f"capacity       {host.cpus:g} cpus, {host.memory >> 20} MiB of memory")
     print(f"reserve        {host.reserve_cpus:g} cpus, {host.reserve_memory >> 20} MiB")
     print(f"networks       {', '.join(sorted(config.rules.networks))}")

@@ -28,12 +28,12 @@ def register(kernel: Kernel, request: Request) -> Any:
         "job": spec["name"],
         "revision": revision,
         "changed": changed,
-        "warnings": _warnings(kernel),
+        "warnings": _warnings(kernel, spec["name"]),
     }
 
 
-def _warnings(kernel: Kernel) -> list[str]:
-    hold = kernel.hold_reason()
+def _warnings(kernel: Kernel, job: str) -> list[str]:
+    hold = kernel.hold_reason(kernel.state.jobs[job].spec.kind)
     return [f"its runs will wait: {hold.text}"] if hold is not None else []
 
 
@@ -50,7 +50,7 @@ def set_(kernel: Kernel, request: Request) -> Any:
         "revision": revision,
         "changed": changed,
         "changes": differences(before, to_mapping(job.spec)),
-        "warnings": _warnings(kernel),
+        "warnings": _warnings(kernel, name),
     }
 
 

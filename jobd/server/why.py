@@ -35,7 +35,7 @@ def _rows(kernel: Kernel, named: list[Run], single: bool) -> Generator[Any, None
 
 
 def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
-    told = reason(run, kernel.now, kernel.hold_reason())
+    told = reason(run, kernel.now, kernel.hold_reason(run.spec.kind))
     row: dict[str, Any] = {
         "id": run.id,
         "job": run.job.name,
@@ -142,7 +142,7 @@ def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
     drain = draining(kernel.state)
     yield _constraint("draining", drain is None, drain.text if drain else "the host is not drained")
     ledger, state, needs = kernel.ledger, kernel.state, run.spec.needs
-    hold = ledger.hold
+    hold = ledger.hold or ledger.engines[run.spec.kind]
     yield _constraint("engine", hold is None, f"{hold.code}: {hold.text}" if hold else "it answers")
     if ledger.disk is not None:
         yield _constraint("disk", False, ledger.disk.text)

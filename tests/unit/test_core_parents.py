@@ -241,7 +241,7 @@ def test_parents_that_are_refused(bench: Bench, pairs: Any, error: Any, match: s
 def test_no_more_wait_than_one_batch_can_tell(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobd.core.decide.MOST_PAIRS", 5)
+    monkeypatch.setattr("jobd.core.queueing.MOST_PAIRS", 5)
     one, two = bench.queue(), bench.queue()
     pairs = ((one.id, "ok"), (two.id, "ok"))
     bench.do(queueing(b"", b"", after=pairs))
