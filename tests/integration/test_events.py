@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,20 +16,6 @@ import pytest
 from jobctl.client import Client
 from jobd.server import events as rows_of
 from tests.support.fakehost import ROOT, FakeHost
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHost]:
-    one = FakeHost(tmp_path_factory.mktemp("h") / "home").start()
-    yield one
-    one.end()
-
-
-@pytest.fixture
-def client(host: FakeHost) -> Iterator[Client]:
-    with host.client() as one:
-        yield one
-
 
 SPEC = {"name": "j", "image": "img", "command": ["print=hi"]}
 

@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 #: seconds until a test gives up on something that has to come; never what is measured
 PATIENCE = 60.0
 
+#: in a job's definition: so little that many of its runs are active at once
+SMALL = {"resources": {"cpus": 0.01, "memory": "8M"}}
+
 
 class Said:
     """How a `jobctl` ended, and what it wrote."""
@@ -103,3 +106,20 @@ def until(holds: Callable[[], Any]) -> Any:
             return found
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.02)
+
+
+def queue(client: Client, job: str, runs: int = 1, **options: Any) -> list[int]:
+    """Queues runs alike; their ids."""
+    return [run["id"] for run in client.queue(job, count=runs, **options)["runs"]]
+
+
+def constraints(told: dict[str, Any]) -> dict[str, bool]:
+    """What `why` says of each constraint."""
+    return {row["name"]: row["ok"] for row in told["constraints"]}
+
+
+def started(client: Client, runs: list[int]) -> list[int]:
+    """The runs in the order in which their attempts were claimed."""
+    client.wait(*runs)
+    claims = [e["run"] for e in client.events() if e["event"] == "attempt.claimed"]
+    return [run for run in claims if run in runs]
