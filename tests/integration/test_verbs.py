@@ -140,7 +140,7 @@ def test_a_whole_queue_is_cancelled_by_one_record(host: FakeHost, client: Client
     (held,) = queue(client, job)
     client.hold(held)
     assert len(client.cancel(job=job, status=["queued"])) == 500
-    waiter.join(30)
+    waiter.join(15)
     assert not waiter.is_alive(), "who waits for one of them is told"
     events = [e for e in client.events(audit=True) if e["job"] == job]
     assert events[-1]["event"] == "job.runs-cancelled"
