@@ -17,12 +17,11 @@ from jobd.core.decision import NOTHING, Decision, caller_fields, find_job, find_
 from jobd.core.effects import SignalAttempt
 from jobd.core.model import Now
 from jobd.core.policy import Rules
-from jobd.core.registering import check_rules
 from jobd.core.skips import skipped_by
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Outcome, RunState
 
-__all__ = ["Decision", "caller_fields", "check_rules", "decide", "find_job", "find_run"]
+__all__ = ["Decision", "caller_fields", "decide", "find_job", "find_run"]
 
 
 def decide(state: State, command: Command, now: Now, rules: Rules, caller: Caller) -> Decision:

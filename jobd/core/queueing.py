@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.core import events as e
+from jobd.core.allowed import check_rules
 from jobd.core.commands import Body, Caller, QueueRun, RetryRuns
 from jobd.core.decision import (
     Decision,
@@ -23,7 +24,6 @@ from jobd.core.model import CONDITIONS, JobSpec, Now
 from jobd.core.parents import MOST as MOST_PARENTS
 from jobd.core.parents import MOST_PAIRS
 from jobd.core.policy import Rules
-from jobd.core.registering import check_rules
 from jobd.core.skips import skipped_at_once
 from jobd.core.state import State
 from jobd.core.states import RunState
@@ -194,7 +194,7 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
                 again.trigger,
                 caller_fields(caller),
                 payload_fields(payload),
-                run.priority,
+                job.spec.priority if again.priority is None else again.priority,
                 options,
                 command.request,
                 index,
@@ -228,8 +228,9 @@ def _again(
         "retry",
         caller,
         command.request,
-        run.priority,
-        expires=expires,
+        # what nobody had set otherwise is as the job says now
+        None if run.priority == run.spec.priority else run.priority,
+        expires=None if expires == run.spec.expires else expires,
         timeout=run.option("timeout"),
         env=run.option("env") or {},
         labels=run.option("labels") or {},

@@ -10,12 +10,16 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from jobd.core.spec import KEYS, RETRY_KEYS, parse
+from jobd.core import masking
+from jobd.core.model import JobSpec
+from jobd.core.spec import ACCESS_KEYS, KEYS, RETRY_KEYS, parse, to_mapping
 from jobd.errors import InvalidError
 
 #: keys whose value is a table of names: single ones of them can be set
 _OPEN = ("env", "secrets")
-_PATHS = frozenset({key.path for key in (*KEYS.values(), *RETRY_KEYS.values())} | {"retry.on"})
+_PATHS = frozenset(
+    {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.values()} | {"retry.on"}
+)
 
 
 def with_settings(
@@ -101,11 +105,13 @@ def _get(spec: Mapping[str, Any], path: str) -> Any:
     return inner.get(last) if isinstance(inner, Mapping) else None
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`{key, before, after}` of each path in which two definitions (to_mapping's) differ."""
-    old, new = _flat(before), _flat(after)
+def differences(before: JobSpec, after: JobSpec) -> list[dict[str, Any]]:
+    """`{key, before, after}` of each path in which two definitions differ, as they may be shown."""
+    old, new = (to_mapping(spec) for spec in (before, after))
+    shown_old, shown_new = (_flat(masking.job(mapping)) for mapping in (old, new))
+    old, new = _flat(old), _flat(new)
     return [
-        {"key": path, "before": old.get(path), "after": new.get(path)}
+        {"key": path, "before": shown_old.get(path), "after": shown_new.get(path)}
         for path in dict.fromkeys([*old, *new])
         if old.get(path) != new.get(path)
     ]

@@ -68,6 +68,7 @@ def _settings(arguments: argparse.Namespace) -> tuple[configuration.Config, Plac
     engine = getattr(arguments, "engine", None)
     config = configuration.load(
         path,
+        places,
         must_exist=arguments.config is not None,
         engine=engine,
         # a system's daemon serves many: there somebody has to say so
@@ -113,5 +114,16 @@ def _check(arguments: argparse.Namespace) -> int:
     print(f"processes      {who if isinstance(who, str) else f'run as {who.name}, not isolated'}")
     print(f"capacity       {host.cpus:g} cpus, {host.memory >> 20} MiB of memory")
     print(f"reserve        {host.reserve_cpus:g} cpus, {host.reserve_memory >> 20} MiB")
-    print(f"networks       {', '.join(sorted(config.rules.networks))}")
+    rules = config.rules
+    for what, words in (
+        ("networks", sorted(rules.networks)),
+        ("images", rules.images),
+        ("users", rules.users),
+        ("mounts", [root if writable else f"{root}:ro" for root, writable in rules.mounts]),
+        ("devices", rules.devices),
+        ("admin", rules.access.admin),
+        ("submit", rules.access.submit),
+        ("read", rules.access.read),
+    ):
+        print(f"{what:14} {', '.join(words) or 'none'}")
     return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from jobd.codec import pack
+from jobd.core.access import Right, overridden
 from jobd.core.commands import (
     CancelRun,
     CancelRuns,
@@ -20,8 +21,8 @@ from jobd.core.decision import find_job
 from jobd.core.entities import Run
 from jobd.core.states import RunState
 from jobd.core.status import status
-from jobd.errors import ConflictError, InvalidError, UsageError
-from jobd.server.access import require_admin
+from jobd.errors import ConflictError, ForbiddenError, InvalidError, UsageError
+from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Request
 from jobd.server.runs import MOST, MOST_BYTES, RUN_ROOM, filter_of, labels_of, payloads_of, positive
 from jobd.server.selectors import resolve
@@ -29,7 +30,6 @@ from jobd.server.selectors import resolve
 
 def cancel(kernel: Kernel, request: Request) -> Any:
     """run.cancel"""
-    require_admin(kernel, request)
     named, single = _chosen(kernel, request)
     if single:
         kernel.decide(CancelRun(named[0].id), request.caller)
@@ -57,7 +57,6 @@ def _changed(runs: list[Run]) -> Any:
 
 def retry(kernel: Kernel, request: Request) -> Any:
     """run.retry"""
-    require_admin(kernel, request)
     named, single = resolve(kernel, request, request.arguments["runs"])
     ended = named if single else [run for run in named if run.state is RunState.DONE]
     if not ended:
@@ -66,6 +65,8 @@ def retry(kernel: Kernel, request: Request) -> Any:
         raise UsageError(f"run.retry: {len(ended)} runs: {MOST} at most at once")
     given = {"payload", "upload"} & request.arguments.keys()
     new = payloads_of(kernel, request)[0] if given else None
+    for run in ended:
+        _check_overrides(kernel, request, run)
     pairs = []
     room = 0
     for run in ended:
@@ -80,29 +81,41 @@ def retry(kernel: Kernel, request: Request) -> Any:
     return {"runs": [list(pair) for pair in made], "count": len(made), "single": single}
 
 
+def _check_overrides(kernel: Kernel, request: Request, run: Run) -> None:
+    """What the run was queued with and the job does not let its submitters set is not theirs to
+    repeat: it may be another's run, or another's edit. Raises ForbiddenError."""
+    if Sight(kernel, request.caller).job(run.job, Right.MANAGE):
+        return
+    given = {word for word in ("env", "args", "timeout") if run.option(word)}
+    if run.priority != run.spec.priority:
+        given.add("priority")
+    word = overridden(frozenset(given), run.job.spec.access)
+    if word is not None:
+        raise ForbiddenError(
+            f"run {run.id}: {word}: it was set otherwise than the job says, which this job does "
+            "not let submitters do (access.override)"
+        )
+
+
 def hold(kernel: Kernel, request: Request) -> Any:
     """run.hold"""
-    require_admin(kernel, request)
     return _each(kernel, request, lambda run: HoldRun(run.id))
 
 
 def release(kernel: Kernel, request: Request) -> Any:
     """run.release"""
-    require_admin(kernel, request)
     # each goes to the front: so they keep their order
     return _each(kernel, request, lambda run: ReleaseRun(run.id), backwards=True)
 
 
 def next_(kernel: Kernel, request: Request) -> Any:
     """run.next"""
-    require_admin(kernel, request)
     # each goes before those that were moved so far
     return _each(kernel, request, lambda run: MoveRunFirst(run.id), backwards=True)
 
 
 def edit(kernel: Kernel, request: Request) -> Any:
     """run.edit"""
-    require_admin(kernel, request)
     arguments = request.arguments
     given = {"priority", "not_before", "delay", "timeout", "labels"} & arguments.keys()
     if not given:

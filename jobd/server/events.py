@@ -8,7 +8,7 @@ from typing import Any
 from jobd.core import events as e
 from jobd.core.entities import Job, Run
 from jobd.errors import UsageError
-from jobd.server.access import may_read
+from jobd.server.access import Sight
 from jobd.server.kernel import ANYTHING, Kernel, Later, Offload, Request
 from jobd.server.recent import Page
 from jobd.server.rows import by_of
@@ -48,12 +48,13 @@ def read(kernel: Kernel, request: Request) -> Any:
 def _answer(kernel: Kernel, request: Request, page: Page) -> Any:
     arguments = request.arguments
     since, audit = arguments.get("since", 0), arguments.get("audit", False)
+    sight = Sight(kernel, request.caller)
     rows = [
         event_row(kernel, seq, event)
         for seq, event in page.events
         if event.at >= since
         and (not audit or getattr(event, "caller", None) is not None)
-        and _may_see(kernel, request, event)
+        and _may_see(kernel, sight, event)
     ]
     hold = min(arguments.get("hold", 0), HOLD_MS)
     if hold and not rows and not page.more and not request.final:
@@ -63,13 +64,13 @@ def _answer(kernel: Kernel, request: Request, page: Page) -> Any:
     return {"events": rows, "next": page.next, "more": page.more}
 
 
-def _may_see(kernel: Kernel, request: Request, event: e.Event) -> bool:
-    """Whether it is about a run that the caller may read; what is about no run is for those who
-    may read all."""
-    run = kernel.state.runs.get(event[0]) if e.KIND_OF[type(event)] == e.RUN else None
-    if run is None:
-        return kernel.is_admin(request.caller)
-    return may_read(kernel, request.caller, run)
+def _may_see(kernel: Kernel, sight: Sight, event: e.Event) -> bool:
+    """Whether it is about a run that the caller may read, a job that they may see, or the host."""
+    kind = e.KIND_OF[type(event)]
+    if kind == e.RUN:
+        run = kernel.state.runs.get(event[0])
+        return run is not None and sight.run(run)
+    return kind == e.HOST or sight.job(kernel.state.jobs_by_id[event[0]])
 
 
 def event_row(kernel: Kernel, seq: int, event: e.Event) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from jobd.core.commands import (
 )
 from jobd.core.policy import Rules
 from jobd.core.settings import differences
-from jobd.core.spec import to_mapping
 from jobd.core.status import status
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from tests.support.core import Bench, dump, problems, queueing, refused
@@ -129,9 +128,9 @@ def test_what_may_not_be_queued_may_not_be_retried(bench: Bench) -> None:
     ],
 )
 def test_one_setting(bench: Bench, path: str, value: Any, changed: list[Any]) -> None:
-    before = to_mapping(bench.state.jobs["job"].spec)
+    before = bench.state.jobs["job"].spec
     assert bench.do(SetJob("job", {path: value})).answer == (2, True)
-    rows = differences(before, to_mapping(bench.state.jobs["job"].spec))
+    rows = differences(before, bench.state.jobs["job"].spec)
     assert [list(row.values()) for row in rows if row["key"] != "retry.interrupted"] == [changed]
 
 
