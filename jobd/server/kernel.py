@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
@@ -13,6 +14,12 @@ from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.errors import JobdError
 from jobd.runlog.folder import LogFolder
+from jobd.server.recent import Page, Recent
+
+#: what Later names instead of a run: ask again when anything at all has happened
+ANYTHING = 0
+#: stands among a request's changed runs for more than are named
+MANY = -1
 
 
 class Request:
@@ -77,12 +84,16 @@ class Parts:
 
 
 class Offload:
-    """Work on files, for a thread beside the loop; it answers or raises as a handler does."""
+    """Work on files, for a thread beside the loop; it answers or raises as a handler does.
 
-    __slots__ = ("work",)
+    `then`, where given, makes the answer of what the work gave, in the loop's own thread.
+    """
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    __slots__ = ("then", "work")
+
+    def __init__(self, work: Callable[[], Any], then: Callable[[Any], Any] | None = None) -> None:
         self.work = work
+        self.then = then
 
 
 class BuildView(NamedTuple):
@@ -117,6 +128,8 @@ class Kernel(Protocol):
     """The core loop, as handlers see it. Only used from its own thread, but for the file calls."""
 
     logs: LogFolder
+    recent: Recent
+    ledger: Ledger
 
     @property
     def builds(self) -> Builds:
@@ -163,6 +176,9 @@ class Kernel(Protocol):
     def payload(self, run: Run) -> bytes:
         """The run's payload, from the queue."""
 
+    def payload_source(self, run: Run) -> bytes | Body:
+        """The payload's bytes where they are in the queue, else which body file has them."""
+
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
 
@@ -182,6 +198,9 @@ class Kernel(Protocol):
 
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
+
+    def events_after(self, after: int, since: int, most: int) -> Page:
+        """Events of the queue's files behind `after`, not older than `since` (ms UTC)."""
 
     def watch_log(self, run: int) -> None:
         """Have parked requests for the run asked again when its log grows."""
