@@ -204,7 +204,7 @@ class Events:
         ]
 
     def removed(self) -> None:
-        """Wait until no container is left: they go after their runs' ends, and are not waited for."""
+        """Wait until no container is left: each goes some time after its run's end."""
         deadline = time.monotonic() + PATIENCE
         while found := self.containers():
             assert time.monotonic() < deadline, f"left behind: {found}"
