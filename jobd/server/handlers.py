@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
-from jobd.server import host, jobs, logs, runs
+from jobd.server import host, images, jobs, logs, outputs, runs
 from jobd.server.access import authorize
 from jobd.server.kernel import Kernel, Later, Request
 from jobd.wire.verbs import BY_NAME
@@ -33,7 +33,10 @@ HANDLERS: dict[str, Handler] = {
     "run.hold": runs.hold,
     "run.release": runs.release,
     "run.result": runs.result,
+    "run.output": outputs.read,
     "run.payload": runs.payload,
+    "image.build": images.build,
+    "image.output": images.output,
     "log.read": logs.read,
     "upload.put": host.upload,
 }
