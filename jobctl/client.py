@@ -21,9 +21,11 @@ from typing import Any, Protocol
 
 from jobctl import connect
 from jobctl.channel import Channel
+from jobctl.control import Control, parents
 from jobctl.follow import read as read_log
 from jobctl.logtext import Entry
 from jobctl.shape import FINAL, shaped
+from jobctl.transfers import Transfers
 from jobctl.values import is_single
 from jobd.errors import TimeOverError, UsageError
 from jobd.wire.envelope import CHUNK, HOLD_MS, KEY_BYTES
@@ -40,7 +42,7 @@ class Readable(Protocol):
         """At most `size` bytes; none at the end."""
 
 
-class Client:
+class Client(Control, Transfers):
     """A connection to one jobd, made with the first request; not to be shared between threads.
 
     `socket` is the path of its socket, `home` the folder of a daemon that has one; where neither
@@ -136,6 +138,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
         key: str | None = None,
+        after: Sequence[Selector] = (),
         dry_run: bool = False,
     ) -> dict[str, Any]:
         """Queues one run, `count` alike, or one for each of `payloads`; returned means: on disk.
@@ -143,6 +146,7 @@ class Client:
         Answers `{runs: [{id, existing}], warnings}`; with `dry_run` nothing is queued and
         `settings` tells what a run would have. A large payload may be a file opened for reading.
         Several payloads are one request of less than 1 MiB, all or none (see `queue_each`).
+        `after` are runs to wait for, each `RUN`, `RUN:ok`, `RUN:any` or `RUN:fail`.
 
             jobd.queue("resize", open("photo.jpg", "rb"), key="photo-1", delay=60)
         """
@@ -154,6 +158,7 @@ class Client:
             asked["not_before"] = round(at.timestamp() * 1000)
         asked.update(_given(env=dict(env or {}) or None, labels=dict(labels or {}) or None))
         asked.update(_given(args=list(args) or None, dry_run=dry_run or None))
+        asked.update(_given(after=parents(after) or None))
         self._fresh_keys()
         if payloads is not None:
             asked["payloads"] = list(payloads)

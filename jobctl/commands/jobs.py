@@ -25,7 +25,7 @@ COLUMNS: list[render.Column] = [
     ("REVISION", lambda row: str(row.get("revision")), False),
     ("STATE", lambda row: "paused" if row.get("paused") else "", False),
     ("RUNS", lambda row: counts(row.get("counts")), True),
-    ("IMAGE", lambda row: str(row.get("image") or ""), True),
+    ("IMAGE", lambda row: str(row.get("image") or "(process)"), True),
     ("COMMAND", _command, True),
 ]
 
@@ -50,5 +50,5 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     else:
         out.table(rows, COLUMNS)
         if not rows:
-            out.note("no jobs yet; see jobctl register --help")
+            out.note("no jobs that you may see; see jobctl register --help")
     return 0

@@ -51,7 +51,9 @@ def trouble(status: dict[str, Any]) -> list[str]:
     engine = status.get("engine") or {}
     made = []
     if status.get("draining"):
-        made.append("DRAINING: no run starts on this host")
+        drain = status.get("drain") or {}
+        by = f" (by {drain['by']}, since {drain['at']})" if drain.get("at") else ""
+        made.append(f"DRAINING: no run starts on this host{by}; jobctl undrain lets them")
     if not engine.get("reachable", True):
         text = engine.get("text") or engine.get("error")
         made.append(f"ENGINE {engine.get('name')} IS OUT OF REACH" + (f": {text}" if text else ""))
@@ -77,6 +79,7 @@ def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
             f"{engine.get('name')} {engine.get('version') or ''}".rstrip()
             + ("" if engine.get("reachable", True) else " (out of reach)"),
         ),
+        *_processes(status),
         *_capacity(status.get("capacity") or {}),
         ("runs", counts(status.get("counts")) or "none"),
     ]
@@ -87,6 +90,15 @@ def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
     if journal:
         made.append(("queue", _journal(journal)))
     return made
+
+
+def _processes(status: dict[str, Any]) -> list[tuple[str, str]]:
+    process = status.get("process") or {}
+    if not process.get("enabled"):
+        return []
+    if not process.get("reachable"):
+        return [("processes", f"cannot be started: {process.get('error') or 'not looked at yet'}")]
+    return [("processes", f"run as {process.get('user')}, not isolated")]
 
 
 def _capacity(capacity: dict[str, Any]) -> list[tuple[str, str]]:

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty."""
+    """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty.
+
+    `groups` are all groups of the user, by name and by number; they are not recorded.
+    """
 
     uid: int
     user: str
     pid: int
     principal: str = ""
+    groups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,14 @@ class RegisterJob:
     """Register a job, or a new revision of it. `spec` is untrusted: see core/spec.py."""
 
     spec: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class SetJob:
+    """Register a new revision of a job with some keys changed: see core/settings.py."""
+
+    job: str
+    settings: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +80,23 @@ class QueueRun:
     labels: Mapping[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
     key: str | None = None
+    #: parents, each with `ok`, `any` or `fail`: see core/parents.py
+    after: tuple[tuple[int, str], ...] = ()
+    #: the ended run that it does again
+    retry_of: int | None = None
     batch: str | None = None
     batch_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRuns:
+    """Queue ended runs again, each as a new run of its job with the payload that stands with it.
+
+    All or none.
+    """
+
+    runs: Sequence[tuple[int, bytes | Body]]
+    request: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +104,13 @@ class CancelRun:
     """Cancel one run; an active one is told to stop."""
 
     run: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRuns:
+    """Cancel those of the runs that are not over; many that wait are one record."""
+
+    runs: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +140,9 @@ class ReportEnded:
     """An attempt ended; facts only, the core decides what they mean.
 
     `host_fault` says that the host ended it (the engine was stopped, the host went down).
-    `log_tail` holds the last words, 8 KiB at most; `result` is inline up to 4 KiB, else a Body.
+    `log_tail` holds the last words, 8 KiB at most; `result` is inline up to 4 KiB, else a Body;
+    `output` is a Body with `output_files` files; `note` what could not be kept. What it used and
+    where that comes from is as in AttemptEnded.
     """
 
     run: int
@@ -123,6 +159,17 @@ class ReportEnded:
     log_truncated: bool = False
     log_tail: bytes = b""
     result: bytes | Body | None = None
+    cpu_source: str = "none"
+    block_read: int | None = None
+    block_written: int | None = None
+    block_source: str = "none"
+    throttled_ms: int | None = None
+    throttled_periods: int | None = None
+    periods: int | None = None
+    throttle_source: str = "none"
+    output: Body | None = None
+    output_files: int = 0
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +209,31 @@ class ReleaseRun:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveRunFirst:
+    """Put a queued run before all others of its job and priority."""
+
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class EditRun:
+    """Change what is said here of a run that is not over; labels are set beside the others."""
+
+    run: int
+    priority: int | None = None
+    not_before: int | None = None
+    timeout: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainHost:
+    """Stop (or with `draining` false, let go on) the starts on this host."""
+
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TimeOver:
     """A timer of a run came due: `timeout` of an attempt, `grace` of a stop, or it `expires`."""
 
@@ -176,9 +248,15 @@ Command = (
     | UnregisterJob
     | PauseJob
     | QueueRun
+    | SetJob
+    | RetryRuns
     | CancelRun
+    | CancelRuns
     | HoldRun
     | ReleaseRun
+    | MoveRunFirst
+    | EditRun
+    | DrainHost
     | Report
     | TimeOver
 )

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
 
-#: what a record is about
-JOB, RUN = 1, 2
+#: what a record is about; the host is one thing, its id is 1
+JOB, RUN, HOST = 1, 2, 3
 
 
 class JobRegistered(NamedTuple):
@@ -54,10 +54,23 @@ class JobResumed(NamedTuple):
     caller: list[Any]
 
 
+class JobRunsCancelled(NamedTuple):
+    """Every waiting or held run of the job with an id in `ranges` (`[first, last]`) is cancelled.
+
+    One record however many they are. Active runs, and those of other jobs, are not meant.
+    """
+
+    job: int
+    ranges: list[list[int]]
+    at: int
+    caller: list[Any]
+
+
 class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
-    `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key.
+    `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key,
+    after, retry_of.
     `request` is the client's key, `batch_index` the run's place among those of the same request.
     """
 
@@ -111,6 +124,26 @@ class RunReleased(NamedTuple):
     caller: list[Any] | None = None
 
 
+class RunEdited(NamedTuple):
+    """Settings of a run were changed. `changes`: priority, or what `options` of RunQueued holds.
+
+    A `not_before` that is not after `at` means: due at once; `labels` are set beside the others.
+    """
+
+    run: int
+    at: int
+    changes: dict[str, Any]
+    caller: list[Any]
+
+
+class RunMovedFirst(NamedTuple):
+    """A queued run was put before all others of its job and priority."""
+
+    run: int
+    at: int
+    caller: list[Any]
+
+
 class AttemptClaimed(NamedTuple):
     """An attempt was decided on: from here to its end it holds its share of the host."""
 
@@ -145,7 +178,10 @@ class AttemptEnded(NamedTuple):
     """It is over and its end is known for good; what is left of it may be removed.
 
     `charged` says whether it counts against the job's attempts; `result` is bytes, or
-    `[name, size, crc]` of a body file, or None; `log_tail` its last words, 8 KiB at most.
+    `[name, size, crc]` of a body file, or None; `log_tail` its last words, 8 KiB at most. Each
+    source is `parent`, `sampled` or `none`; the throttled `periods` are those of its CPU limit.
+    `output` is the body file (a tar) with what it left in OUTPUT_DIR, `output_files` how many files
+    those are; `note` tells what of all it left could not be kept.
     """
 
     run: int
@@ -164,6 +200,33 @@ class AttemptEnded(NamedTuple):
     log_truncated: bool = False
     result: Any = None
     log_tail: bytes = b""
+    cpu_source: str = "none"
+    block_read: int | None = None
+    block_written: int | None = None
+    block_source: str = "none"
+    throttled_ms: int | None = None
+    throttled_periods: int | None = None
+    periods: int | None = None
+    throttle_source: str = "none"
+    output: Any = None
+    output_files: int = 0
+    note: str | None = None
+
+
+class HostDrainStarted(NamedTuple):
+    """No run starts on this host from now on."""
+
+    host: int
+    at: int
+    caller: list[Any]
+
+
+class HostDrainEnded(NamedTuple):
+    """Runs may start again."""
+
+    host: int
+    at: int
+    caller: list[Any]
 
 
 Event = (
@@ -171,15 +234,20 @@ Event = (
     | JobRemoved
     | JobPaused
     | JobResumed
+    | JobRunsCancelled
     | RunQueued
     | RunRequeued
     | RunFinished
     | RunHeld
     | RunReleased
+    | RunEdited
+    | RunMovedFirst
     | AttemptClaimed
     | AttemptStarted
     | AttemptStopping
     | AttemptEnded
+    | HostDrainStarted
+    | HostDrainEnded
 )
 
 #: the number on disk, what it is about, the event
@@ -188,15 +256,20 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (2, JOB, JobRemoved),
     (3, JOB, JobPaused),
     (4, JOB, JobResumed),
+    (5, JOB, JobRunsCancelled),
     (16, RUN, RunQueued),
     (17, RUN, RunRequeued),
     (18, RUN, RunFinished),
     (19, RUN, RunHeld),
     (20, RUN, RunReleased),
+    (21, RUN, RunEdited),
+    (22, RUN, RunMovedFirst),
     (32, RUN, AttemptClaimed),
     (33, RUN, AttemptStarted),
     (34, RUN, AttemptStopping),
     (35, RUN, AttemptEnded),
+    (48, HOST, HostDrainStarted),
+    (49, HOST, HostDrainEnded),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from jobd.core.states import Outcome
+from jobd.core.states import Kind, Outcome
 
 
 class Needs(NamedTuple):
@@ -33,6 +33,15 @@ class Reason(NamedTuple):
     text: str
 
 
+#: what a run may ask of a parent that it waits for, and how a sentence says it
+CONDITIONS = {"ok": "succeed", "any": "end", "fail": "fail"}
+
+
+def met(outcome: str, condition: str) -> bool:
+    """Whether a parent that ended so meets the condition."""
+    return condition == "any" or (condition == "ok") is (outcome == Outcome.SUCCEEDED)
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """When an attempt is followed by another, and after what wait.
@@ -52,12 +61,34 @@ class Retry:
     interrupted: str = "hold"
 
 
+class Mount(NamedTuple):
+    """A folder or file of the host inside the attempt; `source` as its owner wrote it."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may do what with a job: users, `@groups`, numbers, or `*` (core/access.py).
+
+    None: what jobd.toml says counts. `override` holds what a submitter may set otherwise.
+    """
+
+    submit: tuple[str, ...] | None = None
+    override: tuple[str, ...] = ()
+    read: tuple[str, ...] | None = None
+    manage: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """One revision of a job: everything its owner said, with the defaults filled in."""
 
     name: str
-    image: str
+    #: None: its attempts are processes of the host
+    image: str | None = None
     command: tuple[str, ...] | None = None
     pull: str = "missing"
     user: str | None = None
@@ -65,6 +96,8 @@ class JobSpec:
     secrets: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     network: str = "bridge"
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[str, ...] = ()
     priority: int = 0
     timeout: int = 3_600_000
     expires: int | None = None
@@ -76,6 +109,14 @@ class JobSpec:
     concurrency: int | None = None
     queue: int | None = None
     retry: Retry = field(default_factory=Retry)
+    #: `none` or `payload`: what its standard input gives
+    stdin: str = "none"
+    access: Access = field(default_factory=Access)
+
+    @property
+    def kind(self) -> Kind:
+        """What its attempts are."""
+        return Kind.PROCESS if self.image is None else Kind.CONTAINER
 
     @property
     def needs(self) -> Needs:

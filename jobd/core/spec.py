@@ -11,14 +11,23 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jobd.core import specaccess as a
 from jobd.core import specvalues as v
-from jobd.core.model import JobSpec, Retry
+from jobd.core.model import Access, JobSpec, Retry
 from jobd.core.states import Outcome
 from jobd.errors import InvalidError
 from jobd.units import duration_text, size_text
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
 _RESERVED = frozenset({"last", "all"})
+
+#: keys that are a container's alone -> what a process has instead
+_CONTAINERS_ALONE = {
+    "pull": "there is no image to pull",
+    "network": "a process has the host's own network",
+    "mounts": "a process sees the host's own folders",
+    "devices": "a process sees the host's own devices",
+}
 
 #: outcomes that a retry rule may name
 _RETRIED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.OOM_KILLED, Outcome.LOST)
@@ -42,6 +51,9 @@ KEYS: dict[str, Key] = {
     "secrets": Key("secrets", v.secrets, v.mapped),
     "config": Key("config", v.config),
     "network": Key("network", v.text(128)),
+    "stdin": Key("stdin", v.choice("none", "payload")),
+    "mounts": Key("mounts", a.mounts, a.mounts_listed),
+    "devices": Key("devices", a.devices, v.listed),
     "priority": Key("priority", v.whole(-1000, 1000)),
     "timeout": Key("timeout", v.duration(1), duration_text),
     "expires": Key("expires", v.duration(1), duration_text),
@@ -63,9 +75,19 @@ RETRY_KEYS: dict[str, Key] = {
     "interrupted": Key("retry.interrupted", v.choice("retry", "hold", "dead")),
 }
 
+ACCESS_KEYS: dict[str, Key] = {
+    "submit": Key("access.submit", a.people, v.listed),
+    "override": Key("access.override", a.overrides, v.listed),
+    "read": Key("access.read", a.people, v.listed),
+    "manage": Key("access.manage", a.people, v.listed),
+}
+
 _PLAIN = Retry()
-_TABLES = ("resources", "limits", "retry")
-_PATHS = {key.path for key in (*KEYS.values(), *RETRY_KEYS.values())} | {"name", "retry.on"}
+_TABLES = ("resources", "limits", "retry", "access")
+_PATHS = {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.values()} | {
+    "name",
+    "retry.on",
+}
 
 
 def check_name(name: object, what: str = "name") -> str:
@@ -84,31 +106,59 @@ def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -
     Raises InvalidError naming the key's path.
     """
     flat = _flatten(given)
+    said = {path for path, value in flat.items() if value is not None}
     for path, value in (_flatten(defaults) if defaults else {}).items():
         flat.setdefault(path, value)
     _refuse_unknown(flat)
     name = check_name(flat.get("name"))
     if flat.get("image") is None:
-        raise InvalidError(f"job {name}: image is missing: say which image to run")
-    fields = {
+        _check_process(name, flat, said)
+        # defaults for containers are nothing to a process
+        flat.update(dict.fromkeys(_CONTAINERS_ALONE))
+    access = Access(**_read(ACCESS_KEYS, flat))
+    return JobSpec(name=name, retry=_parse_retry(flat), access=access, **_read(KEYS, flat))
+
+
+def _read(keys: Mapping[str, Key], flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         attribute: key.read(flat[key.path], key.path)
-        for attribute, key in KEYS.items()
+        for attribute, key in keys.items()
         if flat.get(key.path) is not None
     }
-    return JobSpec(name=name, retry=_parse_retry(flat), **fields)
 
 
 def to_mapping(spec: JobSpec) -> dict[str, Any]:
     """The job as in its file, with the defaults filled in; None stands for "no limit"."""
     out: dict[str, Any] = {"name": spec.name}
-    for owner, keys in ((spec, KEYS), (spec.retry, RETRY_KEYS)):
+    owners = ((spec, KEYS), (spec.retry, RETRY_KEYS), (spec.access, ACCESS_KEYS))
+    for owner, keys in owners:
         for attribute, key in keys.items():
             value = getattr(owner, attribute)
             table, _, last = key.path.rpartition(".")
             place = out.setdefault(table, {}) if table else out
             place[last] = None if value is None else key.write(value)
+    if spec.image is None:
+        out.update(dict.fromkeys(_CONTAINERS_ALONE))
     out["retry"]["on"] = [*sorted(map(str, spec.retry.on)), *map(_range_text, spec.retry.statuses)]
     return out
+
+
+def _check_process(name: str, flat: Mapping[str, Any], said: set[str]) -> None:
+    """Refuse what makes no sense for a job without an image (INTERFACE, "A job file")."""
+    if flat.get("command") is None:
+        raise InvalidError(
+            f"job {name}: image and command are missing: say which image to run, or which "
+            "command as a process of the host"
+        )
+    for path, instead in _CONTAINERS_ALONE.items():
+        if path in said:
+            raise InvalidError(f"{path}: job {name} has no image, and {instead}: leave it out")
+    program = flat["command"][:1] if isinstance(flat["command"], list | tuple) else ()
+    if any(isinstance(word, str) and "/" in word and word[0] != "/" for word in program):
+        raise InvalidError(
+            f"command: {v.shown(program[0])}: a process starts in a folder of its own: say the "
+            "program's whole path, or a name that PATH has"
+        )
 
 
 def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,11 +185,7 @@ def _refuse_unknown(flat: Mapping[str, Any]) -> None:
 
 
 def _parse_retry(flat: Mapping[str, Any]) -> Retry:
-    fields = {
-        attribute: key.read(flat[key.path], key.path)
-        for attribute, key in RETRY_KEYS.items()
-        if flat.get(key.path) is not None
-    }
+    fields = _read(RETRY_KEYS, flat)
     # a job that asked for one attempt has not said that it may be run twice (INTERFACE)
     fields.setdefault("max_delay", max(_PLAIN.max_delay, fields.get("delay", _PLAIN.delay)))
     fields.setdefault("interrupted", "retry" if fields.get("attempts", 1) > 1 else "hold")

@@ -6,44 +6,51 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
-from jobd.core.commands import Report
+from jobd.core.commands import Report, ReportStarted
 from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
-from jobd.daemon.background import Repeating, keeping_space, sampling
+from jobd.core.states import Kind
+from jobd.daemon.background import Repeating, keeping_space, sampling, watching
+from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.drivers import Drivers
-from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.engines import Engines, make_sides
+from jobd.daemon.imagegc import ImageCollector, needs
+from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.kernel import DaemonKernel
-from jobd.daemon.noticing import NoticingEngine
+from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile, warnings
-from jobd.daemon.sdnotify import notify
+from jobd.daemon.sdnotify import notify, watchdog_s
 from jobd.daemon.workdir import sweep_workdirs
-from jobd.engine.base import Engine, Found
+from jobd.engine.base import Found
+from jobd.engine.sides import Sides
 from jobd.errors import ConfigError, DiskFailedError
 from jobd.journal import Journal
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Users
 from jobd.server.desk import Desk
+from jobd.server.doors import Doors
 from jobd.server.health import HealthServer, Pulse
 from jobd.server.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jobd.engine.imagestore import ImageStore
+
 _log = logging.getLogger(__name__)
 
-#: the socket is open to its owner and group; who may do what is asked of the kernel's uid
-_SOCKET_MODE = 0o660
 #: seconds that a clean stop waits for threads; attempts go on whatever they do
 _STOP_PATIENCE = 3.0
 
@@ -88,20 +95,23 @@ class Daemon:
             loop.stop()
 
     _told_to_stop = False
+    _images: ImageTable | None = None
 
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self) -> None:
-        places = self.places
-        for folder in (places.state, places.socket.parent):
-            make_folder(folder)
+        places, config = self.places, self.config
+        make_folder(places.state)
+        make_folder(places.socket.parent)
+        doors = Doors(config.socket_mode, config.socket_group)
+        doors.open_way(places.socket.parent)
         journal = Journal.open(
             places.state, known_types=frozenset(BY_TYPE), log=lambda line: _log.warning("%s", line)
         )
         self._closers.append(lambda: journal.close(clean=self._clean))
         self.pulse = Pulse(VERSION)
         health = HealthServer(
-            places.socket.with_name(places.socket.name + ".health"), _SOCKET_MODE, self.pulse
+            places.socket.with_name(places.socket.name + ".health"), doors, self.pulse
         )
         self._closers.append(health.close)
         state = replayed(journal)
@@ -112,10 +122,9 @@ class Daemon:
         self.loop = CoreLoop(
             journal, state, Ledger(self.config.host), self.config.rules, self.pulse
         )
-        users = Users(self.config.admins)
-        self._router = Router(places.socket, _SOCKET_MODE, users)
+        self._router = Router(places.socket, doors, Users())
         self._closers.append(self._router.close)
-        self._connect_engine(journal, bodies, logs, users)
+        self._connect_engine(journal, bodies, logs)
         self._go_on_beside(journal, bodies)
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
@@ -126,35 +135,53 @@ class Daemon:
         if self._told_to_stop:
             self.loop.stop()
 
-    def _connect_engine(
-        self, journal: Journal, bodies: Bodies, logs: LogFolder, users: Users
-    ) -> None:
+    def _connect_engine(self, journal: Journal, bodies: Bodies, logs: LogFolder) -> None:
         places, config, loop = self.places, self.config, self.loop
-        bare = make_engine(config, journal.store)
-        self._closers.append(bare.close)
-        self._watch = watch = EngineWatch(
-            bare,
-            config.engine,
+        sides = make_sides(config, journal.store, places.state, lambda: loop.rules)
+        self._closers.append(sides.close)
+        self._engines = engines = Engines(
+            sides,
+            config,
             self._engine_is,
             self._reconcile,
             loop.fatal,
             returned=lambda: self._drivers.nudge(),
         )
-        engine = NoticingEngine(bare, watch.away)
-        kernel = DaemonKernel(loop, bodies, logs, users, watch, str(places.state))
+        store: ImageStore | None = getattr(sides.containers, "images", None)
+        builds = Builds(store, bodies, config.context_bytes, loop.fatal)
+        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds)
+        # who waits for a build waits for what no run's number can be
+        builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)
+        self._drive_by(engines.noticed, kernel, journal, bodies)
+        loop.kernel = kernel
+        loop.performer = self._performer
+        loop.desk = Desk(self._router, loop.post, kernel.watched)
+        self._closers.append(loop.desk.close)
+        self._performer.adopt_all()
+        if store is not None:
+            self._keep_images(store)
+        engines.start()
+        self._closers.append(engines.close)
+
+    def _drive_by(
+        self, sides: Sides, kernel: DaemonKernel, journal: Journal, bodies: Bodies
+    ) -> None:
+        places, config, loop = self.places, self.config, self.loop
         self._drivers = Drivers(
-            engine,
-            logs=logs,
-            work=work,
+            sides,
+            logs=kernel.logs,
+            work=places.state / "work",
             bodies=bodies,
             post=self._report,
             progress=lambda run, attempt, text: kernel.say(run, text),
             grew=kernel.grew,
             fatal=loop.fatal,
+            admit=lambda order: admitted(order, loop.rules),
             log_limit=config.log_bytes,
+            output_limit=config.output_bytes,
         )
         self._closers.append(lambda: self._drivers.close(_STOP_PATIENCE))
         self._performer = EffectPerformer(
@@ -162,20 +189,25 @@ class Daemon:
             kernel,
             self._drivers,
             store=journal.store,
-            work=work,
+            work=places.state / "work",
             secrets=places.secrets,
+            owner=process_owner(config),
             log_bytes=config.log_bytes,
             post=self._report,
             fatal=loop.fatal,
         )
         self._closers.append(self._performer.close)
-        loop.kernel = kernel
-        loop.performer = self._performer
-        loop.desk = Desk(self._router, loop.post, kernel.watched)
-        self._closers.append(loop.desk.close)
-        self._performer.adopt_all()
-        watch.start()
-        self._closers.append(watch.close)
+
+    def _keep_images(self, store: ImageStore) -> None:
+        """Remember what is pulled and used; remove what is not needed, where that is wanted."""
+        table = ImageTable(self.places.state / "images.json")
+        self._closers.append(table.save)
+        store.on_pull(lambda name, new, old: table.pulled(name, new, old, time.time()))
+        self._images = table
+        collector = ImageCollector(
+            store, table, self.config.keep_images, needs(self.loop.state, self.loop.post)
+        )
+        self._closers.append(Repeating("images", collector.work, self.loop.fatal).close)
 
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop
@@ -184,6 +216,11 @@ class Daemon:
             ("space", keeping_space(journal)),
         ):
             self._closers.append(Repeating(name, work, loop.fatal).close)
+        limit = watchdog_s()
+        if limit is not None:
+            self._closers.append(
+                Repeating("watchdog", watching(self.pulse, limit), loop.fatal).close
+            )
         in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}
         in_use |= result_bodies(loop.state)
         bodies.sweep(in_use)
@@ -191,20 +228,23 @@ class Daemon:
     # -- from other threads ------------------------------------------------------------------
 
     def _report(self, report: Report) -> None:
+        if isinstance(report, ReportStarted) and self._images is not None:
+            self._images.used(report.image_id, time.time())
         self.loop.post(lambda: self.loop.decide(report, SYSTEM))
 
-    def _engine_is(self, trouble: Reason | None) -> None:
+    def _engine_is(self, kind: Kind, trouble: Reason | None) -> None:
         def take() -> None:
-            if self.loop.ledger.hold != trouble:
-                self.loop.ledger.hold = trouble
+            engines = self.loop.ledger.engines
+            if engines[kind] != trouble:
+                engines[kind] = trouble
                 self.loop.state.dirty = True
 
         self.loop.post(take)
 
-    def _reconcile(self, found: list[Found]) -> None:
+    def _reconcile(self, kind: Kind, found: list[Found]) -> None:
         def compare() -> None:
             strangers = reconcile(self.loop.state, found, self._performer.discard)
-            self._watch.strangers = tuple(warnings(strangers))
+            self._engines.tell(kind, warnings(strangers))
 
         self.loop.post(compare)
 
@@ -250,27 +290,16 @@ def replayed(journal: Journal) -> State:
 
 
 def result_bodies(state: State) -> set[str]:
-    """The names of the body files that hold results."""
+    """The names of the body files that hold results and output folders."""
     ends = (a.end for run in state.runs.oldest_first() for a in run.attempts or [])
-    return {end.result[0] for end in ends if end is not None and isinstance(end.result, list)}
+    found = (body for end in ends if end is not None for body in (end.result, end.output))
+    return {body[0] for body in found if isinstance(body, list)}
 
 
-def make_engine(config: Config, store: bytes) -> Engine:
-    """The engine that the configuration names; nothing is asked of it yet."""
-    if config.engine == "fake":
-        from jobd.engine.fake import FakeEngine
-
-        return FakeEngine()
-    # here, not above: the SDK takes 28 MB and a quarter of a second that a fake engine needs not
-    from jobd.engine.docker import DockerEngine
-
-    return DockerEngine(
-        config.engine_socket,
-        store,
-        docker_config=config.docker_config,
-        request_s=config.engine_request / 1000,
-        start_s=config.engine_start / 1000,
-    )
+def process_owner(config: Config) -> tuple[int, int] | None:
+    """User and group of processes of the host, where they are not the daemon's own."""
+    who = config.process
+    return None if isinstance(who, str) or not who.changes else (who.uid, who.gid)
 
 
 def make_folder(path: Path) -> None:

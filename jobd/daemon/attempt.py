@@ -8,7 +8,8 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from jobd.core.commands import (
     Report,
@@ -21,7 +22,8 @@ from jobd.core.commands import (
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.follow import Follower, LostError
 from jobd.daemon.patience import Backoff, Losses, Timing
-from jobd.daemon.workdir import Collected, Inputs, Workdir
+from jobd.daemon.stdin import CUT, InputWatch
+from jobd.daemon.workdir import Collected, Inputs, Output, Workdir
 from jobd.engine.base import (
     Ending,
     Engine,
@@ -34,9 +36,12 @@ from jobd.engine.base import (
     PullFailedError,
     Started,
     StartRefusedError,
+    Usage,
 )
 from jobd.errors import DiskFailedError, QueueDamagedError, RefusedError
 from jobd.runlog.writer import LogWriter
+
+_Kept = TypeVar("_Kept")
 
 _ENGINE_STOPPED = "the engine stopped"
 
@@ -76,6 +81,7 @@ class AttemptDriver:
         progress: Progress,
         fatal: Callable[[Exception], None],
         timing: Timing,
+        admit: Callable[[Order], Order] = lambda order: order,
         boot_ms: int = 0,
     ) -> None:
         self._engine = engine
@@ -89,6 +95,7 @@ class AttemptDriver:
         self._progress = progress
         self._fatal = fatal
         self._timing = timing
+        self._admit = admit
         self._boot_ms = boot_ms
         self._backoff = Backoff(timing)
         self._losses = Losses()
@@ -99,17 +106,24 @@ class AttemptDriver:
         self._killed = {137, 143, 128 + signal_number(assignment.order.stop_signal)}
         self._begun = time.monotonic()
         self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
+        self._input = InputWatch(assignment.order.stdin, self.control)
 
     def run(self) -> None:
         """The thread's body: ends when the attempt is discarded or the daemon stops."""
         guarded(self._run, self._fatal)
 
+    def usage(self) -> Usage:
+        """What it has used so far, as its engine tells. Raises EngineError."""
+        return self._engine.usage(self.ref)
+
     def _run(self) -> None:
         if self._assignment.started or self._begin():
             self.control.began()
+            self._input.began()
             with self._open_log() as log:
                 self._watch(log)
         self.control.ended()
+        self._input.ended()
         self.control.wait_for_discard()
         engine = None if self._foreign else self._engine
         discard_patiently(engine, self.ref, self._workdir, self.control, self._timing)
@@ -133,6 +147,7 @@ class AttemptDriver:
             self._report_lost(log, str(lost))
             return
         self.control.ended()
+        self._input.ended()
         follower.read_rest()
         self._report_end(log, ending)
 
@@ -149,7 +164,7 @@ class AttemptDriver:
         while not self.control.told_to_stop():
             self._tried = True
             try:
-                started = self._engine.start(self._order, self._progress)
+                started = self._engine.start(self._admit(self._order), self._progress)
             except StartRefusedError as error:
                 self._post(ReportRefused(*self._id, str(error), error.exit_code))
                 return False
@@ -241,9 +256,12 @@ class AttemptDriver:
         if fault is None and self._was_removed(ending):
             self._report_lost(log, "it was killed and removed by somebody")
             return
-        collected = self._collect()
-        log.finish()
-        usage = ending.usage
+        collected, output = self._collect(), self._collect_output()
+        # of bounded length: room for it was kept in the queue when the attempt was claimed
+        note = "; ".join(text for text in (collected.note, output.note) if text)[:1000] or None
+        for each in (*ending.notes, *([note] if note else [])):
+            log.note(each)
+        log.finish(*ending.cut)
         self._post(
             ReportEnded(
                 *self._id,
@@ -251,14 +269,15 @@ class AttemptDriver:
                 at=ending.finished_at,
                 oom=ending.oom,
                 host_fault=fault is not None,
-                error="; ".join(t for t in (fault, ending.error, collected.note) if t) or None,
-                cpu_seconds=usage.cpu_seconds,
-                memory_peak=usage.memory_peak,
-                memory_peak_source=usage.memory_peak_source,
+                error="; ".join(dict.fromkeys(t for t in (fault, ending.error) if t)) or None,
+                **_receipt(ending.usage),
                 log_bytes=log.log_bytes,
                 log_truncated=log.truncated,
                 log_tail=log.last_words(),
                 result=collected.result,
+                output=output.body,
+                output_files=output.files,
+                note=note,
             )
         )
 
@@ -279,8 +298,14 @@ class AttemptDriver:
 
     def _host_fault(self, ending: Ending) -> str | None:
         """What of the host ended it (DURABILITY: "dockerd stop kills the job"), or None."""
-        if self.control.asked or ending.oom:
+        if self.control.asked:
             return None
+        if self._input.cut:
+            return CUT
+        if ending.oom:
+            return None
+        if ending.host_fault is not None:
+            return (ending.error or "the host failed") if ending.host_fault else None
         killed = ending.exit_code in self._killed
         if self._assignment.recovered and ending.started_at < self._boot_ms:
             # the host was started anew since: the engine ends what it finds dead with 255
@@ -309,14 +334,23 @@ class AttemptDriver:
             self.control.pause(min(left, 0.5))
 
     def _collect(self) -> Collected:
+        kept = self._patiently("result", self._workdir.collect_result)
+        return Collected(note=kept) if isinstance(kept, str) else kept
+
+    def _collect_output(self) -> Output:
+        kept = self._patiently("output", self._workdir.collect_output)
+        return Output(note=kept) if isinstance(kept, str) else kept
+
+    def _patiently(self, what: str, collect: Callable[[], _Kept]) -> _Kept | str:
+        """What `collect` gives, or a note where the disk had no room for it for too long."""
         until = time.monotonic() + self._timing.result_patience
         while True:
             try:
-                return self._workdir.collect_result()
+                return collect()
             except RefusedError as error:
                 if time.monotonic() >= until:
-                    return Collected(note=f"result lost: {error}")
-                self._progress(f"waiting for room for the result: {error}")
+                    return f"{what} lost: {error}"
+                self._progress(f"waiting for room for the {what}: {error}")
                 self.control.pause(self._backoff.pause())
 
 
@@ -326,6 +360,14 @@ def signal_number(name: str) -> int:
         return int(name)
     known = getattr(signal.Signals, "SIG" + name.removeprefix("SIG"), None)
     return 0 if known is None else int(known)
+
+
+def _receipt(usage: Usage) -> dict[str, Any]:
+    """What it used, by the report's names; what it uses now is over."""
+    return {each.name: getattr(usage, each.name) for each in fields(usage) if each.name in _USED}
+
+
+_USED = frozenset(each.name for each in fields(ReportEnded))
 
 
 def discard_patiently(

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from jobd import VERSION
 from jobd.daemon import config as configuration
-from jobd.daemon.places import Places, under, usual
-from jobd.errors import JobdError
+from jobd.daemon.places import Places, is_system, under, usual
+from jobd.errors import JobdError, QueueDamagedError
+from jobd.units import duration_text, size_text
 
 _MANUAL = """\
 jobd runs container jobs on this host: durably queued, started as capacity allows.
@@ -27,6 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except JobdError as error:
         print(f"jobd: {error}", file=sys.stderr)
+        if isinstance(error, QueueDamagedError):
+            from jobd.daemon.fsck import named
+
+            for line in named(error.details):
+                print(f"jobd: {line}", file=sys.stderr)
         return error.status
 
 
@@ -43,6 +49,10 @@ def _parser() -> argparse.ArgumentParser:
     check = verbs.add_parser("check", help="check configuration and folders")
     _add_places(check)
     check.set_defaults(work=_check)
+    fsck = verbs.add_parser("fsck", help="read the queue of a stopped daemon, tell what is sound")
+    _add_places(fsck)
+    fsck.add_argument("--json", action="store_true", help="one JSON value on stdout")
+    fsck.set_defaults(work=_fsck)
     version = verbs.add_parser("version", help="print the version")
     version.set_defaults(work=lambda arguments: print(f"jobd {VERSION}") or 0)
     return parser
@@ -57,7 +67,14 @@ def _settings(arguments: argparse.Namespace) -> tuple[configuration.Config, Plac
     places = under(arguments.home) if arguments.home else usual()
     path = arguments.config or places.config
     engine = getattr(arguments, "engine", None)
-    config = configuration.load(path, must_exist=arguments.config is not None, engine=engine)
+    config = configuration.load(
+        path,
+        places,
+        must_exist=arguments.config is not None,
+        engine=engine,
+        # a system's daemon serves many: there somebody has to say so
+        processes=arguments.home is not None or not is_system(),
+    )
     return config, places
 
 
@@ -79,6 +96,13 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fsck(arguments: argparse.Namespace) -> int:
+    from jobd.daemon import fsck
+
+    places = under(arguments.home) if arguments.home else usual()
+    return fsck.main(places.state, arguments.json)
+
+
 def _check(arguments: argparse.Namespace) -> int:
     config, places = _settings(arguments)
     host = config.host
@@ -87,7 +111,33 @@ def _check(arguments: argparse.Namespace) -> int:
     print(f"socket         {places.socket}")
     print(f"logs           {places.logs}")
     print(f"engine         {config.engine} {config.engine_socket or ''}".rstrip())
+    who = config.process
+    print(f"processes      {who if isinstance(who, str) else f'run as {who.name}, not isolated'}")
+    print(f"credentials    {config.docker_config or 'those of this user: ~/.docker/config.json'}")
+    print(f"pulled images  {_images(config)}")
     print(f"capacity       {host.cpus:g} cpus, {host.memory >> 20} MiB of memory")
     print(f"reserve        {host.reserve_cpus:g} cpus, {host.reserve_memory >> 20} MiB")
-    print(f"networks       {', '.join(sorted(config.rules.networks))}")
+    rules = config.rules
+    for what, words in (
+        ("networks", sorted(rules.networks)),
+        ("images", rules.images),
+        ("users", rules.users),
+        ("mounts", [root if writable else f"{root}:ro" for root, writable in rules.mounts]),
+        ("devices", rules.devices),
+        ("admin", rules.access.admin),
+        ("submit", rules.access.submit),
+        ("read", rules.access.read),
+    ):
+        print(f"{what:14} {', '.join(words) or 'none'}")
     return 0
+
+
+def _images(config: configuration.Config) -> str:
+    """What becomes of images that jobd has pulled."""
+    keep = config.keep_images
+    parts = []
+    if keep.age is not None:
+        parts.append(f"not used for {duration_text(round(keep.age * 1000))}")
+    if keep.size is not None:
+        parts.append(f"beyond {size_text(keep.size)} in all")
+    return f"pulled ones are removed: {', '.join(parts)}" if parts else "kept"

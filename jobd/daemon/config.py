@@ -6,6 +6,7 @@ An unknown key is an error: a setting that is misspelt and silently ignored is w
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,16 @@ from typing import Any
 
 from jobd.capacity import probe
 from jobd.capacity.ledger import Host
+from jobd.core import specaccess
 from jobd.core import specvalues as v
+from jobd.core.access import Policy
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
+from jobd.daemon.imagegc import Keep
+from jobd.daemon.places import Places
+from jobd.daemon.workdir import OUTPUT_LIMIT
+from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
 
 #: of output that is kept of each attempt
@@ -25,7 +32,11 @@ LOG_BYTES = 64 << 20
 #: how long the engine may take for a request, and for a create or a start, before it counts as
 #: out of reach; a host whose disk is slow needs more
 ENGINE_REQUEST_MS, ENGINE_START_MS = 10_000, 30_000
-ENGINES = ("auto", "docker", "podman", "fake")
+#: of a folder that an image is built from
+CONTEXT_BYTES = 512 << 20
+ENGINES = ("auto", "docker", "podman", "process", "fake")
+#: who processes of the host run as where jobd is root and nobody says otherwise (INTERFACE)
+PROCESS_USER = "jobd-run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +51,19 @@ class Config:
     docker_config: Path | None = None
     engine_request: int = ENGINE_REQUEST_MS
     engine_start: int = ENGINE_START_MS
+    #: who processes of the host run as, or why there are none here, with the remedy
+    process: Account | str = ""
     log_bytes: int = LOG_BYTES
-    admins: tuple[str, ...] = ()
+    #: of the files that an attempt leaves in its output folder, in all
+    output_bytes: int = OUTPUT_LIMIT
+    #: of what an image is built from
+    context_bytes: int = CONTEXT_BYTES
+    #: of the images that jobd has pulled: since their last use, and of all together
+    keep_images: Keep = field(default_factory=Keep)
+    #: of the socket: 0o660 is for its owner and its group, 0o666 for everybody on the host
+    socket_mode: int = 0o660
+    #: the socket's group, or None for the daemon's own
+    socket_group: str | None = None
     #: what [defaults] says, of a job file's form
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -52,6 +74,28 @@ def _names(value: Any, path: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _roots(value: Any, path: str) -> tuple[tuple[str, bool], ...]:
+    """Folders that may be mounted, links resolved; `:ro` behind one keeps it from being written."""
+    if not isinstance(value, list):
+        raise InvalidError(f"{path}: {v.shown(value)}: expected a list of folders")
+    roots = []
+    for item in value:
+        plain = item.removesuffix(":ro") if isinstance(item, str) else item
+        roots.append((os.path.realpath(specaccess.absolute(plain, path)), plain == item))
+    return tuple(roots)
+
+
+def _mode(value: Any, path: str) -> int:
+    """A socket's mode, as text in octal or as TOML's 0o660."""
+    mode = value
+    if isinstance(value, str):
+        mode = int(value, 8) if value.isdecimal() and not set(value) & {"8", "9"} else -1
+    # who cannot write cannot connect; a socket is not executed
+    if type(mode) is not int or mode & ~0o666 or mode & 0o600 != 0o600:
+        raise InvalidError(f"{path}: {v.shown(value)}: expected a mode such as '0660' or '0666'")
+    return mode
+
+
 #: path in the file -> how it is read
 _KEYS: dict[str, v.Reader] = {
     "engine.kind": v.choice(*ENGINES),
@@ -59,6 +103,8 @@ _KEYS: dict[str, v.Reader] = {
     "engine.docker_config": v.text(4096),
     "engine.request_timeout": v.duration(100),
     "engine.start_timeout": v.duration(100),
+    "process.enabled": v.truth,
+    "process.user": v.text(64),
     "capacity.cpus": v.number(0.01, 4096),
     "capacity.memory": v.size(16 << 20),
     "capacity.reserve_cpus": v.number(0, 4096),
@@ -68,9 +114,22 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.timeout": v.duration(1),
     "maxima.attempts": v.whole(1, 1000),
     "maxima.payload": v.size(0),
+    "maxima.output": v.size(0),
+    "maxima.context": v.size(0),
+    "images.allow": _names,
+    "images.pull": v.choice("missing", "always", "never"),
+    "images.keep_age": v.duration(1),
+    "images.keep_size": v.size(0),
+    "allow.mounts": _roots,
     "allow.networks": _names,
+    "allow.devices": _names,
+    "allow.users": _names,
     "logs.per_attempt": v.size(64 << 10),
-    "access.admin": _names,
+    "access.admin": specaccess.people,
+    "access.submit": specaccess.people,
+    "access.read": specaccess.people,
+    "access.socket_mode": _mode,
+    "access.socket_group": v.text(64),
 }
 _TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults"}
 
@@ -78,10 +137,19 @@ _TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults"}
 _LARGEST_PAYLOAD = 1 << 30
 
 
-def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> Config:
+def load(
+    path: Path,
+    places: Places,
+    *,
+    must_exist: bool = False,
+    engine: str | None = None,
+    processes: bool = False,
+) -> Config:
     """The configuration in the file at `path`, or the defaults where there is none.
 
-    `engine` takes precedence over the file's. Raises ConfigError naming file and key.
+    `engine` takes precedence over the file's; `processes` is whether jobs may be processes of the
+    host where the file does not say; `places` are kept from being mounted. Raises ConfigError
+    naming file and key.
     """
     try:
         text = path.read_bytes()
@@ -92,16 +160,44 @@ def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> 
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        config = read(tomllib.loads(text.decode()))
+        config = read(tomllib.loads(text.decode()), engine, processes)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     except InvalidError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return replace(config, engine=engine) if engine else config
+    beside = path.parent / "docker"
+    if config.docker_config is None and beside.is_dir():
+        # a system's user has no HOME where credentials for registries could be
+        config = replace(config, docker_config=beside)
+    protected = _protected(path, places, config)
+    rules = replace(config.rules, protected=protected, resolve=os.path.realpath)
+    return replace(config, rules=rules)
 
 
-def read(given: Mapping[str, Any]) -> Config:
-    """The configuration that a parsed file says. Raises InvalidError naming the key."""
+def _protected(path: Path, places: Places, config: Config) -> tuple[str, ...]:
+    """What must never be mounted of the daemon's own, as written and with links resolved."""
+    own = {
+        path.absolute(),
+        places.config,
+        places.config.parent / "jobs.d",
+        places.state,
+        places.secrets,
+        places.logs,
+        places.socket.parent,
+    }
+    if config.docker_config is not None:
+        own.add(config.docker_config)
+    for url in (config.engine_socket, os.environ.get("DOCKER_HOST")):
+        if url and url.startswith("unix://"):
+            own.add(Path(url.removeprefix("unix://")))
+    return tuple(sorted({str(each) for each in own} | {os.path.realpath(each) for each in own}))
+
+
+def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = False) -> Config:
+    """The configuration that a parsed file says; `engine` and `processes` as for :func:`load`.
+
+    Raises InvalidError naming the key.
+    """
     values: dict[str, Any] = {}
     for table, content in given.items():
         if table not in _TABLES:
@@ -118,19 +214,31 @@ def read(given: Mapping[str, Any]) -> Config:
     defaults = given.get("defaults", {})
     _check_defaults(defaults)
     host = _host(values)
+    kind = engine or values.get("engine.kind", "auto")
+    process = _process(values, processes or kind == "process")
     docker_config = values.get("engine.docker_config")
     return Config(
         host=host,
-        rules=_rules(values, host, defaults),
-        engine=values.get("engine.kind", "auto"),
+        rules=_rules(values, host, defaults, process),
+        engine=kind,
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
         engine_request=values.get("engine.request_timeout", ENGINE_REQUEST_MS),
         engine_start=values.get("engine.start_timeout", ENGINE_START_MS),
+        process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
-        admins=values.get("access.admin", ()),
+        output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
+        context_bytes=values.get("maxima.context", CONTEXT_BYTES),
+        keep_images=_keep_images(values),
+        socket_mode=values.get("access.socket_mode", 0o660),
+        socket_group=values.get("access.socket_group"),
         defaults=defaults,
     )
+
+
+def _keep_images(values: Mapping[str, Any]) -> Keep:
+    age = values.get("images.keep_age")
+    return Keep(None if age is None else age / 1000, values.get("images.keep_size"))
 
 
 def _near(word: str, known: Any) -> str:
@@ -167,7 +275,21 @@ def _host(values: Mapping[str, Any]) -> Host:
     return host
 
 
-def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -> Rules:
+def _process(values: Mapping[str, Any], enabled: bool) -> Account | str:
+    if not values.get("process.enabled", enabled):
+        return (
+            "processes are off here: [process] enabled = true in jobd.toml turns them on, or "
+            "`jobd run --engine process`"
+        )
+    try:
+        return account(values.get("process.user", PROCESS_USER))
+    except NoAccountError as error:
+        return str(error)
+
+
+def _rules(
+    values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any], process: Account | str
+) -> Rules:
     plain = Rules()
     payload = values.get("maxima.payload", plain.max_payload)
     if payload > _LARGEST_PAYLOAD:
@@ -180,6 +302,8 @@ def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -
         **defaults.get("resources", {}),
     }
     filled = {**defaults, "resources": resources}
+    if "images.pull" in values:
+        filled.setdefault("pull", values["images.pull"])
     return Rules(
         defaults=filled,
         max_cpus=min(values.get("maxima.cpus", host.cpus), host.cpus),
@@ -188,4 +312,16 @@ def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,
         networks=frozenset(values.get("allow.networks", plain.networks)),
+        images=values.get("images.allow", plain.images),
+        users=values.get("allow.users", plain.users),
+        devices=values.get("allow.devices", plain.devices),
+        mounts=values.get("allow.mounts", plain.mounts),
+        access=Policy(
+            admin=values.get("access.admin", plain.access.admin),
+            submit=values.get("access.submit", plain.access.submit),
+            read=values.get("access.read", plain.access.read),
+            owner=os.geteuid(),
+        ),
+        no_processes=process if isinstance(process, str) else "",
+        process_user=None if isinstance(process, str) else process.name,
     )

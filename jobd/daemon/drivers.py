@@ -11,8 +11,9 @@ from jobd.core.commands import Report
 from jobd.daemon.attempt import Assignment, AttemptDriver, discard_patiently
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.patience import Timing
-from jobd.daemon.workdir import Inputs, Workdir
-from jobd.engine.base import Engine, EngineError, Order
+from jobd.daemon.workdir import OUTPUT_LIMIT, Inputs, Workdir
+from jobd.engine.base import EngineError, Order
+from jobd.engine.sides import Sides
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.runlog.writer import DEFAULT_LIMIT, LogWriter
@@ -23,12 +24,14 @@ class Drivers:
 
     `post(report)`, `progress(run, attempt, text)` and `grew(run)` (its log has more) are called
     from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is the
-    size of one log file in bytes.
+    size of one log file, `output_limit` that of the output files of one attempt, in bytes. `admit`
+    looks at each order right before it is started, and raises StartRefusedError for what is not
+    allowed.
     """
 
     def __init__(
         self,
-        engine: Engine,
+        sides: Sides,
         *,
         logs: LogFolder,
         work: Path,
@@ -38,10 +41,12 @@ class Drivers:
         grew: Callable[[int], None] = lambda run: None,
         fatal: Callable[[Exception], None],
         timing: Timing | None = None,
+        admit: Callable[[Order], Order] = lambda order: order,
         log_limit: int = DEFAULT_LIMIT,
+        output_limit: int = OUTPUT_LIMIT,
         boot_ms: int | None = None,
     ) -> None:
-        self._engine = engine
+        self._sides = sides
         self._logs = logs
         self._work = work
         self._bodies = bodies
@@ -50,7 +55,9 @@ class Drivers:
         self._grew = grew
         self._fatal = fatal
         self._timing = timing or Timing()
+        self._admit = admit
         self._log_limit = log_limit
+        self._output_limit = output_limit
         self._boot_ms = host_boot_ms() if boot_ms is None else boot_ms
         self._lock = threading.Lock()
         self._drivers: dict[tuple[int, int], AttemptDriver] = {}
@@ -60,7 +67,7 @@ class Drivers:
 
     def workdir(self, run: int, attempt: int) -> Workdir:
         """The folder of an attempt: an order is made with its paths."""
-        return Workdir(self._work, run, attempt, self._bodies)
+        return Workdir(self._work, run, attempt, self._bodies, self._output_limit)
 
     def start(self, order: Order, inputs: Inputs) -> None:
         """A claim of this daemon's own: prepare, start, follow, report."""
@@ -80,13 +87,14 @@ class Drivers:
         order = assignment.order
         key = (order.run, order.attempt)
         driver = AttemptDriver(
-            self._engine,
+            self._sides.of(order.image),
             assignment,
             workdir=self.workdir(*key),
             open_log=lambda: self._open_log(order),
             post=self._post,
             progress=lambda text: self._progress(*key, text),
             fatal=self._fatal,
+            admit=self._admit,
             timing=self._timing,
             boot_ms=self._boot_ms,
         )
@@ -124,20 +132,22 @@ class Drivers:
         if driver is not None:
             driver.control.stop(signal)
 
-    def discard(self, run: int, attempt: int, ref: str) -> None:
+    def discard(self, run: int, attempt: int, ref: str, image: str) -> None:
         """The end of an attempt is durable: remove its container and folder.
 
-        Also for one that no driver has (it ended in an earlier daemon's time).
+        `image` is its job's, empty where it has none. Also for one that no driver has (it ended
+        in an earlier daemon's time).
         """
         key = (run, attempt)
         with self._lock:
             driver = self._drivers.get(key)
             if driver is None and key not in self._controls and not self._closing:
-                control = Control(self._engine, ref, self._timing, self._fatal)
+                engine = self._sides.of(image)
+                control = Control(engine, ref, self._timing, self._fatal)
                 workdir = self.workdir(run, attempt)
 
                 def body() -> None:
-                    discard_patiently(self._engine, ref, workdir, control, self._timing)
+                    discard_patiently(engine, ref, workdir, control, self._timing)
 
                 self._spawn(key, control, lambda: guarded(body, self._fatal))
         if driver is not None:
@@ -157,9 +167,10 @@ class Drivers:
         found: dict[int, int] = {}
         for (run, _), driver in alive:
             try:
-                memory = self._engine.usage(driver.ref).memory_peak
+                usage = driver.usage()
             except EngineError:
                 continue
+            memory = usage.memory_peak if usage.memory_now is None else usage.memory_now
             if memory is not None:
                 found[run] = memory
         return found

@@ -32,14 +32,17 @@ class EngineWatch:
         report: Callable[[Reason | None], None],
         reconcile: Callable[[list[Found]], None],
         fatal: Callable[[BaseException], None],
+        trouble: str = "does not answer",
         returned: Callable[[], None] = lambda: None,
     ) -> None:
+        """`trouble` says of the engine what it means that it cannot be reached."""
         self._engine = engine
         self._name = name
         self._report = report
         self._reconcile = reconcile
         self._fatal = fatal
         self._returned = returned
+        self._what = trouble
         self._info: EngineInfo | None = None
         self._reachable = False
         self._trouble = ""
@@ -117,5 +120,5 @@ class EngineWatch:
         if self._reachable or not self._trouble:
             _log.warning("engine %s: out of reach: %s", self._name, error)
         self._reachable, self._trouble = False, str(error)
-        verb = " does not answer" if isinstance(error, EngineUnreachableError) else ""
-        self._report(Reason("engine", f"{self._name}{verb}: {error}"))
+        what = f" {self._what}" if isinstance(error, EngineUnreachableError) else ""
+        self._report(Reason("engine", f"{self._name}{what}: {error}"))

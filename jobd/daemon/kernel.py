@@ -8,18 +8,25 @@ from typing import Any
 from jobd import VERSION
 from jobd.capacity import probe
 from jobd.core import events as e
+from jobd.core.access import is_admin
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.events import decode
 from jobd.core.model import Now, Reason
+from jobd.core.policy import Rules
 from jobd.core.state import State
-from jobd.core.states import AttemptState
-from jobd.core.status import reason
+from jobd.core.states import AttemptState, Kind
+from jobd.core.status import draining, reason
+from jobd.daemon.builds import Builds
 from jobd.daemon.core_loop import CoreLoop
-from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.engines import Engines
+from jobd.daemon.past import Past
+from jobd.errors import JobdError
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
-from jobd.server.access import Users
+from jobd.server.access import Refusals
+from jobd.server.kernel import Request
+from jobd.server.recent import Page
 from jobd.server.rows import counts
 
 #: reasons that `status` tells, the most frequent first
@@ -34,18 +41,22 @@ class DaemonKernel:
         loop: CoreLoop,
         bodies: Bodies,
         logs: LogFolder,
-        users: Users,
-        engine: EngineWatch,
+        engines: Engines,
         place: str,
+        builds: Builds,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
-        self._users = users
-        self._engine = engine
+        self._refusals = Refusals()
+        self._engines = engines
         self._place = place
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
         self.logs = logs
+        self.builds = builds
+        self.recent = loop.recent
+        self.ledger = loop.ledger
+        self._past = Past(loop.journal)
         #: runs whose log somebody follows: shared with the threads that write logs
         self.watched: set[int] = set()
 
@@ -53,6 +64,11 @@ class DaemonKernel:
     def state(self) -> State:
         """The state, for reading."""
         return self._loop.state
+
+    @property
+    def rules(self) -> Rules:
+        """What the configuration says now."""
+        return self._loop.rules
 
     @property
     def now(self) -> Now:
@@ -67,9 +83,9 @@ class DaemonKernel:
         """Raises RefusedError where the disk has no room for `size` bytes more."""
         self._loop.room.require(size)
 
-    def hold_reason(self) -> Reason | None:
-        """What keeps every run from starting now, or None."""
-        return self._loop.ledger.closed()
+    def hold_reason(self, kind: Kind) -> Reason | None:
+        """What keeps every run of that kind from starting now, or None."""
+        return draining(self.state) or self._loop.ledger.closed(kind)
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""
@@ -78,7 +94,11 @@ class DaemonKernel:
 
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller may do everything."""
-        return self._users.is_admin(caller)
+        return is_admin(caller, self.rules.access)
+
+    def refused(self, request: Request, error: JobdError) -> None:
+        """Take note of a request that was refused."""
+        self._refusals.note(request, error)
 
     def watch_log(self, run: int) -> None:
         """Have parked requests for the run asked again when its log grows."""
@@ -134,10 +154,27 @@ class DaemonKernel:
             return self._bodies.read(Body(*event.result))
         return None
 
-    def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
-        """Take a chunk of a large payload; the size so far."""
+    def output(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+        return self._bodies.read_at(body, offset, size)
+
+    def events_after(self, after: int, since: int, most: int) -> Page:
+        """Events of the queue's files behind `after`, not older than `since` (ms UTC)."""
+        return self._past.page(after, since, most)
+
+    def upload(
+        self,
+        caller: Caller,
+        name: bytes,
+        offset: int,
+        data: bytes,
+        last: bool,
+        context: bool = False,
+    ) -> int:
+        """Take a chunk of a large payload, or of a build's context; the size so far."""
         key = upload_key(caller.uid, name)
-        return self._bodies.upload(key, offset, data, last, limit=self._loop.rules.max_payload)
+        limit = self.builds.context_bytes if context else self._loop.rules.max_payload
+        return self._bodies.upload(key, offset, data, last, limit=limit)
 
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
@@ -155,7 +192,8 @@ class DaemonKernel:
             "version": VERSION,
             "uptime_s": round(time.monotonic() - self._started, 3),
             "store": loop.journal.store.hex(),
-            "engine": self._engine.row(),
+            "engine": self._engines.row(),
+            "process": self._engines.process_row(),
             "capacity": {
                 "cpus": ledger.host.cpus,
                 "memory": ledger.host.memory,
@@ -169,7 +207,10 @@ class DaemonKernel:
             },
             "counts": counts(state, state.active.values()),
             "jobs": len(state.jobs),
-            "draining": False,
+            "draining": state.host.drained_at is not None,
+            "drain": {"at": state.host.drained_at, "by": state.host.drained_by}
+            if state.host.drained_at is not None
+            else None,
             "paused": sorted(job.name for job in state.jobs.values() if job.paused),
             "waiting": self._waiting(),
             "journal": {
@@ -183,12 +224,13 @@ class DaemonKernel:
     def _waiting(self) -> list[dict[str, Any]]:
         """Why runs that are due wait, a line for each job that has such runs."""
         found = []
-        hold = self.hold_reason()
         for job in self.state.jobs.values():
             due = job.waiting - sum(job.parked.values())
             if due > 0:
                 head = next((run for run in self._heads(job.name)), None)
-                why = reason(head, self.now, hold) if head is not None else None
+                why = None
+                if head is not None:
+                    why = reason(head, self.now, self.hold_reason(head.spec.kind))
                 if why is not None:
                     found.append({"job": job.name, "runs": due, "reason": why[0], "text": why[1]})
         found.sort(key=lambda row: -int(str(row["runs"])))

@@ -5,12 +5,23 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from jobd.core.allowed import (
+    device_problem,
+    image_problem,
+    mount_problem,
+    network_problem,
+    user_problem,
+)
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
+from jobd.core.policy import Rules
+from jobd.core.states import Kind
+from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
-from jobd.engine.base import Order, StartRefusedError
+from jobd.engine.base import Mount, Order, StartRefusedError
 
 #: a secret is a key or a password, not a file system
 _LARGEST_SECRET = 1 << 20
@@ -26,7 +37,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
     spec = run.spec
     folder = work / f"{run.id}.{attempt.number}"
     files = any(target.startswith("file:") for target in spec.secrets)
-    pinned = next(
+    pinned: str | None = next(
         (a.started.image_id for a in reversed(run.attempts or []) if a.started is not None), None
     )
     args = tuple(run.option("args") or ())
@@ -41,14 +52,14 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         run=run.id,
         attempt=attempt.number,
         job=spec.name,
-        image=spec.image,
-        image_id=pinned,
+        image=spec.image or "",
+        image_id=pinned or None,
         pull=spec.pull,
         command=(spec.command or ()) + args if spec.command or args else None,
-        env=environment(run, attempt),
+        env=environment(run, attempt, "/job" if spec.image else str(folder / "job")),
         user=spec.user,
         network=spec.network,
-        mounts=(),
+        mounts=tuple(Mount(*mount) for mount in spec.mounts),
         cpus=spec.cpus,
         memory=spec.memory,
         pids=spec.pids,
@@ -56,19 +67,49 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         task_dir=folder / "job",
         log_bytes=log_bytes,
         secrets_dir=folder / "secrets" if files else None,
+        stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
+        devices=spec.devices,
     )
 
 
-def environment(run: Run, attempt: Attempt) -> dict[str, str]:
-    """What an attempt finds in its environment; jobd's own names win over the job's."""
+def admitted(order: Order, rules: Rules) -> Order:
+    """The order as it may be started now, the links in its mounts resolved.
+
+    What was allowed when the job was registered may not be any more: the configuration changed, or
+    somebody put a link in a folder's place. Looks at the disk. Raises StartRefusedError.
+    """
+    mounts = tuple(replace(mount, source=rules.resolve(mount.source)) for mount in order.mounts)
+    devices = tuple(rules.resolve(device) for device in order.devices)
+    problems = (
+        []
+        if not order.image
+        else [
+            image_problem(order.image, rules),
+            network_problem(order.network, rules),
+            user_problem(order.user, rules),
+            *(mount_problem(mount.source, mount.read_only, rules) for mount in mounts),
+            *(device_problem(device, rules) for device in devices),
+        ]
+    )
+    for problem in problems:
+        if problem is not None:
+            raise StartRefusedError(f"not started: {problem}")
+    return replace(order, mounts=mounts, devices=devices)
+
+
+def environment(run: Run, attempt: Attempt, task_dir: str) -> dict[str, str]:
+    """What an attempt finds in its environment; jobd's own names win over the job's.
+
+    `task_dir` is where the attempt itself sees its folder.
+    """
     env = {**run.spec.env, **(run.option("env") or {})}
     env.update(
         TASK_ID=str(run.id),
-        TASK_DIR="/job",
-        PAYLOAD_FILE="/job/payload",
-        CONFIG_FILE="/job/config",
-        RESULT_FILE="/job/result",
-        OUTPUT_DIR="/job/out",
+        TASK_DIR=task_dir,
+        PAYLOAD_FILE=f"{task_dir}/payload",
+        CONFIG_FILE=f"{task_dir}/config",
+        RESULT_FILE=f"{task_dir}/result",
+        OUTPUT_DIR=f"{task_dir}/out",
         JOB_NAME=run.job.name,
         RUN_ID=str(run.id),
         ATTEMPT=str(attempt.number),
@@ -81,14 +122,29 @@ def environment(run: Run, attempt: Attempt) -> dict[str, str]:
     return env
 
 
-def inputs(run: Run, payload: Callable[[], bytes | Body], secrets: Path) -> Inputs:
-    """The bytes that an attempt finds in its folder. Raises StartRefusedError for a secret."""
+def inputs(
+    run: Run,
+    payload: Callable[[], bytes | Body],
+    secrets: Path,
+    owner: tuple[int, int] | None = None,
+) -> Inputs:
+    """The bytes that an attempt finds in its folder. Raises StartRefusedError for a secret.
+
+    `owner` is who processes of the host run as, where that is not the daemon's own user.
+    """
     files = {
         target.removeprefix("file:"): read_secret(secrets, source)
         for target, source in run.spec.secrets.items()
         if target.startswith("file:")
     }
-    return Inputs(payload=payload(), config=run.spec.config.encode(), secrets=files)
+    process = run.spec.kind is Kind.PROCESS
+    return Inputs(
+        payload=payload(),
+        config=run.spec.config.encode(),
+        secrets=files,
+        in_place=process,
+        owner=owner if process else None,
+    )
 
 
 def secret_variables(run: Run, secrets: Path) -> dict[str, str]:

@@ -55,6 +55,13 @@ class GoneError(EngineError):
     """The engine answers, and knows no such attempt: never started, or removed by somebody."""
 
 
+class OrphanedError(GoneError):
+    """What watched over the attempt is gone, and with it the word on how it ended.
+
+    What was left of it was stopped. Its sentence says what happened.
+    """
+
+
 class ForeignError(EngineError):
     """Something that is not ours bears the attempt's name; it was not touched."""
 
@@ -85,6 +92,23 @@ class Mount:
     read_only: bool = True
 
 
+class Input(Protocol):
+    """What one attempt is given on its standard input. For an engine's threads."""
+
+    def open(self) -> int:
+        """A file descriptor of the bytes, taken before the attempt could write there."""
+
+    def begun(self) -> None:
+        """The attempt was started by this process, which writes its input."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the attempt is known to have ended: it takes no more."""
+
+    def settled(self, whole: bool) -> None:
+        """Writing has come to its end: with the last byte or the attempt's end, or it broke."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """Everything an engine has to know to start one attempt. Built by the daemon, never by a user.
@@ -99,6 +123,7 @@ class Order:
     run: int
     attempt: int
     job: str
+    #: empty: a process of the host
     image: str
     #: id of the image that an earlier attempt of this run used, or None
     image_id: str | None
@@ -119,11 +144,18 @@ class Order:
     #: how much output the engine itself has to be able to give back, at least
     log_bytes: int
     secrets_dir: Path | None = None
+    #: what its standard input is written from; None: it has none
+    stdin: Input | None = None
+    #: devices of the host, by their paths
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An attempt that runs (or has run): times are milliseconds UTC, `pull_ms` a duration."""
+    """An attempt that runs (or has run): times are milliseconds UTC, `pull_ms` a duration.
+
+    `image_id` is empty for a process.
+    """
 
     engine_id: str
     image_id: str
@@ -133,12 +165,28 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an attempt used. `memory_peak` in bytes; None where nobody can tell."""
+    """What an attempt used. Sizes in bytes; None where nobody can tell.
+
+    Where a figure comes from: `parent`, a cgroup of the attempt's own that outlives it, so by the
+    kernel's count of all its processes together; `sampled`, looks once a second, so the last moment
+    is missing; `rusage`, what the kernel tells of ended processes: of memory the largest single
+    one, not their sum, and without those that were not waited for; `none`.
+    """
 
     cpu_seconds: float | None = None
     memory_peak: int | None = None
-    #: `parent` (cgroup that outlives the container), `sampled` (once a second) or `none`
     memory_peak_source: str = "none"
+    #: while it runs: in use, less the cache of files, which the kernel gives to whoever needs it
+    memory_now: int | None = None
+    cpu_source: str = "none"
+    block_read: int | None = None
+    block_written: int | None = None
+    block_source: str = "none"
+    #: for how long, and in how many of all `periods`, it was held back by its CPU limit
+    throttled_ms: int | None = None
+    throttled_periods: int | None = None
+    periods: int | None = None
+    throttle_source: str = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +199,12 @@ class Ending:
     oom: bool = False
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
+    #: whether the host ended it, and not the job; None where the engine cannot tell
+    host_fault: bool | None = None
+    #: lines and bytes of output that the engine itself had to leave out, where it counts them
+    cut: tuple[int, int] = (0, 0)
+    #: what the engine has to say about the output or the end, a sentence each, for the log
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from enum import Enum
 from typing import Any, Protocol
 
-from jobd.engine import dialects, images, starting
+from jobd.core.policy import Rules
+from jobd.engine import dialects, images, imagestore, listener, starting
 from jobd.engine.base import (
     Ending,
     EngineInfo,
@@ -32,7 +33,7 @@ from jobd.engine.dialects import Dialect
 from jobd.engine.refusals import AnswerError, missing_program
 from jobd.engine.starting import Starter, milliseconds
 from jobd.engine.stream import BrokenStreamError, FrameParser, LineEnds, Resumer
-from jobd.engine.usage import Cgroups, CgroupSettings, Reading, usage_of
+from jobd.engine.usage import Cgroups, CgroupSettings, usage_of
 
 #: a batch of output is given out when it has this many lines or bytes, or nothing more is there
 BATCH_LINES = 2_000
@@ -67,7 +68,7 @@ class _Read(Enum):
     MISSED = 2
 
 
-class Client(starting.Client, images.Client, Protocol):
+class Client(starting.Client, images.Client, imagestore.Client, Protocol):
     """The engine's API as docker.py gives it. Raises AnswerError, EngineUnreachableError."""
 
     url: str
@@ -75,9 +76,6 @@ class Client(starting.Client, images.Client, Protocol):
 
     def close(self) -> None: ...
     def version(self) -> dict[str, Any]: ...
-    def started_at(self) -> int | None: ...
-    def limits(self) -> tuple[int | None, int | None]: ...
-    def shares_pids(self) -> bool: ...
     def info(self) -> dict[str, Any]: ...
     def labelled(self, label: str) -> list[dict[str, Any]]: ...
     def kill(self, engine_id: str, signal: str) -> None: ...
@@ -97,15 +95,26 @@ class Client(starting.Client, images.Client, Protocol):
 class ContainerEngine:
     """Attempts as containers, one each. See :class:`jobd.engine.base.Engine` for the calls."""
 
-    def __init__(self, api: Client, store: bytes, cgroups: CgroupSettings, idle_s: float) -> None:
+    def __init__(
+        self,
+        api: Client,
+        store: bytes,
+        cgroups: CgroupSettings,
+        idle_s: float,
+        rules: Callable[[], Rules] | None = None,
+    ) -> None:
         if len(store) != 16:
             raise ValueError(f"store: {len(store)} bytes; a uuid has 16")
         self._api = api
         #: what the label jobd.store says
         self.store = store.hex()
         self._idle_s = idle_s
+        self._rules = rules
         self._cgroups = Cgroups(cgroups)
-        self._starter = Starter(api, images.Images(api), 2 * (os.cpu_count() or 1))
+        pulls = images.Images(api)
+        #: built, tagged and removed here; an engine without images has no such attribute
+        self.images = imagestore.ImageStore(api, pulls)
+        self._starter = Starter(api, pulls, 2 * (os.cpu_count() or 1))
         self._is_local = api.url.startswith("unix:")
         self._dialect: Dialect | None = None
         self._parents = False
@@ -118,7 +127,7 @@ class ContainerEngine:
         first = self._dialect is None
         dialect = dialects.DOCKER
         if dialects.is_podman(version):
-            dialect = dialects.podman(*self._api.limits())
+            dialect = dialects.podman(*listener.limits(self._api.url))
         self._parents = self._is_local and self._cgroups.can_parent(
             str(info.get("CgroupDriver", ""))
         )
@@ -134,19 +143,18 @@ class ContainerEngine:
             # containers outlive a Docker with live-restore, and Podman's service in any case
             started_at=None
             if dialect.outlives or info.get("LiveRestoreEnabled")
-            else self._api.started_at(),
+            else listener.started_at(self._api.url),
         )
 
     def start(self, order: Order, progress: Progress) -> Started:
         """As in the protocol. GoneError where somebody removes the container meanwhile."""
         if order.labels.get("jobd.store") != self.store:
             raise ValueError(f"{order.ref}: its label jobd.store is not this engine's")
-        dialect = self._known()
-        if dialect.local_prefix and (image := self._local_name(order.image, dialect.local_prefix)):
-            order = replace(order, image=image)
-        settings = dialect.settings
+        settings = self._known().settings
         if self._parents:
             settings = replace(settings, cgroup_parent=self._cgroups.parent(order.ref))
+        if self._rules is not None:
+            settings = replace(settings, rules=self._rules())
         return self._starter.start(order, settings, progress)
 
     def _known(self) -> Dialect:
@@ -154,12 +162,6 @@ class ContainerEngine:
             self.connect()
         assert self._dialect is not None
         return self._dialect
-
-    def _local_name(self, image: str, prefix: str) -> str | None:
-        """What an image without a registry is called that was made on this host, if it was."""
-        if images.has_registry(image) or self._api.image_id(image) is not None:
-            return None
-        return prefix + image if self._api.image_id(prefix + image) is not None else None
 
     def phase(self, ref: str) -> Phase:
         """As in the protocol."""
@@ -261,7 +263,8 @@ class ContainerEngine:
         finished_at = milliseconds(state["FinishedAt"])
         if state.get("Running") or not finished_at or _phase(state["Status"]) is Phase.CREATED:
             return None
-        reading, source = self._reading(ref)
+        parent = self._cgroups.read_parent(ref) if self._is_local else None
+        sampled = self._cgroups.sample(ref)
         exit_code = int(state["ExitCode"])
         error = str(state.get("Error") or "") or None
         if error is None and exit_code in (126, 127):
@@ -272,9 +275,9 @@ class ContainerEngine:
             exit_code=exit_code,
             started_at=milliseconds(state["StartedAt"]),
             finished_at=finished_at,
-            oom=bool(state.get("OOMKilled")) or bool(reading and reading.oom_kills),
+            oom=bool(state.get("OOMKilled")) or any(r and r.oom_kills for r in (parent, sampled)),
             error=error,
-            usage=usage_of(reading, source),
+            usage=usage_of(parent, sampled),
         )
 
     def _unstick(self, ref: str, found: Mapping[str, Any]) -> None:
@@ -289,7 +292,7 @@ class ContainerEngine:
             self._stuck.pop(ref, None)
             return
         since = self._stuck.setdefault(ref, time.monotonic())
-        if time.monotonic() - since < STUCK_S or not self._api.shares_pids():
+        if time.monotonic() - since < STUCK_S or not listener.shares_pids(self._api.url):
             return
         _log.warning("engine: %s: shown as running, and its process is gone: asked again", ref)
         self._stuck[ref] = time.monotonic()
@@ -310,19 +313,18 @@ class ContainerEngine:
                 raise
 
     def usage(self, ref: str) -> Usage:
-        """As in the protocol. One look at two files; once an attempt, a question to the engine."""
+        """As in the protocol. A look at a few files; once an attempt, a question to the engine."""
         if not self._is_local:
             return Usage()
-        if self._parents:
-            reading = self._cgroups.read_parent(ref)
-            if reading is not None and reading.memory_peak is not None:
-                return usage_of(reading, "parent")
+        if self._parents and not self._cgroups.is_placed(ref):
+            self._cgroups.found_below_parent(ref)
         if not self._cgroups.is_placed(ref):
             with contextlib.suppress(GoneError):
                 found = self._ours(ref)
                 if pid := int(found["State"].get("Pid") or 0):
                     self._cgroups.found_at(ref, pid, str(found["Id"]))
-        return usage_of(self._cgroups.sample(ref), "sampled")
+        parent = self._cgroups.read_parent(ref, alive=True) if self._parents else None
+        return usage_of(parent, self._cgroups.sample(ref))
 
     def discard(self, ref: str) -> None:
         """As in the protocol. Not ours under that name: left alone."""
@@ -362,13 +364,6 @@ class ContainerEngine:
         if not starting.is_labelled(found, {"jobd.store": self.store}):
             raise GoneError(f"{ref}: a container of that name is there and is not ours")
         return found
-
-    def _reading(self, ref: str) -> tuple[Reading | None, str]:
-        """What is known of an attempt that ended, and how: its parent's word or the last sample."""
-        parent = self._cgroups.read_parent(ref) if self._is_local else None
-        if parent is not None and parent.memory_peak is not None:
-            return parent, "parent"
-        return self._cgroups.sample(ref), "sampled"
 
 
 def _is_there(pid: int) -> bool:

@@ -22,8 +22,6 @@ class Dialect:
     late_headers: bool
     #: whether containers go on when what answers requests ends
     outlives: bool
-    #: what the engine puts before the name of an image that was made on this host
-    local_prefix: str = ""
 
 
 def is_podman(version: Mapping[str, Any]) -> bool:
@@ -42,8 +40,8 @@ def podman(files: int | None, processes: int | None) -> Dialect:
     """
     limits = () if not files or not processes else (("nofile", files), ("nproc", processes))
     # `json-file` is its word for k8s-file, which keeps every byte; it has no `local`
-    settings = Settings(log_driver="json-file", limits=limits)
-    return Dialect("podman", settings, late_headers=True, outlives=True, local_prefix="localhost/")
+    settings = Settings(log_driver="json-file", limits=limits, local_prefix="localhost/")
+    return Dialect("podman", settings, late_headers=True, outlives=True)
 
 
 def notes(dialect: Dialect, info: Mapping[str, Any], parents: bool, url: str) -> tuple[str, ...]:

@@ -1,4 +1,7 @@
-"""Who listens at a unix socket: since when, with what limits, and whether a pid of it is ours."""
+"""Who listens at a unix socket: since when, with what limits, and whether a pid of it is ours.
+
+Each takes the engine's url, and says that it does not know of one that is elsewhere or away.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +11,38 @@ import struct
 import time
 from pathlib import Path
 
+from jobd.engine.transport import socket_path
+
 _CREDENTIALS = struct.Struct("3i")
 #: who listens where systemd holds the socket for Docker; the pid file's time stands for it then
 _PID_FILE = Path("/run/docker.pid")
 _USUAL = ("/var/run/docker.sock", "/run/docker.sock")
+#: to connect takes microseconds, also to one that hangs; but not where its queue is full
+_PATIENCE_S = 1.0
 
 
-def started_at(path: str, timeout_s: float) -> int | None:
-    """When the process that listens at `path` was started, in milliseconds UTC by today's clock.
+def started_at(url: str) -> int | None:
+    """When the process that listens there was started, in milliseconds UTC by today's clock.
 
     None where that cannot be told: it is in another pid namespace, or is systemd and Docker's own
-    pid file is not in its usual place. Raises OSError where nobody listens.
+    pid file is not in its usual place.
     """
-    pid = _listener(path, timeout_s)
+    pid = _listener(url)
     try:
         if pid > 1:
             return _process_start(pid)
-        return int(_PID_FILE.stat().st_mtime * 1000) if path in _USUAL else None
+        usual = pid == 1 and socket_path(url) in _USUAL
+        return int(_PID_FILE.stat().st_mtime * 1000) if usual else None
     except (OSError, ValueError, IndexError):
         return None
 
 
-def limits(path: str, timeout_s: float) -> tuple[int | None, int | None]:
-    """How many open files and processes the listener at `path` may have; None where unknown.
+def limits(url: str) -> tuple[int | None, int | None]:
+    """How many open files and processes the listener may have; None where unknown.
 
-    Unknown too where systemd listens for it. Raises OSError where nobody listens.
+    Unknown too where systemd listens for it.
     """
-    pid = _listener(path, timeout_s)
+    pid = _listener(url)
     found: dict[str, int] = {}
     try:
         text = Path(f"/proc/{pid}/limits").read_text(encoding="ascii") if pid > 1 else ""
@@ -48,13 +56,13 @@ def limits(path: str, timeout_s: float) -> tuple[int | None, int | None]:
     return found.get("Max open files"), found.get("Max processes")
 
 
-def shares_pids(path: str, timeout_s: float) -> bool:
-    """Whether a pid that the listener at `path` names is the same process here, and visible.
+def shares_pids(url: str) -> bool:
+    """Whether a pid that the listener names is the same process here, and visible.
 
     False where that is not certain: it may be in a pid namespace of its own, or /proc hide
-    others' processes. Raises OSError where nobody listens.
+    others' processes.
     """
-    pid = _listener(path, timeout_s)
+    pid = _listener(url)
     if pid == 1:
         return Path("/proc/1").exists()
     try:
@@ -69,12 +77,19 @@ def _is_pids(line: str) -> bool:
     return line.startswith("NSpid:")
 
 
-def _listener(path: str, timeout_s: float) -> int:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(timeout_s)
-        probe.connect(path)
-        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(credentials)[0])
+def _listener(url: str) -> int:
+    """The pid of whoever listens there; 0 where that is not known."""
+    path = socket_path(url)
+    if path is None:
+        return 0
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PATIENCE_S)
+            probe.connect(path)
+            found = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return 0
+    return int(_CREDENTIALS.unpack(found)[0])
 
 
 def _process_start(pid: int) -> int:

@@ -7,8 +7,10 @@
 | `part=TEXT` | writes TEXT to stdout without a newline |
 | `flood=BYTES` | writes numbered lines of 100 bytes |
 | `payload` | writes the payload's lines to stdout |
+| `stdin` | writes the lines of its standard input to stdout |
 | `result=TEXT` | leaves TEXT as the result |
 | `env=NAME` | writes the value of a variable |
+| `digest=NAME` | writes the SHA-256 of a variable, or of a secret file |
 | `memory=BYTES` | uses so much from now on |
 | `sleep=SECONDS` `hang` | does nothing for a time, for ever |
 | `ignore-term` | only SIGKILL ends it from now on |
@@ -19,6 +21,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -40,6 +43,8 @@ class Scripted(Protocol):
     oom: bool
     ignore_term: bool
     memory: int
+
+    def stdin(self) -> bytes: ...
 
     def write(self, stream: Stream, data: bytes, partial: bool = False) -> None: ...
 
@@ -105,6 +110,14 @@ def _payload(value: str) -> Step:
     return step
 
 
+def _stdin(value: str) -> Step:
+    def step(attempt: Scripted) -> None:
+        for row in attempt.stdin().splitlines():
+            attempt.write(Stream.STDOUT, row)
+
+    return step
+
+
 def _result(value: str) -> Step:
     def step(attempt: Scripted) -> None:
         (attempt.order.task_dir / "result").write_bytes(value.encode())
@@ -115,6 +128,17 @@ def _result(value: str) -> Step:
 def _env(value: str) -> Step:
     def step(attempt: Scripted) -> None:
         attempt.write(Stream.STDOUT, attempt.order.env.get(value, "").encode())
+
+    return step
+
+
+def _digest(value: str) -> Step:
+    """Tells that a secret arrived, and not what it is: its SHA-256, of a variable or a file."""
+
+    def step(attempt: Scripted) -> None:
+        file = (attempt.order.secrets_dir or attempt.order.task_dir) / value
+        data = file.read_bytes() if file.is_file() else attempt.order.env.get(value, "").encode()
+        attempt.write(Stream.STDOUT, hashlib.sha256(data).hexdigest().encode())
 
     return step
 
@@ -169,8 +193,10 @@ _WORDS: dict[str, Callable[[str], Step]] = {
     "part": _print(Stream.STDOUT, partial=True),
     "flood": _flood,
     "payload": _payload,
+    "stdin": _stdin,
     "result": _result,
     "env": _env,
+    "digest": _digest,
     "memory": _memory,
     "sleep": _sleep,
     "hang": _hang,

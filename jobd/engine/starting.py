@@ -19,8 +19,9 @@ from jobd.engine.base import (
     Progress,
     Started,
 )
-from jobd.engine.container import Settings, body
-from jobd.engine.images import Images, check_reference
+from jobd.engine.container import Settings, body, check_sources
+from jobd.engine.feeding import Feeder, Stream
+from jobd.engine.images import Images, check_reference, has_registry
 from jobd.engine.refusals import AnswerError, is_hosts_fault, readable, refused
 from jobd.engine.stream import parse_time
 
@@ -39,6 +40,12 @@ class Client(Protocol):
 
     def start(self, engine_id: str) -> None:
         """Start it; one that runs is left alone."""
+
+    def attach_stdin(self, engine_id: str) -> Stream:
+        """A connection to the standard input of a container that has not started."""
+
+    def remove_unstarted(self, engine_id: str) -> None:
+        """Remove a container; status 409 where it runs."""
 
 
 def milliseconds(stamp: str) -> int:
@@ -76,6 +83,10 @@ class Starter:
         pull_ms = 0
         if found is not None and milliseconds(found["State"]["StartedAt"]):
             return _started(found, pull_ms)
+        if found is not None and order.stdin is not None:
+            # its input may have been attached and let go before, and then reads as empty
+            self._remove_unstarted(str(found["Id"]))
+            found = None
         if found is None:
             engine_id, pull_ms = self._create(order, settings, progress)
         else:
@@ -115,12 +126,27 @@ class Starter:
         except AnswerError as error:
             if not _is_missing_image(error):
                 raise self._judged(order, error, None) from error
+        made = self._create_local(order, settings)
+        if made is not None:
+            return made, pull_ms
         # asked for only when it is needed: most images are there
         policy = "missing" if order.pull == "always" else order.pull
         pull_ms += self._images.ensure(order.image, policy, None, progress).pull_ms
         try:
             return self._create_as(order, body(order, order.image, settings)), pull_ms
         except AnswerError as error:
+            raise self._judged(order, error, None) from error
+
+    def _create_local(self, order: Order, settings: Settings) -> str | None:
+        """Make the container of an image that was made on this host, where that has a prefix."""
+        if not settings.local_prefix or order.pull == "always" or has_registry(order.image):
+            return None
+        try:
+            image = settings.local_prefix + order.image
+            return self._create_as(order, body(order, image, settings))
+        except AnswerError as error:
+            if _is_missing_image(error):
+                return None
             raise self._judged(order, error, None) from error
 
     def _create_as(self, order: Order, settings: Mapping[str, object]) -> str:
@@ -145,7 +171,40 @@ class Starter:
             patience -= delay
             delay = min(delay * 2, 3.0)
 
+    def _remove_unstarted(self, engine_id: str) -> None:
+        try:
+            self._client.remove_unstarted(engine_id)
+        except AnswerError as error:
+            if error.status != 404:
+                raise
+
     def _start(self, order: Order, engine_id: str) -> None:
+        check_sources(order)
+        feeder = self._feeder(order, engine_id)
+        started = False
+        try:
+            self._start_now(order, engine_id)
+            started = True
+        finally:
+            if feeder is not None:
+                feeder.begin() if started else feeder.give_up()
+
+    def _feeder(self, order: Order, engine_id: str) -> Feeder | None:
+        if order.stdin is None:
+            return None
+        try:
+            stream = self._client.attach_stdin(engine_id)
+            return Feeder(stream, order.stdin, order.ref)
+        except AnswerError as error:
+            if error.status == 404:
+                raise GoneError(f"{order.ref}: removed by somebody before it was started") from None
+            raise
+        except OSError as error:
+            raise EngineTroubleError(
+                f"{order.ref}: its payload cannot be opened: {error.strerror}"
+            ) from error
+
+    def _start_now(self, order: Order, engine_id: str) -> None:
         try:
             with self._slots:
                 self._client.start(engine_id)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
-from jobd.server import host, jobs, logs, runs
+from jobd.server import changes, events, host, images, jobs, logs, outputs, runs, why
+from jobd.server.access import authorize
 from jobd.server.kernel import Kernel, Later, Request
 from jobd.wire.verbs import BY_NAME
 
@@ -20,6 +21,8 @@ HANDLERS: dict[str, Handler] = {
     "status": host.status,
     "job.register": jobs.register,
     "job.unregister": jobs.unregister,
+    "job.set": jobs.set_,
+    "job.history": jobs.history,
     "job.list": jobs.list_,
     "job.show": jobs.show,
     "job.pause": jobs.pause,
@@ -28,24 +31,47 @@ HANDLERS: dict[str, Handler] = {
     "run.list": runs.list_,
     "run.show": runs.show,
     "run.wait": runs.wait,
-    "run.cancel": runs.cancel,
-    "run.hold": runs.hold,
-    "run.release": runs.release,
+    "run.why": why.why,
+    "run.cancel": changes.cancel,
+    "run.retry": changes.retry,
+    "run.hold": changes.hold,
+    "run.release": changes.release,
+    "run.next": changes.next_,
+    "run.edit": changes.edit,
     "run.result": runs.result,
+    "run.output": outputs.read,
     "run.payload": runs.payload,
+    "image.build": images.build,
+    "image.output": images.output,
     "log.read": logs.read,
+    "host.drain": host.drain,
+    "host.undrain": host.undrain,
+    "host.idle": host.idle,
+    "events.read": events.read,
     "upload.put": host.upload,
 }
 
 
 def answer(kernel: Kernel, request: Request) -> Any:
-    """What the verb's handler says. Raises Later, or a JobdError and nothing else: one bad request
-    ends neither the loop nor the daemon."""
+    """What the verb's handler says to who has the right.
+
+    Raises Later, or a JobdError and nothing else: one bad request ends neither the loop nor the
+    daemon.
+    """
     verb = BY_NAME.get(request.verb)
     if verb is None:
         raise UsageError(f"{request.verb!r:.60}: no such verb")
     verb.check(request.arguments)
-    return guarded(request.verb, lambda: HANDLERS[request.verb](kernel, request))
+
+    def work() -> Any:
+        authorize(kernel, request, verb)
+        return HANDLERS[verb.name](kernel, request)
+
+    try:
+        return guarded(verb.name, work)
+    except JobdError as error:
+        kernel.refused(request, error)
+        raise
 
 
 def guarded(verb: str, work: Callable[[], Any]) -> Any:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from jobd.core.commands import DrainHost
 from jobd.errors import UsageError
-from jobd.server.access import require_admin
-from jobd.server.kernel import Kernel, Offload, Request
-from jobd.wire.envelope import CHUNK, KEY_BYTES
+from jobd.server.access import Sight, require_admin
+from jobd.server.kernel import Kernel, Later, Offload, Request
+from jobd.wire.envelope import CHUNK, HOLD_MS, KEY_BYTES
+
+#: ids in one answer
+_IDS = 1000
 
 
 def ping(kernel: Kernel, request: Request) -> Any:
@@ -25,12 +29,43 @@ def ping(kernel: Kernel, request: Request) -> Any:
 
 def status(kernel: Kernel, request: Request) -> Any:
     """status"""
-    return kernel.status()
+    answer = kernel.status()
+    sight, jobs = Sight(kernel, request.caller), kernel.state.jobs
+    # figures are everybody's; the names of jobs are not
+    answer["paused"] = [name for name in answer["paused"] if sight.job(jobs[name])]
+    answer["waiting"] = [row for row in answer["waiting"] if sight.job(jobs[row["job"]])]
+    return answer
+
+
+def drain(kernel: Kernel, request: Request) -> Any:
+    """host.drain"""
+    return _drain(kernel, request, True)
+
+
+def undrain(kernel: Kernel, request: Request) -> Any:
+    """host.undrain"""
+    return _drain(kernel, request, False)
+
+
+def _drain(kernel: Kernel, request: Request, draining: bool) -> Any:
+    changed = kernel.decide(DrainHost(draining), request.caller)
+    return {"draining": draining, "changed": changed, "active": len(kernel.state.active)}
+
+
+def idle(kernel: Kernel, request: Request) -> Any:
+    """host.idle"""
+    active = list(kernel.state.active)
+    if active and not request.final:
+        raise Later(active, min(request.arguments.get("hold", HOLD_MS), HOLD_MS))
+    return {
+        "ready": not active,
+        "draining": kernel.state.host.drained_at is not None,
+        "active": active[:_IDS],
+    }
 
 
 def upload(kernel: Kernel, request: Request) -> Any:
     """upload.put"""
-    require_admin(kernel, request)
     name, offset, data, last = (
         request.arguments[key] for key in ("upload", "offset", "data", "last")
     )
@@ -38,4 +73,9 @@ def upload(kernel: Kernel, request: Request) -> Any:
         raise UsageError(f"upload.put: the name is not {KEY_BYTES} bytes")
     if len(data) > CHUNK or offset < 0:
         raise UsageError(f"upload.put: a chunk has at most {CHUNK} bytes, from offset 0 on")
-    return Offload(lambda: {"size": kernel.upload(request.caller, name, offset, data, last)})
+    context = request.arguments.get("context", False)
+    if context:
+        require_admin(kernel, request)
+    return Offload(
+        lambda: {"size": kernel.upload(request.caller, name, offset, data, last, context)}
+    )

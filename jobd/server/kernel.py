@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
+from jobd.core.policy import Rules
 from jobd.core.state import State
+from jobd.core.states import Kind
+from jobd.errors import JobdError
 from jobd.runlog.folder import LogFolder
+from jobd.server.recent import Page, Recent
+
+#: what Later names instead of a run: ask again when anything at all has happened
+ANYTHING = 0
+#: stands among a request's changed runs for more than are named
+MANY = -1
 
 
 class Request:
@@ -74,22 +84,64 @@ class Parts:
 
 
 class Offload:
-    """Work on files, for a thread beside the loop; it answers or raises as a handler does."""
+    """Work on files, for a thread beside the loop; it answers or raises as a handler does.
 
-    __slots__ = ("work",)
+    `then`, where given, makes the answer of what the work gave, in the loop's own thread.
+    """
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    __slots__ = ("then", "work")
+
+    def __init__(self, work: Callable[[], Any], then: Callable[[Any], Any] | None = None) -> None:
         self.work = work
+        self.then = then
+
+
+class BuildView(NamedTuple):
+    """A build as a reader sees it from an offset of its output on; `offset` is where to go on."""
+
+    data: bytes
+    offset: int
+    over: bool
+    #: why it failed, the class of that, and what it made
+    error: JobdError | None
+    image: str | None
+    image_id: str | None
+
+
+class Builds(Protocol):
+    """Images being built. Safe in any thread."""
+
+    def begin(
+        self,
+        key: bytes | None,
+        context: Callable[[], Body],
+        job: str,
+        settings: dict[str, Any],
+    ) -> int:
+        """Begin a build, or find the one that the same request began; its number."""
+
+    def view(self, number: int, offset: int, size: int) -> BuildView | None:
+        """Up to `size` bytes of its output, or None where there is no such build."""
 
 
 class Kernel(Protocol):
     """The core loop, as handlers see it. Only used from its own thread, but for the file calls."""
 
     logs: LogFolder
+    recent: Recent
+    ledger: Ledger
+
+    @property
+    def builds(self) -> Builds:
+        """Images being built."""
 
     @property
     def state(self) -> State:
         """The state, for reading."""
+
+    @property
+    def rules(self) -> Rules:
+        """What the configuration says now."""
 
     @property
     def now(self) -> Now:
@@ -101,8 +153,8 @@ class Kernel(Protocol):
     def require_room(self, size: int) -> None:
         """Raises RefusedError where the disk has no room for `size` bytes more."""
 
-    def hold_reason(self) -> Reason | None:
-        """What keeps every run from starting now, or None."""
+    def hold_reason(self, kind: Kind) -> Reason | None:
+        """What keeps every run of that kind from starting now, or None."""
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""
@@ -116,19 +168,39 @@ class Kernel(Protocol):
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller may do everything."""
 
+    def refused(self, request: Request, error: JobdError) -> None:
+        """Take note of a request that was refused."""
+
     # the following are safe in any thread
 
     def payload(self, run: Run) -> bytes:
         """The run's payload, from the queue."""
 
+    def payload_source(self, run: Run) -> bytes | Body:
+        """The payload's bytes where they are in the queue, else which body file has them."""
+
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
 
-    def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
-        """Take a chunk of a large payload; the size so far."""
+    def output(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+
+    def upload(
+        self,
+        caller: Caller,
+        name: bytes,
+        offset: int,
+        data: bytes,
+        last: bool,
+        context: bool = False,
+    ) -> int:
+        """Take a chunk of a large payload, or of a build's context; the size so far."""
 
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
+
+    def events_after(self, after: int, since: int, most: int) -> Page:
+        """Events of the queue's files behind `after`, not older than `since` (ms UTC)."""
 
     def watch_log(self, run: int) -> None:
         """Have parked requests for the run asked again when its log grows."""

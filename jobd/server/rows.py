@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from jobd.core import masking
 from jobd.core.entities import Attempt, Job, Run
+from jobd.core.events import AttemptEnded
 from jobd.core.model import Reason
 from jobd.core.spec import to_mapping
 from jobd.core.state import State
-from jobd.core.states import RunState, Status
+from jobd.core.states import Kind, RunState, Status
 from jobd.core.status import dead, reason, status
 from jobd.server.kernel import Kernel
 
 
 def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     """Everything about a run, its attempts included."""
-    why = reason(run, kernel.now, kernel.hold_reason())
+    why = reason(run, kernel.now, kernel.hold_reason(run.spec.kind))
     attempts = run.attempts or []
     ended = next((a.end for a in reversed(attempts) if a.end is not None), None)
     over = run.state is RunState.DONE
-    trigger, uid, user, pid, principal = run.origin
     started = next((a.started for a in attempts if a.started is not None), None)
     said = kernel.progress(run.id) if run.state is RunState.ACTIVE else None
     if said and why is None:
         why = Reason("starting", said)
     if why is None and run.state is RunState.ACTIVE:
-        why = _unseen(kernel.hold_reason())
+        why = _unseen(kernel.hold_reason(run.spec.kind))
     result = ended.result if ended is not None else None
     return {
         "id": run.id,
@@ -37,12 +38,12 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "dead": dead(run),
         "reason": {"code": why.code, "text": why.text} if why else None,
         "priority": run.priority,
-        "trigger": {"kind": trigger, "name": None, "scheduled_at": None},
+        "trigger": {"kind": run.origin[0], "name": None, "scheduled_at": None},
         "labels": run.option("labels") or {},
         "key": run.option("key"),
-        "retry_of": None,
+        "retry_of": run.option("retry_of"),
         "payload_size": run.size,
-        "submitted_by": {"uid": uid, "user": user, "pid": pid, "principal": principal or None},
+        "submitted_by": by_of(run.origin[1:]),
         "queued_at": run.queued_at,
         "not_before": run.due or run.option("not_before"),
         "started_at": started.started_at if started else None,
@@ -52,9 +53,11 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "attempts": [_attempt_row(run, attempt) for attempt in attempts],
         "progress": {"percent": None, "message": said} if said else None,
         "result_size": result[1] if isinstance(result, list) else result,
+        "isolation": isolation(run.spec.kind),
         # more than INTERFACE names: what a client needs to tell "attempt 2 of 5"
         "attempts_allowed": run.spec.retry.attempts,
         "timeout_ms": run.timeout,
+        "after": parents(run),
     }
 
 
@@ -63,6 +66,21 @@ def _unseen(hold: Reason | None) -> Reason | None:
     if hold is None or hold.code != "engine":
         return None
     return Reason("engine", f"as far as is known: {hold.text}")
+
+
+def parents(run: Run) -> list[dict[str, Any]]:
+    """The runs that it waits or waited for, what of each, and whether it still does."""
+    pending = run.parents or set()
+    return [
+        {"run": number, "condition": condition, "pending": number in pending}
+        for number, condition in run.option("after") or ()
+    ]
+
+
+def by_of(caller: Sequence[Any]) -> dict[str, Any]:
+    """A caller as it stands in events (uid, user, pid, principal), as rows have it."""
+    uid, user, pid, principal = caller
+    return {"uid": uid, "user": user, "pid": pid, "principal": principal or None}
 
 
 def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:
@@ -87,9 +105,31 @@ def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:
         "memory_peak_source": end.memory_peak_source if end else None,
         "log_bytes": end.log_bytes if end else None,
         "log_truncated": bool(end and end.log_truncated),
+        **_receipt(end),
         "container": started.engine_id if started else None,
-        "image_id": started.image_id if started else None,
+        "image_id": (started.image_id or None) if started else None,
     }
+
+
+#: what an attempt used, beyond the keys that INTERFACE names, and what was kept of its files
+_RECEIPT = (
+    "cpu_source",
+    "block_read",
+    "block_written",
+    "block_source",
+    "throttled_ms",
+    "throttled_periods",
+    "periods",
+    "throttle_source",
+    "output_files",
+    "note",
+)
+
+
+def _receipt(end: AttemptEnded | None) -> dict[str, Any]:
+    row = {key: getattr(end, key) if end else None for key in _RECEIPT}
+    row["output_size"] = end.output[1] if end and end.output else None
+    return row
 
 
 def _waiting_since(run: Run, attempt: Attempt) -> int:
@@ -100,10 +140,11 @@ def _waiting_since(run: Run, attempt: Attempt) -> int:
 
 
 def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
-    """A job as in its file, with what its runs are up to."""
-    row = to_mapping(job.spec)
+    """A job as in its file, with what its runs are up to; what is telling is masked."""
+    row = masking.job(to_mapping(job.spec))
     active = [run for run in kernel.state.active.values() if run.job is job]
     row.update(
+        isolation=isolation(job.spec.kind),
         revision=job.revision,
         image_id=next((run_image(run) for run in active if run_image(run)), None),
         counts=counts(job, active),
@@ -112,10 +153,15 @@ def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
     return row
 
 
+def isolation(kind: Kind) -> str:
+    """What parts attempts of that kind from the host: `container`, or `none`."""
+    return "none" if kind is Kind.PROCESS else "container"
+
+
 def run_image(run: Run) -> str | None:
     """The id of the image that the run's newest attempt uses, once it has started."""
     attempt = run.attempt
-    return attempt.started.image_id if attempt and attempt.started else None
+    return (attempt.started.image_id or None) if attempt and attempt.started else None
 
 
 def counts(of: Job | State, active: Iterable[Run]) -> dict[str, int]:

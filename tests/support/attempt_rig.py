@@ -17,6 +17,7 @@ from jobd.daemon.patience import Timing
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Order
 from jobd.engine.fake import FakeEngine
+from jobd.engine.sides import Absent, Sides
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.runlog.lines import Entry, parse
@@ -41,14 +42,19 @@ class Rig:
     """One daemon's worth of drivers; `restart` is a daemon that stops and one that begins."""
 
     def __init__(
-        self, path: Path, engine: FakeEngine | None = None, *, log_limit: int = 1 << 20
+        self,
+        path: Path,
+        engine: FakeEngine | None = None,
+        *,
+        log_limit: int = 1 << 20,
+        timing: Timing = FAST,
     ) -> None:
         self.path = path
         self.engine = engine or FakeEngine(heartbeat_s=0.01)
         self.bodies = Bodies(path / "bodies")
         self.logs = LogFolder(path / "log")
         self.log_limit = log_limit
-        self.timing = FAST
+        self.timing = timing
         self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self.fatal: queue.SimpleQueue[Exception] = queue.SimpleQueue()
         self.said: list[str] = []
@@ -56,7 +62,7 @@ class Rig:
 
     def _drivers(self, boot_ms: int = 0) -> Drivers:
         return Drivers(
-            self.engine,
+            Sides(self.engine, Absent("no processes here")),
             logs=self.logs,
             work=self.path / "work",
             bodies=self.bodies,
@@ -132,7 +138,7 @@ class Rig:
 
     def finish(self, order: Order) -> None:
         """The core says that the end is durable; waits until all of the attempt is gone."""
-        self.drivers.discard(order.run, order.attempt, order.ref)
+        self.drivers.discard(order.run, order.attempt, order.ref, order.image)
         until(lambda: len(self.drivers) == 0)
 
 

@@ -16,11 +16,11 @@ from jobd.core.entities import Job, Run
 from jobd.core.model import Needs, Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
-from jobd.core.states import RunState, Status
+from jobd.core.states import Kind, RunState, Status
 from jobd.core.timers import Timers
 from jobd.errors import JobdError
 
-ANN = Caller(1000, "ann", 4711)
+ANN = Caller(1000, "ann", 4711, groups=frozenset({"jobd-admin"}))
 SYSTEM = Caller(0, "jobd", 0)
 #: some moment in 2026
 START = Now(1_770_000_000_000, 5_000_000)
@@ -29,7 +29,7 @@ START = Now(1_770_000_000_000, 5_000_000)
 class Open:
     """Lets everything start."""
 
-    def closed(self) -> Reason | None:
+    def closed(self, kind: Kind) -> Reason | None:
         return None
 
     def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:
@@ -149,6 +149,7 @@ def dump(state: State) -> dict[str, Any]:
         "names": {name: job.id for name, job in state.jobs.items()},
         "runs": {run.id: _run(run) for run in state.runs.oldest_first()},
         "active": list(state.active),
+        "host": (state.host.rev, state.host.drained_at, state.host.drained_by),
         "next": (state.next_run, state.next_job),
         "reserved": (state.reserved_millicpus, state.reserved_memory),
         "counts": (state.waiting, state.held, {str(o): n for o, n in state.done.items() if n}),
@@ -198,6 +199,7 @@ def _run(run: Run) -> tuple[Any, ...]:
         list(run.origin),
         run.options,
         (run.size, run.body),
+        set(run.parents or ()),
         attempts,
         (type(run.note).__name__, _plain(run.note)),
     )
@@ -209,16 +211,17 @@ def _plain(event: e.Event | None) -> Any:
 
 def problems(state: State) -> Iterator[str]:
     """What is wrong with a state, by a recount of everything that is counted or indexed."""
-    yield from _count_problems(state)
-    yield from _ready_problems(state)
-    active = {run.id for run in state.runs.oldest_first() if run.state is RunState.ACTIVE}
+    runs = list(state.runs.oldest_first())
+    yield from _count_problems(state, runs)
+    yield from _ready_problems(state, runs)
+    active = {run.id for run in runs if run.state is RunState.ACTIVE}
     if set(state.active) != active:
         yield f"active index {set(state.active)}, active runs {active}"
     cpus = sum(round(run.spec.cpus * 1000) for run in state.active.values())
     memory = sum(run.spec.memory for run in state.active.values())
     if (cpus, memory) != (state.reserved_millicpus, state.reserved_memory):
         yield f"reserved {state.reserved_millicpus, state.reserved_memory}, sum {cpus, memory}"
-    for run in state.runs.oldest_first():
+    for run in runs:
         open_ends = [a.number for a in run.attempts or [] if a.end is None]
         if run.state is RunState.ACTIVE:
             if open_ends != [len(run.attempts or [])]:
@@ -227,25 +230,30 @@ def problems(state: State) -> Iterator[str]:
             yield f"run {run.id}: {run.state!r}, with open attempts {open_ends}"
         if run.due is not None and run.state not in (RunState.WAITING, RunState.HELD):
             yield f"run {run.id}: {run.state!r}, and still due at {run.due}"
+        for parent in run.parents or ():
+            found = state.runs.get(parent)
+            if found is None or found.state is RunState.DONE:
+                yield f"run {run.id}: still waits for run {parent}, which is over"
+            elif run.id not in state.children.of(parent):
+                yield f"run {run.id}: waits for run {parent}, whose end would not be told to it"
         if (run.note is not None) != (run.state in (RunState.HELD, RunState.DONE)):
             yield f"run {run.id}: {run.state!r}, noted {run.note}"
 
 
-def _count_problems(state: State) -> Iterator[str]:
+def _count_problems(state: State, runs: list[Run]) -> Iterator[str]:
     everything: dict[str, int] = {}
+    found: dict[int, dict[str, int]] = {job: {} for job in state.jobs_by_id}
+    for run in runs:
+        counts = found[run.job.id]
+        for word in _words(run):
+            counts[word] = counts.get(word, 0) + 1
+            everything[word] = everything.get(word, 0) + 1
     for job in state.jobs_by_id.values():
-        found: dict[str, int] = {}
-        for run in state.runs.oldest_first():
-            if run.job is job:
-                for word in _words(run):
-                    found[word] = found.get(word, 0) + 1
-                    everything[word] = everything.get(word, 0) + 1
         kept = _kept(job.waiting, job.held, job.parked, job.done) | {"ACTIVE": job.active}
-        if found != {word: n for word, n in kept.items() if n}:
-            yield f"job {job.name}: counts {kept}, recount {found}"
-    kept = _kept(state.waiting, state.held, state.parked, state.done) | {
-        "ACTIVE": len(state.active)
-    }
+        if found[job.id] != {word: n for word, n in kept.items() if n}:
+            yield f"job {job.name}: counts {kept}, recount {found[job.id]}"
+    kept = _kept(state.waiting, state.held, state.parked, state.done)
+    kept["ACTIVE"] = len(state.active)
     if everything != {word: n for word, n in kept.items() if n}:
         yield f"counts {kept}, recount {everything}"
 
@@ -255,6 +263,8 @@ def _words(run: Run) -> list[str]:
     words = [run.state.name]
     if run.state is RunState.WAITING and run.due is not None:
         words.append("retrying" if run.attempts else "delayed")
+    elif run.state is RunState.WAITING and run.parents:
+        words.append("blocked")
     if run.state is RunState.DONE:
         words.append(f"done {getattr(run.note, 'outcome', None)}")
     return words
@@ -268,7 +278,7 @@ def _kept(
     return kept | {f"done {outcome}": n for outcome, n in done.items()}
 
 
-def _ready_problems(state: State) -> Iterator[str]:
+def _ready_problems(state: State, runs: list[Run]) -> Iterator[str]:
     indexed: dict[int, set[int]] = {}
     for job in state.jobs_by_id.values():
         for priority, queue in job.ready.items():
@@ -284,6 +294,7 @@ def _ready_problems(state: State) -> Iterator[str]:
         for job in ring:
             if priority not in job.ready:
                 yield f"ring of priority {priority} has job {job.name}, which has no queue there"
-    for run in state.runs.oldest_first():
-        if run.state is RunState.WAITING and run.due is None and run.id not in indexed:
+    for run in runs:
+        ready = run.state is RunState.WAITING and run.due is None and not run.parents
+        if ready and run.id not in indexed:
             yield f"run {run.id}: due, and not in the ready index"

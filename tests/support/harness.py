@@ -20,6 +20,9 @@ from typing import Any
 
 import docker
 
+from jobctl.client import Client
+from jobd.errors import OutcomeUnknownError, UnreachableError
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGE = "jobd-test:busybox"
 
@@ -34,12 +37,15 @@ PATIENCE = 120.0
 class Daemon:
     """One daemon below `home`, over as many processes as a test starts."""
 
-    def __init__(self, home: Path, engine: str, *settings: str, kind: str = "docker") -> None:
+    #: what `--engine` says
+    kind = "docker"
+
+    def __init__(self, home: Path, engine: str, *settings: str, kind: str | None = None) -> None:
         """`settings` are further lines of jobd.toml, each `table.key = value`."""
+        self.kind = kind or self.kind
         self.home = home
         self.log = home.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
-        self._kind = kind
         home.mkdir(mode=0o700)
         self.configure(f'engine.socket = "{engine}"', *settings)
 
@@ -53,7 +59,7 @@ class Daemon:
         assert self._process is None or self._process.poll() is not None, "runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*JOBD, "run", "--home", str(self.home), "--engine", self._kind],
+                [*JOBD, "run", "--home", str(self.home), "--engine", self.kind],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -63,10 +69,15 @@ class Daemon:
     def ready(self) -> None:
         """Wait until it answers. Fails with its last words where it ended instead."""
         deadline = time.monotonic() + PATIENCE
-        while self.ctl("status", check=False).returncode != 0:
-            assert self.alive(), f"jobd ended by itself:\n{self.last_words()}"
-            assert time.monotonic() < deadline, f"jobd is not ready:\n{self.last_words()}"
-            time.sleep(0.05)
+        while True:
+            try:
+                with Client(home=str(self.home)) as client:
+                    client.ping()
+                return
+            except (UnreachableError, OutcomeUnknownError):
+                assert self.alive(), f"jobd ended by itself:\n{self.last_words()}"
+                assert time.monotonic() < deadline, f"jobd is not ready:\n{self.last_words()}"
+                time.sleep(0.02)
 
     @property
     def pid(self) -> int:
@@ -85,11 +96,14 @@ class Daemon:
         self._process.kill()
         self._process.wait()
 
-    def terminate(self) -> int:
-        """SIGTERM; its exit status."""
+    def terminate(self) -> None:
+        """SIGTERM, as systemd does. Fails where it does not end with 0, or had ended by itself."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(PATIENCE)
+        assert self.alive(), f"jobd ended by itself:\n{self.last_words()}"
+        self._process.terminate()
+        status = self._process.wait(PATIENCE)
+        # the signal itself where it came before python had got as far as the handler
+        assert status in (0, -signal.SIGTERM), f"exit status {status}:\n{self.last_words()}"
 
     def close(self) -> None:
         """End the process whatever state it is in."""
@@ -181,18 +195,31 @@ class Events:
             decode=True, filters={"type": "container", "event": "start", "label": "jobd.run"}
         )
         self.started: Counter[tuple[int, int]] = Counter()
+        #: the queues whose attempts were seen: the engine may have containers of others
+        self._stores: set[str] = set()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def _listen(self) -> None:
         for event in self._stream:
             labels = event["Actor"]["Attributes"]
+            self._stores.add(labels["jobd.store"])
             self.started[int(labels["jobd.run"]), int(labels["jobd.attempt"])] += 1
 
     def containers(self) -> list[str]:
-        """Names of the containers of any jobd that are there, ended ones too."""
-        found = self._client.containers(all=True, filters={"label": "jobd.run"})
-        return [each["Names"][0].lstrip("/") for each in found]
+        """Names of the containers that are there, ended ones too, of the queues that were seen."""
+        return [
+            each["Names"][0].lstrip("/")
+            for each in self._client.containers(all=True, filters={"label": "jobd.run"})
+            if each["Labels"]["jobd.store"] in self._stores
+        ]
+
+    def removed(self) -> None:
+        """Wait until no container is left: each goes some time after its run's end."""
+        deadline = time.monotonic() + PATIENCE
+        while found := self.containers():
+            assert time.monotonic() < deadline, f"left behind: {found}"
+            time.sleep(0.1)
 
     def close(self) -> None:
         """Stop listening, and leave no container behind."""

@@ -104,7 +104,8 @@ def test_a_refusal_changes_nothing_and_says_what_is_intact() -> None:
         {"kind": 2, "id": 40, "revision": 1},
     ]
     assert error.details["intact"] == 2
-    for part in (store.last, f"offset {store.starts[1]}", "id 4 ", "id 5 ", "id 50 ", "jobd fsck"):
+    assert [one["id"] for one in error.details["intact_records"]] == [5, 50]
+    for part in (store.last, f"offset {store.starts[1]}", "id 4 ", "id 40 ", "2 records behind"):
         assert part in str(error)
 
 
