@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
@@ -46,6 +47,8 @@ END_PATIENCE_S = 2.0
 STUCK_S = 5.0
 
 _log = logging.getLogger(__name__)
+#: Docker's words, and Podman's
+_NOT_RUNNING = re.compile("is not running|can only kill running containers", re.IGNORECASE)
 
 _PHASES = {
     "created": Phase.CREATED,
@@ -265,19 +268,24 @@ class ContainerEngine:
             return None
         parent = self._cgroups.read_parent(ref) if self._is_local else None
         sampled = self._cgroups.sample(ref)
+        usage = usage_of(parent, sampled)
         exit_code = int(state["ExitCode"])
         error = str(state.get("Error") or "") or None
-        if error is None and exit_code in (126, 127):
+        dialect = self._known()
+        if error is None and exit_code in dialect.init_failed:
             # the init starts, and only then finds that there is no such program
             with contextlib.suppress(AnswerError):
-                error = missing_program(self._api.last_words(str(found["Id"]), 5))
+                said = missing_program(self._api.last_words(str(found["Id"]), 5))
+                exit_code, error = said or (exit_code, None)
         return Ending(
             exit_code=exit_code,
             started_at=milliseconds(state["StartedAt"]),
             finished_at=finished_at,
-            oom=bool(state.get("OOMKilled")) or any(r and r.oom_kills for r in (parent, sampled)),
+            oom=bool(state.get("OOMKilled"))
+            or any(r and r.oom_kills for r in (parent, sampled))
+            or (dialect.silent_oom and exit_code == 137 and _is_full(found, usage)),
             error=error,
-            usage=usage_of(parent, sampled),
+            usage=usage,
         )
 
     def _unstick(self, ref: str, found: Mapping[str, Any]) -> None:
@@ -309,7 +317,7 @@ class ContainerEngine:
             if error.status == 404:
                 raise GoneError(f"{ref}: removed by somebody") from None
             # not running: created, or ended meanwhile
-            if error.status != 409 and "is not running" not in error.text:
+            if error.status != 409 and not _NOT_RUNNING.search(error.text):
                 raise
 
     def usage(self, ref: str) -> Usage:
@@ -364,6 +372,12 @@ class ContainerEngine:
         if not starting.is_labelled(found, {"jobd.store": self.store}):
             raise GoneError(f"{ref}: a container of that name is there and is not ours")
         return found
+
+
+def _is_full(found: Mapping[str, Any], usage: Usage) -> bool:
+    """Whether a container's memory came near its limit (facts: 97 % and more)."""
+    limit = int(found["HostConfig"].get("Memory") or 0)
+    return limit > 0 and (usage.memory_peak or 0) >= limit * 0.97
 
 
 def _is_there(pid: int) -> bool:

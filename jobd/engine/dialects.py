@@ -22,6 +22,10 @@ class Dialect:
     late_headers: bool
     #: whether containers go on when what answers requests ends
     outlives: bool
+    #: exit statuses behind which the init may hide that it could not execute the command
+    init_failed: frozenset[int]
+    #: whether the engine never says that memory ran out: a peak at the limit has to tell
+    silent_oom: bool
 
 
 def is_podman(version: Mapping[str, Any]) -> bool:
@@ -30,7 +34,14 @@ def is_podman(version: Mapping[str, Any]) -> bool:
     return str(parts[0].get("Name", "")).startswith("Podman")
 
 
-DOCKER = Dialect("docker", Settings(), late_headers=False, outlives=False)
+DOCKER = Dialect(
+    "docker",
+    Settings(),
+    late_headers=False,
+    outlives=False,
+    init_failed=frozenset({126, 127}),
+    silent_oom=False,
+)
 
 
 def podman(files: int | None, processes: int | None) -> Dialect:
@@ -41,7 +52,14 @@ def podman(files: int | None, processes: int | None) -> Dialect:
     limits = () if not files or not processes else (("nofile", files), ("nproc", processes))
     # `json-file` is its word for k8s-file, which keeps every byte; it has no `local`
     settings = Settings(log_driver="json-file", limits=limits, local_prefix="localhost/")
-    return Dialect("podman", settings, late_headers=True, outlives=True)
+    return Dialect(
+        "podman",
+        settings,
+        late_headers=True,
+        outlives=True,
+        init_failed=frozenset({1}),
+        silent_oom=True,
+    )
 
 
 def notes(dialect: Dialect, info: Mapping[str, Any], parents: bool, url: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ _HOST = re.compile(
 _OWN = re.compile(
     r"unable to find (?:user|group)|no matching entries in (?:passwd|group) file"
     r"|uids and gids must be|network \S+ not found|cannot mkdir|OCI runtime create failed"
+    r"|unable to find network|invalid signal"
     r"|executable file not found|exec format error|oci permission denied|crun: ",
     re.IGNORECASE,
 )
@@ -50,6 +51,7 @@ _WRAPPING = re.compile(
 _TINI = re.compile(
     rb"\[FATAL tini \(\d+\)\] exec (?P<what>.{1,300}?) failed: (?P<why>[^\n]{1,100})"
 )
+_CATATONIT = re.compile(rb"ERROR \(catatonit:\d+\): failed to exec pid1: (?P<why>[^\n]{1,100})")
 
 
 def readable(text: str) -> str:
@@ -102,10 +104,16 @@ def refused(ref: str, status: int, text: str, exit_code: int | None) -> StartRef
     return StartRefusedError(f"{ref}: not started: {cause}; {advice}", code)
 
 
-def missing_program(output: bytes) -> str | None:
-    """What the init said when it could not execute the attempt's command, or None."""
-    match = _TINI.search(output)
+def missing_program(output: bytes) -> tuple[int, str] | None:
+    """What the init said when it could not execute the attempt's command, or None.
+
+    With the exit status that a shell would give: 127 for no such command, 126 for one that cannot
+    be executed. Podman's init gives 1 for both.
+    """
+    match = _TINI.search(output) or _CATATONIT.search(output)
     if match is None:
         return None
-    what = match["what"].decode("utf-8", "replace")
-    return f"cannot execute {what!r}: {match['why'].decode('utf-8', 'replace').lower()}"
+    cause = match["why"].decode("utf-8", "replace").lower()
+    named = match.groupdict().get("what")
+    what = repr(named.decode("utf-8", "replace")) if named else "the command"
+    return 127 if "no such file" in cause else 126, f"cannot execute {what}: {cause}"

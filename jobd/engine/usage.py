@@ -179,6 +179,9 @@ def _remove(folder: Path, patience_s: float = 0.5) -> None:
     """Remove an empty cgroup; one that is still being emptied gets `patience_s`, then stays."""
     give_up = time.monotonic() + patience_s
     while True:
+        # Podman's watcher of a container has one beside it, and leaves it there
+        with contextlib.suppress(OSError):
+            (folder / "conmon").rmdir()
         try:
             folder.rmdir()
         except FileNotFoundError:

@@ -119,7 +119,7 @@ def test_an_image_removed_between_two_attempts(
 def test_a_retry_uses_the_image_of_the_first_attempt(rig: FaultRig, private: PrivateEngine) -> None:
     """Row 45: the tag was taken from under it, the image is still there."""
     private.sdk.tag(IMAGE, "moving", "1")
-    rig._image = "moving:1"
+    rig.image = "moving:1"
     rig.register("one", "[ $ATTEMPT = 2 ]", "--pull", "never", attempts=2)
     number = rig.queue("one")
     rig.until(number, lambda run: run["attempts"] and run["attempts"][0]["outcome"])

@@ -24,7 +24,7 @@ class FaultRig(Daemon):
     ) -> None:
         self._engine = engine
         self._settings = settings
-        self._image = image
+        self.image = image
         self._client: Client | None = None
         path.mkdir()
         super().__init__(path / "h", engine, kind=kind)
@@ -67,7 +67,7 @@ class FaultRig(Daemon):
         retry = ["--attempts", str(attempts), "--retry-delay", "200ms"]
         self.ctl(
             *["register", "--name", name, *common, *retry, *options],
-            *[self._image, "sh", "-c", f"echo begin $ATTEMPT; {program}"],
+            *[self.image, "sh", "-c", f"echo begin $ATTEMPT; {program}"],
         )
 
     def queue(self, name: str, *options: str) -> int:

@@ -63,7 +63,9 @@ def test_exit_codes_are_those_of_a_program_that_could_not_be_executed(text, note
 
 def test_what_the_init_says():
     output = b"hello\n[FATAL tini (7)] exec nope failed: No such file or directory\n"
-    assert missing_program(output) == "cannot execute 'nope': no such file or directory"
+    assert missing_program(output) == (127, "cannot execute 'nope': no such file or directory")
+    podmans = b"ERROR (catatonit:6): failed to exec pid1: Permission denied\n"
+    assert missing_program(podmans) == (126, "cannot execute the command: permission denied")
     assert missing_program(b"nope: not found") is None
 
 
