@@ -103,7 +103,7 @@ class AttemptDriver:
         self._tried = assignment.recovered
         self._foreign = False
         # how an engine that stops ends its attempts: with the attempt's own signal, then SIGKILL
-        self._killed = {137, 143, 128 + signal_number(assignment.order.stop_signal)}
+        self._killed = {137, 143, 128 + (signal_number(assignment.order.stop_signal) or 9)}
         self._begun = time.monotonic()
         self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
         self._input = InputWatch(assignment.order.stdin, self.control)
@@ -358,8 +358,9 @@ def signal_number(name: str) -> int:
     """The number of a signal given as `SIGTERM`, `TERM` or `15`; 0 for one this host lacks."""
     if name.isdecimal():
         return int(name)
-    known = getattr(signal.Signals, "SIG" + name.removeprefix("SIG"), None)
-    return 0 if known is None else int(known)
+    stem, _, further = name.removeprefix("SIG").partition("+")
+    known = getattr(signal.Signals, "SIG" + stem, None)
+    return 0 if known is None else int(known) + int(further or 0)
 
 
 def _receipt(usage: Usage) -> dict[str, Any]:

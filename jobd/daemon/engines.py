@@ -6,6 +6,7 @@ of reach holds up no process.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from jobd.core.states import Kind
 from jobd.daemon.config import Config
 from jobd.daemon.engine_watch import EngineWatch
 from jobd.daemon.noticing import NoticingEngine
+from jobd.engine import sockets
 from jobd.engine.base import Engine, Found
 from jobd.engine.process import ProcessEngine
 from jobd.engine.sides import Absent, Sides
@@ -30,10 +32,10 @@ def make_sides(config: Config, store: bytes, state: Path, rules: Callable[[], Ru
     `rules` are asked anew for each attempt: what the host allows now.
     """
     processes = ProcessEngine(state / "process", state / "work", store, config.process)
-    return Sides(_containers(config, store, rules), processes)
+    return Sides(_containers(config, store, state, rules), processes)
 
 
-def _containers(config: Config, store: bytes, rules: Callable[[], Rules]) -> Engine:
+def _containers(config: Config, store: bytes, state: Path, rules: Callable[[], Rules]) -> Engine:
     if config.engine == "process":
         return Absent(_NO_CONTAINERS)
     if config.engine == "fake":
@@ -44,7 +46,8 @@ def _containers(config: Config, store: bytes, rules: Callable[[], Rules]) -> Eng
     from jobd.engine.docker import DockerEngine
 
     return DockerEngine(
-        config.engine_socket,
+        config.engine_socket
+        or sockets.find(config.engine, os.environ, os.geteuid(), state / "engine.socket"),
         store,
         docker_config=config.docker_config,
         rules=rules,

@@ -42,7 +42,7 @@ def test_a_life_its_output_and_its_exit_statuses(rig: FaultRig, podman: PodmanEn
     ended = {name: rig.ended(number) for name, number in numbers.items()}
     assert ended["fine"]["status"] == "succeeded"
     assert rig.text(numbers["fine"], "--stdout") == "begin 1\nhello\nend"
-    assert rig.text(numbers["fine"], "--stderr") == "err\n"
+    assert rig.ctl("logs", str(numbers["fine"]), "--stderr").stderr == "err\n"
     assert rig.ctl("result", str(numbers["fine"])).stdout == "yes\n"
     codes = {name: (run["status"], run["exit_code"]) for name, run in ended.items()}
     assert codes["fails"] == ("failed", 7)
