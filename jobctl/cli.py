@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: every verb and what it does, in the order of the overview; its module has the verb's name
 VERBS: dict[str, str] = {
     "register": "register a job, or a new revision of it",
+    "apply": "register jobs from job files, and say what changes",
     "queue": "queue runs of a job; prints their ids",
     "run": "queue a run, follow its output, exit as it did",
     "ls": "list runs",

@@ -98,6 +98,23 @@ class Client:
         """
         return self._change("job.register", {"spec": dict(spec)})
 
+    def apply(
+        self, specs: Sequence[Mapping[str, Any]], *, prune: bool = False, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Registers all of these jobs, or none: `{jobs: [{job, action, revision, changes}]}`.
+
+        `action` is `created`, `changed`, `unchanged`, `moved` (registered otherwise before) or
+        `pruned`; `changes` are `{key, old, new}`. With `prune` jobs of an earlier apply that are
+        not among them are removed; `dry_run` changes nothing. InvalidError with all that is wrong
+        in `details["mistakes"]`.
+        """
+        asked = {"specs": [dict(spec) for spec in specs]}
+        answer = self._change("job.apply", {**asked, **_given(prune=prune, dry_run=dry_run)})
+        for row in answer["jobs"]:
+            changes = row.get("changes") or ()
+            row["changes"] = [dict(zip(("key", "old", "new"), one, strict=True)) for one in changes]
+        return answer
+
     def unregister(self, job: str) -> dict[str, Any]:
         """Removes a job: `{job}`. ConflictError while it has live runs."""
         return self._change("job.unregister", {"job": job})

@@ -10,9 +10,11 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jobd.core import applying, reports
 from jobd.core import events as e
-from jobd.core import reports
 from jobd.core.commands import (
+    FOLDER,
+    ApplyJobs,
     Body,
     Caller,
     CancelRun,
@@ -86,18 +88,42 @@ def _register(
     spec = parse(command.spec, rules.defaults)
     check_rules(spec, rules)
     job = state.jobs.get(spec.name)
-    if job is not None and job.spec == spec:
+    if job is not None:
+        _check_origin(job, command.origin)
+    same = job is not None and job.spec == spec
+    if job is not None and same and command.origin in ("", job.origin):
         return Decision([], [], (job.revision, False))
     if job is None:
         # a name that was unregistered goes on with its old number, so that revisions never repeat
         job = next(
             (j for j in state.jobs_by_id.values() if j.name == spec.name and j.removed), None
         )
-    number, revision = (job.id, job.revision + 1) if job else (state.next_job, 1)
+    number, revision = (job.id, job.revision + (not same)) if job else (state.next_job, 1)
+    who = caller_fields(caller)
     event = e.JobRegistered(
-        number, spec.name, revision, to_mapping(spec), now.wall, caller_fields(caller)
+        number, spec.name, revision, to_mapping(spec), now.wall, who, command.origin
     )
-    return Decision([event], [], (revision, True))
+    return Decision([event], [], (revision, not same))
+
+
+def _check_origin(job: Job, origin: str) -> None:
+    """What comes from a file of the daemon's folder is changed there (INTERFACE, "jobctl")."""
+    if job.origin.startswith(FOLDER) and not origin.startswith(FOLDER):
+        raise ConflictError(
+            f"job {job.name}: comes from {job.origin}: change it there, then reload jobd "
+            "(systemctl reload jobd, or SIGHUP)"
+        )
+
+
+def _apply(state: State, command: ApplyJobs, now: Now, rules: Rules, caller: Caller) -> Decision:
+    return Decision(
+        *applying.apply(
+            state,
+            command,
+            lambda one: _register(state, one, now, rules, caller),
+            lambda one: _unregister(state, one, now, rules, caller),
+        )
+    )
 
 
 def check_rules(spec: JobSpec, rules: Rules) -> None:
@@ -133,6 +159,7 @@ def _unregister(
     state: State, command: UnregisterJob, now: Now, rules: Rules, caller: Caller
 ) -> Decision:
     job = find_job(state, command.job)
+    _check_origin(job, command.origin)
     live = job.waiting + job.held + job.active
     if live:
         raise ConflictError(
@@ -320,6 +347,7 @@ def _time_over(state: State, command: TimeOver, now: Now, rules: Rules, caller: 
 _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     RegisterJob: _register,
     UnregisterJob: _unregister,
+    ApplyJobs: _apply,
     PauseJob: _pause,
     QueueRun: _queue,
     CancelRun: _cancel,

@@ -31,6 +31,7 @@ class Job:
         "id",
         "keys",
         "name",
+        "origin",
         "parked",
         "paused",
         "ready",
@@ -53,6 +54,8 @@ class Job:
         #: definitions by number: all that a kept run is pinned to
         self.revisions: dict[int, JobSpec] = {}
         self.registered_at = 0
+        #: where its newest definition comes from (see commands.RegisterJob)
+        self.origin = ""
         self.paused = False
         self.removed = False
         #: ids of runs that could start, by priority; entries may be stale (see core/ready.py)

@@ -115,6 +115,7 @@ class State:
         job.revisions[event.revision] = parse(event.spec)
         job.revision = event.revision
         job.registered_at = event.at
+        job.origin = event.origin
         job.removed = False
         self.jobs[job.name] = job
         self.dirty = True

@@ -20,6 +20,7 @@ HANDLERS: dict[str, Handler] = {
     "status": host.status,
     "job.register": jobs.register,
     "job.unregister": jobs.unregister,
+    "job.apply": jobs.apply,
     "job.list": jobs.list_,
     "job.show": jobs.show,
     "job.pause": jobs.pause,

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from jobd.core.commands import PauseJob, RegisterJob, UnregisterJob
+from jobd.core.commands import APPLIED, ApplyJobs, PauseJob, RegisterJob, UnregisterJob
+from jobd.codec import MAX_FRAME
 from jobd.core.decide import find_job
+from jobd.errors import UsageError
 from jobd.server.access import require_admin
 from jobd.server.kernel import Kernel, Parts, Request
 from jobd.server.rows import job_row
 
 #: a registration's record is bounded by what a job file may hold (core/specvalues.py)
 _ROOM = 1 << 20
+#: jobs in one apply, and what each takes beside what its spec says: defaults are filled in
+_MOST, _FILLED = 2_000, 4 << 10
+#: jobs in one part of a brief list
+_PAGE = 500
 
 
 def register(kernel: Kernel, request: Request) -> Any:
@@ -21,16 +27,34 @@ def register(kernel: Kernel, request: Request) -> Any:
     kernel.require_room(_ROOM)
     spec = request.arguments["spec"]
     revision, changed = kernel.decide(RegisterJob(spec), request.caller)
-    warnings = []
-    hold = kernel.hold_reason()
-    if hold is not None:
-        warnings.append(f"its runs will wait: {hold.text}")
     return {
         "job": spec["name"],
         "revision": revision,
         "changed": changed,
-        "warnings": warnings,
+        "warnings": _warnings(kernel),
     }
+
+
+def apply(kernel: Kernel, request: Request) -> Any:
+    """job.apply"""
+    require_admin(kernel, request)
+    arguments = request.arguments
+    specs = arguments["specs"]
+    if len(specs) > _MOST or not all(isinstance(spec, dict) for spec in specs):
+        raise UsageError(f"job.apply: specs: expected at most {_MOST} maps")
+    kernel.require_room(MAX_FRAME + len(specs) * _FILLED)
+    command = ApplyJobs(
+        [(spec, APPLIED) for spec in specs],
+        prune=APPLIED if arguments.get("prune") else None,
+        dry_run=arguments.get("dry_run", False),
+    )
+    rows = kernel.decide(command, request.caller)
+    return {"jobs": rows, "warnings": _warnings(kernel)}
+
+
+def _warnings(kernel: Kernel) -> list[str]:
+    hold = kernel.hold_reason()
+    return [f"its runs will wait: {hold.text}"] if hold is not None else []
 
 
 def unregister(kernel: Kernel, request: Request) -> Any:
@@ -65,7 +89,18 @@ def show(kernel: Kernel, request: Request) -> Any:
 def list_(kernel: Kernel, request: Request) -> Any:
     """job.list"""
     require_admin(kernel, request)
-    return Parts(_list(kernel))
+    return Parts(_brief(kernel) if request.arguments.get("brief") else _list(kernel))
+
+
+def _brief(kernel: Kernel) -> Generator[Any, None, Any]:
+    jobs = sorted(kernel.state.jobs.items())
+    for start in range(0, len(jobs), _PAGE):
+        rows = [
+            {"name": name, "revision": job.revision, "paused": job.paused}
+            for name, job in jobs[start : start + _PAGE]
+        ]
+        yield {"jobs": rows}
+    return {"count": len(jobs)}
 
 
 def _list(kernel: Kernel) -> Generator[Any, None, Any]:

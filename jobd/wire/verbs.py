@@ -79,7 +79,23 @@ VERBS: tuple[Verb, ...] = (
         {"job": "str"},
         "Removes a job that has no live run (else conflict). Answers {job}.",
     ),
-    Verb("job.list", False, {}, "Parts {jobs: [job, ...]}, then {count}."),
+    Verb(
+        "job.apply",
+        True,
+        {"specs": "list", "prune": "bool?", "dry_run": "bool?"},
+        "Registers all of the jobs in `specs` (each as in job.register), or none. With `prune`, "
+        "jobs of an earlier apply that are not among them are removed; conflict while one has live "
+        "runs. With `dry_run` nothing is changed. Answers {jobs: [{job, action, revision, changes: "
+        "[[key, old, new], ...]}, ...], warnings}; `action` is created, changed, unchanged, moved "
+        "(the same, registered otherwise before) or pruned. A refusal's details have `mistakes`: "
+        "[[job, text], ...], every one that was found.",
+    ),
+    Verb(
+        "job.list",
+        False,
+        {"brief": "bool?"},
+        "Parts {jobs: [job, ...]}, then {count}. `brief`: {name, revision, paused} alone.",
+    ),
     Verb("job.show", False, {"job": "str"}, "The job as in its file, with defaults filled in."),
     Verb(
         "job.pause",
