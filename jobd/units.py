@@ -11,7 +11,7 @@ from jobd.errors import InvalidError
 _MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
-#: no duration or time is longer: ten thousand years would overflow what others compute with it
+#: no duration or time ahead is longer: more would overflow what others compute with it
 MAX_MS = 100 * 366 * 86_400_000
 
 
@@ -71,7 +71,9 @@ def size_bytes(value: object, what: str = "size") -> int:
         if isinstance(value, str):
             text = value.strip().upper().removesuffix("B").removesuffix("I")
             unit = text[-1:] if text[-1:].isalpha() else ""
-            size = round(float(text[: len(text) - len(unit)]) * _BYTES[unit])
+            number = text[: len(text) - len(unit)]
+            # whole numbers stay whole: a float holds 53 bits
+            size = round((int(number) if number.isdecimal() else float(number)) * _BYTES[unit])
         else:
             size = round(value)
     except (ValueError, OverflowError, KeyError):

@@ -27,11 +27,12 @@ class Host:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """What the host had free at one moment; `unused` is what running attempts have reserved and
-    not yet taken, in bytes."""
+    not yet taken, of the `reserved` that they had in all then, in bytes."""
 
     available_memory: int
     used_cpu: float
     unused: int
+    reserved: int
 
 
 class Ledger:
@@ -71,20 +72,23 @@ class Ledger:
                 f"{mib(host.memory)} free ({mib(reserved.memory)} reserved by "
                 f"{running} running{kept})",
             )
-        return self._live_shortfall(needs, alone)
+        return self._live_shortfall(needs, reserved, alone)
 
-    def _live_shortfall(self, needs: Needs, alone: bool) -> Reason | None:
+    def _live_shortfall(self, needs: Needs, reserved: Needs, alone: bool) -> Reason | None:
         sample = self.sample
         if sample is None:
             return None
         reserve = 0 if alone else self.host.reserve_memory
-        free = sample.available_memory - sample.unused - reserve
+        # what was claimed since has taken nothing yet, what ended has given back: without it, all
+        # runs of one pass were let in for the memory of one
+        promised = sample.unused + reserved.memory - sample.reserved
+        free = sample.available_memory - promised - reserve
         if needs.memory <= free:
             return None
         return Reason(
             "capacity",
             f"needs {mib(needs.memory)} of memory: the host has {mib(sample.available_memory)} "
-            f"available, of which {mib(sample.unused)} are promised to running attempts and "
+            f"available, of which {mib(max(0, promised))} are promised to running attempts and "
             f"{mib(reserve)} kept in reserve",
         )
 

@@ -92,6 +92,8 @@ class QueueRun:
     labels: Mapping[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
     key: str | None = None
+    batch: str | None = None
+    batch_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from jobd.core.state import State
 from jobd.core.states import AttemptState, Outcome, RunState
 from jobd.core.status import status
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
-from jobd.units import duration_text, size_text
+from jobd.units import MAX_MS, duration_text, size_text
 
 
 class Decision(NamedTuple):
@@ -187,9 +187,12 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
             return Decision([], [], ([(run, False) for run in made], []))
     job = find_job(state, command.job)
     spec = job.spec
+    if command.key is not None and len(command.payloads) != 1:
+        raise InvalidError(f"job {job.name}: a key names one run, not {len(command.payloads)}")
     if command.key is not None and command.key in job.keys:
         return _existing(state, job, command)
     _check_submission(job, command, rules)
+    _check_times(command, now, rules)
     options = _options(state, spec, command, now)
     events: list[e.Event] = []
     priority = spec.priority if command.priority is None else command.priority
@@ -239,8 +242,8 @@ def _check_submission(job: Job, command: QueueRun, rules: Rules) -> None:
                 f"job {job.name}: a payload of {size} bytes: "
                 f"{size_text(rules.max_payload)} at most here (maxima.payload)"
             )
-    if command.key is not None and len(command.payloads) != 1:
-        raise InvalidError(f"job {job.name}: a key names one run, not {len(command.payloads)}")
+    if not command.payloads:
+        raise InvalidError(f"job {job.name}: nothing to queue: expected one payload at least")
     limit = job.spec.queue
     if limit is not None and job.waiting + len(command.payloads) > limit:
         raise RefusedError(
@@ -248,13 +251,20 @@ def _check_submission(job: Job, command: QueueRun, rules: Rules) -> None:
         )
     if command.priority is not None and not -1000 <= command.priority <= 1000:
         raise InvalidError(f"priority: {command.priority}: expected a whole number, -1000 to 1000")
-    if command.timeout is not None:
-        longest = rules.max_timeout
-        if command.timeout < 1 or (longest is not None and command.timeout > longest):
-            raise InvalidError(
-                f"timeout: {duration_text(command.timeout)}: expected more than nothing and "
-                f"{duration_text(longest) if longest else 'less than 100 years'} at most"
-            )
+
+
+def _check_times(command: QueueRun, now: Now, rules: Rules) -> None:
+    """Refuse times beyond reason: what no record can hold would be met when it is written."""
+    longest = MAX_MS if rules.max_timeout is None else rules.max_timeout
+    if command.timeout is not None and not 1 <= command.timeout <= longest:
+        raise InvalidError(
+            f"timeout: {command.timeout} ms: expected more than nothing and "
+            f"{duration_text(longest)} at most"
+        )
+    if command.expires is not None and not 0 <= command.expires <= MAX_MS:
+        raise InvalidError(f"expires: {command.expires} ms: expected 0 to 100 years")
+    if command.not_before is not None and command.not_before > now.wall + MAX_MS:
+        raise InvalidError("not_before: expected a time within the next 100 years")
 
 
 def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[str, Any] | None:
@@ -275,9 +285,12 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
     if command.key is not None:
         options["key"] = command.key
         options["key_crc"] = _payload_crc(command.payloads[0])
-    if len(command.payloads) > 1 and command.request is not None:
-        # its id, and the first of its runs: the others are counted from there
-        options["batch"] = [command.request.hex(), state.next_run]
+    batch = command.batch
+    if batch is None and len(command.payloads) > 1 and command.request is not None:
+        batch = command.request.hex()
+    if batch is not None:
+        # its id, and the run that its indexes are counted from
+        options["batch"] = [batch, state.next_run - command.batch_offset]
     return options or None
 
 

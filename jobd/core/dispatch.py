@@ -49,8 +49,8 @@ def picks(state: State, admission: Admission, now: Now) -> Iterator[Run]:
                 reason = _limits(run)
                 if reason is None:
                     reason = _capacity(state, admission, run, reserved_for)
-                    if reason is not None and reserved_for is None and _waited(run, now):
-                        reserved_for = run
+                    if reason is not None and reserved_for is None:
+                        reserved_for = run if _waited(run, now) and _could(admission, run) else None
                 job.reason = reason
                 if reason is None:
                     claimed = True
@@ -85,4 +85,11 @@ def _capacity(state: State, admission: Admission, run: Run, before: Run | None) 
 
 
 def _waited(run: Run, now: Now) -> bool:
-    return now.wall - run.queued_at >= RESERVE_AFTER
+    # queued in a time to come: the clock was set back, and would take its turn from it until then
+    return not 0 <= now.wall - run.queued_at < RESERVE_AFTER
+
+
+def _could(admission: Admission, run: Run) -> bool:
+    """Whether it would start if nothing ran: waiting for what never comes, one that was queued
+    on a larger host kept this one empty for ever."""
+    return admission.shortfall(run.spec.needs, Needs(0.0, 0), 0) is None

@@ -42,7 +42,7 @@ def outcome_of(attempt: Attempt, report: ReportEnded) -> Outcome:
     it was told. The exit status decides on memory too: with 0 only a child was killed (rulings).
     """
     stopping = attempt.stopping
-    if stopping is not None and report.at >= stopping.at:
+    if stopping is not None and (report.at >= stopping.at or _clock_was_set(attempt, report)):
         return Outcome(stopping.why)
     if report.host_fault:
         return Outcome.CANCELLED if stopping and stopping.why == "cancelled" else _INTERRUPTED
@@ -54,11 +54,32 @@ def outcome_of(attempt: Attempt, report: ReportEnded) -> Outcome:
 _INTERRUPTED = Outcome.INTERRUPTED
 
 
+def _clock_was_set(attempt: Attempt, report: ReportEnded) -> bool:
+    """Whether the end seems to lie before the start: set back by an hour after a stop, the clock
+    made of each cancelled attempt one that had failed by itself."""
+    return attempt.started is not None and report.at < attempt.started.started_at
+
+
 def after_end(run: Run, end: AttemptEnded) -> Next:
-    """What becomes of the run, given the end of its newest attempt (not applied yet)."""
-    outcome = Outcome(end.outcome)
+    """What becomes of the run, given the end of its newest attempt (not applied yet).
+
+    Whoever was told that a run is cancelled never sees it start again, also where its attempt had
+    failed by itself a moment before.
+    """
     attempt = run.attempt
     assert attempt is not None
+    following = _after_end(run, attempt, end)
+    stopping = attempt.stopping
+    if stopping is None or stopping.why != "cancelled":
+        return following
+    if isinstance(following, RunFinished):
+        return following._replace(caller=stopping.caller)
+    text = f"attempt {attempt.number} ended by itself; the run was cancelled"
+    return RunFinished(run.id, end.at, Outcome.CANCELLED, "cancelled", text, stopping.caller)
+
+
+def _after_end(run: Run, attempt: Attempt, end: AttemptEnded) -> Next:
+    outcome = Outcome(end.outcome)
     ended = Attempt(attempt.number, attempt.claimed_at)
     ended.end = end
     text = f"attempt {attempt.number} {ended_text(ended)}"
@@ -116,14 +137,16 @@ def backoff(retry: Retry, charged: int, run: int) -> int:
     """Milliseconds before the attempt after the `charged`-th one.
 
     The jitter spreads runs that failed together; it is taken from the run's id and not from
-    chance, so that the core stays a function of its input.
+    chance, so that the core stays a function of its input. No wait is longer than `max_delay`: at
+    the cap there is room left for the jitter, else half of the runs would come back at once.
     """
+    most = retry.max_delay / (1 + retry.jitter)
     try:
-        wait = min(retry.delay * retry.factor ** (charged - 1), float(retry.max_delay))
+        wait = min(retry.delay * retry.factor ** (charged - 1), most)
     except OverflowError:
-        wait = float(retry.max_delay)
+        wait = most if retry.delay else 0.0
     spread = zlib.crc32(b"%d.%d" % (run, charged)) / 0xFFFFFFFF * 2 - 1
-    return max(0, round(wait * (1 + retry.jitter * spread)))
+    return min(round(wait * (1 + retry.jitter * spread)), retry.max_delay)
 
 
 def _code(outcome: Outcome) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 #: for how long a request may be asked again, in milliseconds (INTERFACE, "Keys")
 KEEP_MS = 24 * 3_600_000
+#: requests from a time to come that are looked past at once
+_LOOK_PAST = 1_000
 
 
 class Requests:
@@ -39,10 +41,19 @@ class Requests:
         return range(first, first + count)
 
     def expire(self, queued_at: Callable[[int], int | None], before: int) -> None:
-        """Forget requests whose first run was queued before `before`, or is itself forgotten."""
-        while self._order:
+        """Forget requests whose first run was queued before `before`, or is itself forgotten.
+
+        What was queued more than KEEP_MS later was queued by a clock that was ahead: it is kept,
+        and does not keep those after it.
+        """
+        ahead = 0
+        while self._order and ahead < _LOOK_PAST:
             runs = self.find(self._order[0])
             at = queued_at(runs.start) if runs else None
+            if at is not None and at > before + KEEP_MS:
+                self._order.rotate(-1)
+                ahead += 1
+                continue
             if at is not None and at >= before:
                 break
             key = self._order.popleft()

@@ -47,9 +47,12 @@ class RunTable:
         self._count += 1
 
     def remove(self, run: int) -> None:
-        """Let go of a run; a piece without runs goes too."""
+        """Let go of a run, which must be there; a piece without runs goes too."""
         number = run >> _BITS
-        self._pieces[number][run & _MASK] = None
+        piece = self._pieces[number]
+        if piece[run & _MASK] is None:
+            raise KeyError(run)
+        piece[run & _MASK] = None
         self._used[number] -= 1
         self._count -= 1
         if not self._used[number]:

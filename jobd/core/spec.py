@@ -106,7 +106,7 @@ def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -
         flat.setdefault(path, value)
     _refuse_unknown(flat)
     name = check_name(flat.get("name"))
-    if "image" not in flat:
+    if flat.get("image") is None:
         raise InvalidError(f"job {name}: image is missing: say which image to run")
     fields = {
         attribute: key.read(flat[key.path], key.path)
@@ -136,6 +136,9 @@ def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
             if not isinstance(value, Mapping):
                 raise InvalidError(f"{key}: expected a table, got {v.kind(value)}")
             flat.update({f"{key}.{inner}": item for inner, item in value.items()})
+        elif isinstance(key, str) and "." in key:
+            # else `"retry.attempts"` in quotes would be a second way to say it, unseen by the first
+            raise InvalidError(f"{v.shown(key)}: unknown key; write it as a key of its table")
         else:
             flat[key] = value
     return flat

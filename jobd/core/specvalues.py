@@ -18,7 +18,11 @@ MAX_TEXT = 256 * 1024
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
-_SIGNAL = re.compile(r"SIG(?!RT)[A-Z0-9]{2,6}\Z")
+#: what a container can be told to stop by, without `SIG` (signal(7), real-time ones left out)
+_SIGNAL = re.compile(
+    r"(?:ABRT|ALRM|BUS|CHLD|CONT|FPE|HUP|ILL|INT|IO|KILL|PIPE|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS"
+    r"|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ)\Z"
+)
 
 
 def shown(value: object) -> str:
@@ -186,11 +190,10 @@ def config(value: Any, path: str) -> str:
 
 def signal(value: Any, path: str) -> str:
     """A signal by its name, such as SIGTERM or TERM."""
-    name = value.upper() if isinstance(value, str) else ""
-    name = name if name.startswith("SIG") else f"SIG{name}"
+    name = value.upper().removeprefix("SIG") if isinstance(value, str) else ""
     if not _SIGNAL.match(name):
         raise InvalidError(f"{path}: {shown(value)}: expected a signal such as SIGTERM")
-    return name
+    return f"SIG{name}"
 
 
 def _bounded(path: str, *texts: str) -> None:

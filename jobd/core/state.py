@@ -18,6 +18,7 @@ from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
 from jobd.core.spec import parse
 from jobd.core.states import AttemptState, Outcome, RunState, Status
+from jobd.errors import InvalidError
 
 
 class State:
@@ -107,12 +108,16 @@ class State:
     # -- one method an event ---------------------------------------------------------------
 
     def _job_registered(self, event: e.JobRegistered) -> None:
+        try:
+            spec = parse(event.spec)
+        except InvalidError as error:
+            raise machine.TransitionError(f"job {event.job}: its definition: {error}") from None
         job = self.jobs_by_id.get(event.job)
         if job is None:
             job = Job(event.job, event.name)
             self.jobs_by_id[job.id] = job
             self.next_job = max(self.next_job, job.id + 1)
-        job.revisions[event.revision] = parse(event.spec)
+        job.revisions[event.revision] = spec
         job.revision = event.revision
         job.registered_at = event.at
         job.origin = event.origin
@@ -121,23 +126,25 @@ class State:
         self.dirty = True
 
     def _job_removed(self, event: e.JobRemoved) -> None:
-        job = self.jobs_by_id[event.job]
+        job = self._job(event.job)
         job.removed = True
         job.paused = False
         self.jobs.pop(job.name, None)
 
     def _job_paused(self, event: e.JobPaused) -> None:
-        self.jobs_by_id[event.job].paused = True
+        self._job(event.job).paused = True
         self.dirty = True
 
     def _job_resumed(self, event: e.JobResumed) -> None:
-        self.jobs_by_id[event.job].paused = False
+        self._job(event.job).paused = False
         self.dirty = True
 
     def _run_queued(self, event: e.RunQueued) -> None:
-        job = self.jobs_by_id[event.job]
+        job = self._job(event.job)
         if self.runs.get(event.run) is not None:
             raise machine.TransitionError(f"run {event.run}: queued twice")
+        if event.revision not in job.revisions:
+            raise machine.TransitionError(f"job {job.id}: no revision {event.revision}")
         run = Run(event.run, job, event.revision)
         run.state = machine.run_after(run.id, None, e.RunQueued)
         run.priority = event.priority
@@ -179,10 +186,15 @@ class State:
             self._push(run, front=True)
 
     def _run_finished(self, event: e.RunFinished) -> None:
+        try:
+            outcome = Outcome(event.outcome)
+        except ValueError:
+            raise machine.TransitionError(
+                f"run {event.run}: no such outcome: {event.outcome!r:.40}"
+            ) from None
         run = self._leave(event.run, e.RunFinished)
         run.note = event
         run.due = None
-        outcome = Outcome(event.outcome)
         self.done[outcome] = self.done.get(outcome, 0) + 1
         run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
 
@@ -204,9 +216,16 @@ class State:
     def _attempt_claimed(self, event: e.AttemptClaimed) -> None:
         run = self._run(event.run)
         state = machine.run_after(run.id, run.state, e.AttemptClaimed)
+        if event.number != len(run.attempts or ()) + 1:
+            raise machine.TransitionError(f"run {run.id}: attempt {event.number} is not its next")
         attempt = Attempt(event.number, event.at)
         attempt.state = machine.attempt_after(run.id, None, e.AttemptClaimed)
-        self._ready_take(run)
+        if run.due is None:
+            self._ready_take(run)
+        else:
+            # in a replay: that its time came was no event, so it is still put aside as not due
+            self._park(run, -1)
+            run.due = None
         run.state = state
         if run.attempts is None:
             run.attempts = []
@@ -222,7 +241,11 @@ class State:
         self._move_attempt(event.run, event.number, e.AttemptStarted).started = event
 
     def _attempt_stopping(self, event: e.AttemptStopping) -> None:
-        self._move_attempt(event.run, event.number, e.AttemptStopping).stopping = event
+        attempt = self._move_attempt(event.run, event.number, e.AttemptStopping)
+        if attempt.stopping is not None:
+            # stopped for its time and then cancelled: it was told when it was told first
+            event = event._replace(at=attempt.stopping.at)
+        attempt.stopping = event
 
     def _attempt_ended(self, event: e.AttemptEnded) -> None:
         attempt = self._move_attempt(event.run, event.number, e.AttemptEnded)
@@ -237,6 +260,12 @@ class State:
         self.dirty = True
 
     # -- small steps -----------------------------------------------------------------------
+
+    def _job(self, id_: int) -> Job:
+        job = self.jobs_by_id.get(id_)
+        if job is None:
+            raise machine.TransitionError(f"job {id_}: not known")
+        return job
 
     def _run(self, id_: int) -> Run:
         run = self.runs.get(id_)
@@ -263,6 +292,8 @@ class State:
             run.job.waiting -= 1
             if run.due is not None:
                 self._park(run, -1)
+            elif run.job.reason is not None:
+                self.dirty = True  # it may be the one that others had to wait behind
         elif before is RunState.HELD:
             self.held -= 1
             run.job.held -= 1
@@ -287,7 +318,7 @@ class State:
 
     def _push(self, run: Run, *, front: bool = False) -> None:
         # behind one that is already known not to fit, another of the same job changes nothing
-        if run.job.reason is None or run.priority not in run.job.ready:
+        if front or run.job.reason is None or run.priority not in run.job.ready:
             self.dirty = True
         self.ready.push(run, front=front)
 

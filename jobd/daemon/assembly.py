@@ -203,7 +203,8 @@ class Daemon:
         def take() -> None:
             loop = self.loop
             unused = loop.ledger.unused(loop.state.active.values(), used)
-            loop.ledger.sample = Sample(available, used_cpu, unused)
+            reserved = loop.state.reserved_memory
+            loop.ledger.sample = Sample(available, used_cpu, unused, reserved)
             # a run that waits for memory may fit now
             loop.state.dirty = True
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from jobd import VERSION
 from jobd.daemon import config as configuration
 from jobd.daemon.places import Places, under, usual
-from jobd.errors import JobdError
+from jobd.errors import JobdError, QueueDamagedError
 
 _MANUAL = """\
 jobd runs container jobs on this host: durably queued, started as capacity allows.
@@ -27,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except JobdError as error:
         print(f"jobd: {error}", file=sys.stderr)
+        if isinstance(error, QueueDamagedError):
+            from jobd.daemon.fsck import named
+
+            for line in named(error.details):
+                print(f"jobd: {line}", file=sys.stderr)
         return error.status
 
 
@@ -43,6 +48,10 @@ def _parser() -> argparse.ArgumentParser:
     check = verbs.add_parser("check", help="check configuration and folders")
     _add_places(check)
     check.set_defaults(work=_check)
+    fsck = verbs.add_parser("fsck", help="read the queue of a stopped daemon, tell what is sound")
+    _add_places(fsck)
+    fsck.add_argument("--json", action="store_true", help="one JSON value on stdout")
+    fsck.set_defaults(work=_fsck)
     version = verbs.add_parser("version", help="print the version")
     version.set_defaults(work=lambda arguments: print(f"jobd {VERSION}") or 0)
     return parser
@@ -77,6 +86,13 @@ def _run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     daemon.run(lambda line: print(line, flush=True))
     return 0
+
+
+def _fsck(arguments: argparse.Namespace) -> int:
+    from jobd.daemon import fsck
+
+    places = under(arguments.home) if arguments.home else usual()
+    return fsck.main(places.state, arguments.json)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -211,8 +211,10 @@ class Engine(Protocol):
     def output(self, ref: str, since_ns: int) -> Iterator[list[Line]]:
         """The attempt's output from `since_ns` on (nanoseconds UTC, inclusive), in bounded batches.
 
-        Follows a running attempt and ends when it ends or when the stream breaks: the end proves
-        nothing, ask :meth:`ending`. An empty batch is a sign of life (at least every 10 s).
+        Follows a running attempt. Ends, and is complete, when the attempt has ended (ask
+        :meth:`ending` how) or was not started; ends early after :meth:`close`. Raises
+        EngineUnreachableError where the stream breaks and cannot be taken up again: go on later.
+        An empty batch is a sign of life (at least every 10 s).
         Times rise within one stream, not across both, and the parts of one long line may share a
         time: to go on exactly, ask again from the last time and skip, per stream, what was had
         of that time (DURABILITY, "logs doubled or lost at re-attach"). Raises GoneError.

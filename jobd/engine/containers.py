@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Generator, Iterator, Mapping
 from enum import Enum
 from typing import Any, Protocol
@@ -36,6 +37,8 @@ BATCH_LINES = 2_000
 BATCH_BYTES = 1 << 20
 #: how much of a log's end is asked for when a silent stream is taken up again
 TAIL = 200
+#: how long after its stream an attempt may go on before the stream counts as broken, in seconds
+END_PATIENCE_S = 2.0
 
 _PHASES = {
     "created": Phase.CREATED,
@@ -140,19 +143,33 @@ class ContainerEngine:
     def _lines(self, ref: str, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
         """The lines as the engine gives them, each once; empty batches are silences."""
         try:
-            yield from self._follow(engine_id, resumer)
-            if self._api.closed:
-                return
-            # what is followed often ends without the last words: Docker 20.10 lost them in 5 of 6
-            # tries, also by its own `logs -f`. So the end is read once more, from rest
-            resumer.again()
-            if (yield from self._read(engine_id, resumer, TAIL, follow=False)) is _Read.MISSED:
+            while not self._api.closed:
+                yield from self._follow(engine_id, resumer)
+                has_ended = self._has_ended(ref)
+                # what is followed often ends without the last words: Docker 20.10 lost them in 5
+                # of 6 tries, also by its own `logs -f`. So the end is read once more, from rest
                 resumer.again()
-                yield from self._read(engine_id, resumer, None, follow=False)
+                if (yield from self._read(engine_id, resumer, TAIL, follow=False)) is _Read.MISSED:
+                    resumer.again()
+                    yield from self._read(engine_id, resumer, None, follow=False)
+                if has_ended:
+                    return
+                # the stream broke, and the attempt goes on
+                yield []
+                resumer.again()
         except AnswerError as error:
             if error.status == 404:
                 raise GoneError(f"{ref}: removed by somebody") from None
             raise
+
+    def _has_ended(self, ref: str) -> bool:
+        """Whether a stream's end is the attempt's: the engine notes that some 20 ms later."""
+        give_up = time.monotonic() + END_PATIENCE_S
+        while _phase(self._ours(ref)["State"]["Status"]) in (Phase.RUNNING, Phase.UNCLEAR):
+            if self._api.closed or time.monotonic() >= give_up:
+                return False
+            time.sleep(0.02)
+        return True
 
     def _follow(self, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
         """The log until it ends or breaks, asked for again after each silence."""

@@ -72,8 +72,8 @@ def damaged(
     ]
     if lost:
         parts.append(f"damaged: {_list(lost)}")
-    parts.append(f"{len(sound)} records behind it are intact{f': {_list(sound)}' if sound else ''}")
-    parts.append("nothing was changed; run `jobd fsck` to see it, `jobd fsck --salvage` to mend it")
+    parts.append(f"{len(sound)} records behind it are intact")
+    parts.append("nothing was changed; keep a copy of the folder, and see `jobd fsck --json`")
     return QueueDamagedError(
         "; ".join(parts),
         file=path,

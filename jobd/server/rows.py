@@ -42,7 +42,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "payload_size": run.size,
         "submitted_by": {"uid": uid, "user": user, "pid": pid, "principal": principal or None},
         "queued_at": run.queued_at,
-        "not_before": run.option("not_before"),
+        "not_before": run.due or run.option("not_before"),
         "started_at": started.started_at if started else None,
         "finished_at": run.note.at if over and run.note else None,
         "exit_code": ended.exit_code if ended else None,

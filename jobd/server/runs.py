@@ -79,6 +79,8 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
         labels=_labels(labels) if labels else {},
         args=texts(args, "args") if args else (),
         key=key,
+        batch=_batch(arguments.get("batch")),
+        batch_offset=_positive("batch_offset", arguments.get("batch_offset", 0)),
     )
 
 
@@ -102,9 +104,15 @@ def _payloads(kernel: Kernel, request: Request) -> list[bytes | Body]:
     return [arguments.get("payload", b"")] * count
 
 
+def _batch(batch: str | None) -> str | None:
+    if batch is not None and not (0 < len(batch) <= 64 and batch.isascii() and batch.isalnum()):
+        raise InvalidError(f"batch: {batch!r:.80}: expected 1 to 64 letters and digits")
+    return batch
+
+
 def _positive(name: str, value: int) -> int:
     if value < 0:
-        raise InvalidError(f"{name}: {value}: expected milliseconds from 0 on")
+        raise InvalidError(f"{name}: {value}: expected a number from 0 on")
     return value
 
 
@@ -184,28 +192,34 @@ def _window(
     kernel: Kernel, wanted: Callable[[Run], bool], limit: int | None
 ) -> Generator[Any, None, Any]:
     """All that are not final, then final ones, newest first in each, `limit` in all."""
+    rows: list[Any] = []
     sent = 0
-    for final in (False, True):
-        rows: list[Any] = []
-        below: int | None = None
-        while limit is None or sent < limit:
-            scanned, below = _scan(kernel, below)
-            for run in scanned:
-                if (run.state is RunState.DONE) is final and wanted(run):
-                    rows.append(run_row(kernel, run))
-                    sent += 1
-                    if sent == limit:
-                        break
-                if len(rows) == _PAGE:
-                    yield {"runs": rows}
-                    rows = []
-            if below is None:
-                break
+    for run in _in_order(kernel, wanted):
+        if run is not None:
+            if sent == limit:
+                yield {"runs": rows}
+                return {"count": sent, "more": True}
+            rows.append(run_row(kernel, run))
+            sent += 1
+        if run is None or len(rows) == _PAGE:
             yield {"runs": rows}
             rows = []
-        if rows:
-            yield {"runs": rows}
-    return {"count": sent, "more": limit is not None and sent >= limit}
+    yield {"runs": rows}
+    return {"count": sent, "more": False}
+
+
+def _in_order(kernel: Kernel, wanted: Callable[[Run], bool]) -> Iterator[Run | None]:
+    """The runs that are wanted, and None wherever the loop should have its turn."""
+    for final in (False, True):
+        below: int | None = None
+        while True:
+            scanned, below = _scan(kernel, below)
+            yield from (
+                run for run in scanned if (run.state is RunState.DONE) is final and wanted(run)
+            )
+            if below is None:
+                break
+            yield None
 
 
 def _scan(kernel: Kernel, below: int | None) -> tuple[list[Run], int | None]:

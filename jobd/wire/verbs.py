@@ -122,11 +122,16 @@ VERBS: tuple[Verb, ...] = (
             "labels": "map?",
             "args": "list?",
             "key": "str?",
+            "batch": "str?",
+            "batch_offset": "int?",
             "dry_run": "bool?",
         },
         "Queues one run, `count` runs alike, or one for each of `payloads`. A payload above "
         "CHUNK bytes is sent before by `upload.put` and named by `upload`. `args` are put behind "
-        "the job's command. `delay` counts from when the daemon takes the request. The answer "
+        "the job's command. `delay` counts from when the daemon takes the request. Runs of one "
+        "request find BATCH_ID and BATCH_INDEX in their environment; where one batch takes several "
+        "requests they share `batch` (1 to 64 letters and digits); `batch_offset` says how many "
+        "runs came before. The answer "
         "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
         "`dry_run` nothing is queued and the answer is {settings: map}.",
     ),
@@ -160,7 +165,7 @@ VERBS: tuple[Verb, ...] = (
         {"runs": "list", "for": "str?", "hold": "int?"},
         "Waits until every named run is `done` (the default), `running` (or past it) or "
         "`succeeded` (or cannot any more), `hold` milliseconds at most (HOLD_MS where not said). "
-        "Answers {ready, runs: [row, ...], single}; not ready: ask again.",
+        "Answers {ready, runs: [row, ...], single}, 100 rows at most; not ready: ask again.",
     ),
     Verb(
         "run.cancel",
@@ -200,7 +205,8 @@ VERBS: tuple[Verb, ...] = (
         "form that runlog/FORMAT.md tells; `tail` (lines) or `since` (ms) choose the first "
         "offset instead. With `hold` and nothing new it waits. Answers {run, status, attempt, "
         "attempts, offset, data, end, progress}: `offset` is where to go on, `end` says that no "
-        "more will come for this attempt; `attempt` 0: none has begun (data is empty); "
+        "more will come for this attempt; `attempt` 0: none has begun (data is empty). An attempt "
+        "beyond the last is waited for while the run is live, and not-found when it is over; "
         "`progress` is what a starting attempt last said (a held request answers when it "
         "differs from the one given).",
     ),

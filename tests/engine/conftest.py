@@ -7,13 +7,14 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
-from engine_support import IMAGE, contrib_engine, make_order
 
 from jobd.engine.base import Order
 from jobd.engine.docker import DockerEngine
+from tests.support.engine_support import IMAGE, contrib_engine, make_order
 
 MakeOrder = Callable[..., Order]
 
@@ -73,6 +74,15 @@ def engine(url: str) -> Iterator[DockerEngine]:
 
 
 @pytest.fixture
-def order(engine: DockerEngine, tmp_path: Path) -> MakeOrder:
+def order(engine: DockerEngine, tmp_path: Path) -> Iterator[MakeOrder]:
     """Makes orders of this test's store: `order("sh", "-c", "...", memory=...)`."""
-    return lambda *command, **changes: make_order(engine, tmp_path, command, **changes)
+    made: list[Order] = []
+
+    def make(*command: str, **changes: Any) -> Order:
+        made.append(make_order(engine, tmp_path, command, **changes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        # also what a test had removed by hand: its parent cgroup is still there
+        engine.discard(one.ref)

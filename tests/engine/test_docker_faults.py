@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from engine_support import contrib_engine, ended, make_order, silent
 
 from jobd.engine.base import EngineUnreachableError, Phase
 from jobd.engine.docker import DockerEngine
+from tests.support.engine_support import contrib_engine, ended, make_order, silent
 
 
 @pytest.fixture

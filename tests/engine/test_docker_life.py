@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import pytest
-from engine_support import IMAGE, ended, run, silent, text
 
 from jobd.engine.base import (
     EngineUnreachableError,
@@ -17,6 +16,7 @@ from jobd.engine.base import (
     Stream,
 )
 from jobd.engine.docker import DockerEngine
+from tests.support.engine_support import IMAGE, ended, run, silent, text
 
 
 def test_connect_names_the_engine_and_its_dangers(engine):
@@ -174,7 +174,7 @@ def test_a_program_that_exits_127_by_itself_is_not_accused(engine, order):
         ({"cpus": 999.0}, ("resources.cpus",)),
         ({"network": "no-such-net"}, ("no-such-net", "create the network")),
         ({"mounts": (Mount("/no/such/source", "/data"),)}, ("/no/such/source", "mounts")),
-        ({"mounts": (Mount("/tmp", "/job"),)}, ("/job", "mounts")),
+        ({"mounts": (Mount("/usr", "/job"),)}, ("/job", "mounts")),
         ({"mounts": (Mount("/etc/passwd", "/tmp"),)}, ("mounts",)),
         ({"stop_signal": "SIGNOPE"}, ("SIGNOPE",)),
         ({"env": {"": "x"}}, ("env",)),

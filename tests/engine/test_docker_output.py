@@ -6,10 +6,10 @@ import hashlib
 import time
 
 import pytest
-from engine_support import ended, run, silent, text
 
 from jobd.engine.base import Line, Stream
 from jobd.engine.docker import DockerEngine
+from tests.support.engine_support import ended, run, silent, text
 
 NUMBERED = (
     'BEGIN { for (i = 1; i <= %d; i++) printf "%%06d and some words to fill the line\\n", i }'

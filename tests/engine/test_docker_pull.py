@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from engine_support import IMAGE, ended, silent, text
 
 from jobd.engine.base import PullFailedError, StartRefusedError
 from jobd.engine.docker import DockerEngine
+from tests.support.engine_support import IMAGE, ended, silent, text
 
 # "right", by bcrypt at cost 5
 HTPASSWD = "user:$2y$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksDxIJShppPC\n"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from engine_support import ended, run, silent, text
-
 from jobd.engine.base import Mount, Usage
 from jobd.engine.docker import DockerEngine
 from jobd.engine.usage import CgroupSettings
+from tests.support.engine_support import ended, run, silent, text
 
 # CHOWN 0, DAC_OVERRIDE 1, FOWNER 3, KILL 5, SETGID 6, SETUID 7, NET_BIND_SERVICE 10
 CAPABILITIES = sum(1 << number for number in (0, 1, 3, 5, 6, 7, 10))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attempt_rig import Rig, until
 
 from jobd.core.commands import (
     Body,
@@ -17,6 +16,7 @@ from jobd.core.commands import (
 )
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import EngineUnreachableError, GoneError, Phase
+from tests.support.attempt_rig import Rig, until
 
 AWAY = EngineUnreachableError("engine: out of reach")
 GONE = GoneError("gone")

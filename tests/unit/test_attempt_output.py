@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from attempt_rig import Rig, file_size_limit, until
 
 from jobd.core.commands import Body, ReportEnded, ReportStarted
 from jobd.engine.base import EngineUnreachableError, Phase
 from jobd.engine.fake import FakeEngine
+from tests.support.attempt_rig import Rig, file_size_limit, until
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from attempt_rig import FAST, Rig, until
 
 from jobd.core.commands import ReportEnded, ReportStarted, ReportUnstarted
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import EngineUnreachableError, Phase
+from tests.support.attempt_rig import FAST, Rig, until
 
 AWAY = EngineUnreachableError("engine: out of reach")
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attempt_rig import file_size_limit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +22,7 @@ from jobd.errors import (
     RefusedError,
 )
 from jobd.journal.bodies import CHUNK, Bodies, upload_key
+from tests.support.attempt_rig import file_size_limit
 
 KEY = b"k" * 16
 LIMIT = 1 << 20

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sim_disk import SimDisk
 
 from jobd.journal import IGNORABLE, Journal, RecordIn
 from jobd.journal.record import encode_batch, seed_of
 from jobd.journal.segment import Header, Predecessor, pack_header
+from tests.support.sim_disk import SimDisk
 
 GOLDEN = (
     "4a42415400000200887766554433221107000000000000000600000000000000400000008f84028c124298b828a06386"

@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from attempt_rig import file_size_limit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from jobd.runlog.lines import MAX_DATA, MAX_LINE, encode, parse, stamp, time_of
 from jobd.runlog.survey import overlap, survey
 from jobd.runlog.tail import TailRing
 from jobd.runlog.writer import LogWriter
+from tests.support.attempt_rig import file_size_limit
 
 T0 = 1_764_000_000_123_456_789
 
@@ -317,6 +317,7 @@ def test_full_disk_then_room(folder: LogFolder, tmp_path: Path) -> None:
         log.append([line for line in batch if line.time_ns >= since])
         log.finish()
         assert not log.truncated
+        assert log.last_words(8) == b"line 99\n"
         assert log.log_bytes == sum(len(line.data) + 1 for line in batch)
     assert data_of(content(tmp_path)) == [line.data for line in batch]
     assert [note.split(b":")[0] for note in data_of(content(tmp_path), "jobd")] == [b"gap"]

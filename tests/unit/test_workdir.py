@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attempt_rig import file_size_limit
 
 from jobd.core.commands import Body
 from jobd.daemon.workdir import Collected, Inputs, Workdir, sweep_workdirs
 from jobd.errors import QueueDamagedError
 from jobd.journal.bodies import Bodies
+from tests.support.attempt_rig import file_size_limit
 
 
 @pytest.fixture
