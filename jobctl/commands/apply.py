@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from jobctl.client import Client
 
 MANUAL = """\
-Registers the jobs in FILE, or in the files *.toml of a folder, all of them or none, and prints what
-changes: for each job the keys whose values differ, old -> new. A mistake is told with its file, line
-and key, all mistakes at once, and then nothing is changed.
+Registers the jobs in FILE, or in the files *.toml of a folder, all of them or none, and prints
+what changes: for each job the keys whose values differ, old -> new. Mistakes are told all at once,
+each with its file, line and key, and then nothing is changed.
 
   jobctl apply -f sendemail.toml
   jobctl apply -f jobs/ --dry-run
@@ -25,8 +25,8 @@ A job's name is the file's without .toml, unless the file says `name`. With --pr
 earlier apply registered and that are in none of the files are removed (73 while one has live runs);
 jobs by `register` and by the daemon's own jobs.d/ are left alone.
 
-JSON: an array of {"job", "action", "revision", "changes": [{"key", "old", "new"}], "file"}; "action"
-is created, changed, unchanged, moved (the same, registered otherwise before) or pruned."""
+JSON: an array of {"job", "action", "revision", "changes": [{"key", "old", "new"}], "file"};
+"action" is created, changed, unchanged, moved (the same, registered otherwise before) or pruned."""
 
 _COLOURS = {"created": "green", "changed": "yellow", "pruned": "red", "unchanged": "dim"}
 

@@ -109,7 +109,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[list[Any
     before, after = _flat(old), _flat(new)
     return [
         [key, _short(before.get(key)), _short(after.get(key))]
-        for key in dict.fromkeys([*before, *after])
+        for key in dict.fromkeys([*after, *before])
         if before.get(key) != after.get(key)
     ]
 

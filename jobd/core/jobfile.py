@@ -46,7 +46,7 @@ class JobFile(NamedTuple):
 
         `retry.delay: ...` and `job NAME: retry.delay: ...` are both understood.
         """
-        text = text.removeprefix(f"job {self.name}: ")
+        text = text.removeprefix(f"job {self.name}: ").removeprefix("job unnamed: ")
         return Mistake(self.file, line_of(self.lines, _key_of(text)), text)
 
 
@@ -113,16 +113,30 @@ def wrong_keys(
 ) -> list[str]:
     """Everything that is wrong with a job, a sentence each that begins with the key."""
     wrong = s.wrong_keys(given)
-    if wrong:
-        return wrong
-    # only now what depends on several keys, as it would repeat the same
+    texts = list(wrong.values())
+    # what depends on several keys, without those that are wrong already: it would repeat the same
     try:
-        spec = s.parse(given, defaults)
+        spec = s.parse(_without(given, list(wrong)), defaults)
         if check is not None:
             check(spec)
     except InvalidError as error:
-        return [str(error)]
-    return []
+        texts.append(str(error))
+    return texts
+
+
+def _without(given: Mapping[str, Any], wrong: Sequence[str]) -> dict[str, Any]:
+    """`given` without its wrong keys, and without all of [retry], whose keys depend on each other,
+    where one of those is wrong. Something stands in for a wrong name or image."""
+    left: dict[str, Any] = {}
+    for key, value in given.items():
+        inner = [path for path in wrong if path.startswith(f"{key}.")]
+        if key in wrong or (inner and key == "retry"):
+            continue
+        left[key] = value
+        if inner and isinstance(value, Mapping):
+            left[key] = {k: v for k, v in value.items() if f"{key}.{k}" not in inner}
+    stand_ins = {key: "unnamed" for key in ("name", "image") if key in wrong}
+    return {**stand_ins, **left}
 
 
 def _syntax(file: str, content: bytes, message: str) -> Mistake:

@@ -158,16 +158,16 @@ def _unknown(path: str) -> str:
     return f"{v.shown(path)}: unknown key; {hint}"
 
 
-def wrong_keys(given: Mapping[str, Any]) -> list[str]:
-    """Every key of `given` that is wrong by itself: a sentence each, which begins with the key.
+def wrong_keys(given: Mapping[str, Any]) -> dict[str, str]:
+    """Every dotted key of `given` that is wrong by itself, with a sentence that begins with it.
 
     What depends on several keys is for :func:`parse`, which stops at the first.
     """
-    wrong: list[str] = []
+    wrong: dict[str, str] = {}
     whole = {}
     for key, value in given.items():
         if key in _TABLES and not isinstance(value, Mapping):
-            wrong.append(f"{key}: expected a table, got {v.kind(value)}")
+            wrong[key] = f"{key}: expected a table, got {v.kind(value)}"
         else:
             whole[key] = value
     readers = {key.path: key.read for key in (*KEYS.values(), *RETRY_KEYS.values())}
@@ -175,11 +175,11 @@ def wrong_keys(given: Mapping[str, Any]) -> list[str]:
     for path, value in _flatten(whole).items():
         try:
             if path not in _PATHS:
-                wrong.append(_unknown(path))
+                wrong[path] = _unknown(path)
             elif value is not None:
                 readers[path](value, path)
         except InvalidError as error:
-            wrong.append(str(error))
+            wrong[path] = str(error)
     return wrong
 
 

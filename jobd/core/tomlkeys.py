@@ -143,4 +143,6 @@ class _Scanner:
         self.at = self.text.index("\n", self.at)
 
     def _note(self, path: tuple[str, ...], start: int) -> None:
-        self.lines.setdefault(".".join(path), self.text.count("\n", 0, start) + 1)
+        line = self.text.count("\n", 0, start) + 1
+        for depth in range(1, len(path) + 1):  # `a.b = 1` makes the table `a` as well
+            self.lines.setdefault(".".join(path[:depth]), line)

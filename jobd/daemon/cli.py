@@ -11,8 +11,9 @@ from pathlib import Path
 
 from jobd import VERSION
 from jobd.daemon import config as configuration
-from jobd.daemon.places import Places, under, usual
-from jobd.errors import JobdError, QueueDamagedError
+from jobd.daemon.places import under, usual
+from jobd.daemon.settings import Source, load, source
+from jobd.errors import ConfigError, JobdError, QueueDamagedError
 
 _MANUAL = """\
 jobd runs container jobs on this host: durably queued, started as capacity allows.
@@ -26,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.work(arguments)
         return status
     except JobdError as error:
+        for line in _mistakes(error):
+            print(f"jobd: {line}", file=sys.stderr)
         print(f"jobd: {error}", file=sys.stderr)
         if isinstance(error, QueueDamagedError):
             from jobd.daemon.fsck import named
@@ -33,6 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             for line in named(error.details):
                 print(f"jobd: {line}", file=sys.stderr)
         return error.status
+
+
+def _mistakes(error: JobdError) -> list[str]:
+    """All that is wrong with a configuration, where it is more than the error's sentence tells."""
+    lines = error.details.get("mistakes") if isinstance(error, ConfigError) else None
+    return lines if isinstance(lines, list) and len(lines) > 1 else []
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,8 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--verbose", action="store_true", help="log more")
     run.set_defaults(work=_run)
-    check = verbs.add_parser("check", help="check configuration and folders")
+    check = verbs.add_parser(
+        "check", help="check configuration, job files and folders; print what is in force"
+    )
     _add_places(check)
+    check.add_argument(
+        "--engine", choices=configuration.ENGINES, help="overrides engine.kind in jobd.toml"
+    )
     check.set_defaults(work=_check)
     fsck = verbs.add_parser("fsck", help="read the queue of a stopped daemon, tell what is sound")
     _add_places(fsck)
@@ -62,12 +76,8 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="instead of jobd.toml")
 
 
-def _settings(arguments: argparse.Namespace) -> tuple[configuration.Config, Places]:
-    places = under(arguments.home) if arguments.home else usual()
-    path = arguments.config or places.config
-    engine = getattr(arguments, "engine", None)
-    config = configuration.load(path, must_exist=arguments.config is not None, engine=engine)
-    return config, places
+def _source(arguments: argparse.Namespace) -> Source:
+    return source(arguments.home, arguments.config, getattr(arguments, "engine", None))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -76,16 +86,24 @@ def _run(arguments: argparse.Namespace) -> int:
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="jobd: %(levelname)s: %(message)s",
     )
-    config, places = _settings(arguments)
+    where = _source(arguments)
+    settings = load(where)
     # here, not above: `jobd version` need not load the whole daemon
     from jobd.daemon.assembly import Daemon
 
-    daemon = Daemon(config, places)
+    daemon = Daemon(settings, where.places, lambda: load(where))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    daemon.run(lambda line: print(line, flush=True))
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
+    daemon.run(_say)
     return 0
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except OSError:
+        pass  # whoever started it reads no more: no reason to end
 
 
 def _fsck(arguments: argparse.Namespace) -> int:
@@ -96,14 +114,6 @@ def _fsck(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    config, places = _settings(arguments)
-    host = config.host
-    print(f"configuration  {arguments.config or places.config}: sound")
-    print(f"queue          {places.state}")
-    print(f"socket         {places.socket}")
-    print(f"logs           {places.logs}")
-    print(f"engine         {config.engine} {config.engine_socket or ''}".rstrip())
-    print(f"capacity       {host.cpus:g} cpus, {host.memory >> 20} MiB of memory")
-    print(f"reserve        {host.reserve_cpus:g} cpus, {host.reserve_memory >> 20} MiB")
-    print(f"networks       {', '.join(sorted(config.rules.networks))}")
-    return 0
+    from jobd.daemon import check
+
+    return check.main(_source(arguments))

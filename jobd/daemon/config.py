@@ -18,6 +18,7 @@ from jobd.core import specvalues as v
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
+from jobd.core.tomlkeys import line_of, lines_of_keys
 from jobd.errors import ConfigError, InvalidError
 
 #: of output that is kept of each attempt
@@ -89,8 +90,17 @@ def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     except InvalidError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}{_line(text.decode(), str(error))}: {error}") from None
     return replace(config, engine=engine) if engine else config
+
+
+def _line(text: str, problem: str) -> str:
+    """`:LINE` of the key that the problem begins with, as `defaults.timeout: ...`."""
+    key = problem.removeprefix("[defaults] ").partition(": ")[0].strip("[]'")
+    lines = lines_of_keys(text)
+    line = line_of(lines, f"defaults.{key}") if problem.startswith("[defaults] ") else None
+    line = line or line_of(lines, key.partition(" ")[0])
+    return f":{line}" if line else ""
 
 
 def read(given: Mapping[str, Any]) -> Config:

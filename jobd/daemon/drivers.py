@@ -50,7 +50,8 @@ class Drivers:
         self._grew = grew
         self._fatal = fatal
         self._timing = timing or Timing()
-        self._log_limit = log_limit
+        #: bytes of output that are kept of an attempt which is started from now on
+        self.log_limit = log_limit
         self._boot_ms = host_boot_ms() if boot_ms is None else boot_ms
         self._lock = threading.Lock()
         self._drivers: dict[tuple[int, int], AttemptDriver] = {}
@@ -97,7 +98,7 @@ class Drivers:
             self._spawn(key, driver.control, driver.run)
 
     def _open_log(self, order: Order) -> LogWriter:
-        log = self._logs.writer(order.job, order.run, order.attempt, self._log_limit)
+        log = self._logs.writer(order.job, order.run, order.attempt, self.log_limit)
         log.grew = lambda: self._grew(order.run)
         return log
 

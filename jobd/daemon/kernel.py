@@ -46,6 +46,8 @@ class DaemonKernel:
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
         self.logs = logs
+        #: when the configuration in force was read, and why a later one was not taken
+        self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
         #: runs whose log somebody follows: shared with the threads that write logs
         self.watched: set[int] = set()
 
@@ -169,6 +171,7 @@ class DaemonKernel:
             },
             "counts": counts(state, state.active.values()),
             "jobs": len(state.jobs),
+            "configuration": self.configuration,
             "draining": False,
             "paused": sorted(job.name for job in state.jobs.values() if job.paused),
             "waiting": self._waiting(),

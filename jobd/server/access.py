@@ -51,6 +51,11 @@ class Users:
             known = self._admin[caller.uid] = self._look_up(caller)
         return known
 
+    def take(self, admins: Sequence[str]) -> None:
+        """Other administrators from now on."""
+        self._admins = admins
+        self.forget()
+
     def forget(self) -> None:
         """Look everybody up anew: groups change while the daemon runs."""
         self._callers.clear()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from jobd.core.commands import APPLIED, ApplyJobs, PauseJob, RegisterJob, UnregisterJob
 from jobd.codec import MAX_FRAME
+from jobd.core.commands import APPLIED, ApplyJobs, PauseJob, RegisterJob, UnregisterJob
 from jobd.core.decide import find_job
 from jobd.errors import UsageError
 from jobd.server.access import require_admin

@@ -225,4 +225,5 @@ BY_NAME: dict[str, Verb] = {verb.name: verb for verb in VERBS}
 #: keys in answers whose values are times in integer milliseconds UTC (or None)
 TIME_KEYS = frozenset(
     {"queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
+    | {"loaded_at"}
 )

@@ -1,0 +1,72 @@
+"""All that a daemon reads from its configuration, whole or not at all: jobd.toml and jobs.d/.
+
+Used at start, on reload and by `jobd check`; each mistake is named by file, line and key.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from jobd.core.decide import check_rules
+from jobd.core.jobfile import JobFile, Mistake, read
+from jobd.daemon import config as configuration
+from jobd.daemon.config import Config
+from jobd.daemon.places import Places, under, usual
+from jobd.errors import ConfigError
+
+
+class Source(NamedTuple):
+    """Where the configuration is, as the command line says; `engine` overrides the file's."""
+
+    places: Places
+    config: Path
+    must_exist: bool
+    engine: str | None = None
+
+
+class Settings(NamedTuple):
+    """One whole configuration."""
+
+    config: Config
+    jobs: list[JobFile]
+
+
+def source(home: Path | None, config: Path | None, engine: str | None = None) -> Source:
+    """The source that `--home`, `--config` and `--engine` stand for."""
+    places = under(home) if home else usual()
+    return Source(places, config or places.config, config is not None, engine)
+
+
+def load(where: Source) -> Settings:
+    """jobd.toml and the job files. Raises ConfigError, all mistakes in `details["mistakes"]`."""
+    config = configuration.load(where.config, must_exist=where.must_exist, engine=where.engine)
+    contents, mistakes = _contents(where.places.jobs)
+    rules = config.rules
+    jobs, wrong = read(contents, rules.defaults, lambda spec: check_rules(spec, rules))
+    mistakes += wrong
+    if mistakes:
+        lines = [str(one) for one in mistakes]
+        more = f"; {len(lines)} mistakes in {where.places.jobs} in all" if len(lines) > 1 else ""
+        raise ConfigError(f"{lines[0]}{more}", mistakes=lines)
+    return Settings(config, jobs)
+
+
+def _contents(folder: Path) -> tuple[list[tuple[str, str, bytes]], list[Mistake]]:
+    """The files `*.toml` of the folder, by name; a folder that is not there is an empty one."""
+    found: list[tuple[str, str, bytes]] = []
+    mistakes: list[Mistake] = []
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".toml")
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be read: {error.strerror}") from None
+    for path in paths:
+        if path.name.startswith("."):
+            continue  # what editors and package managers leave beside a file
+        try:
+            found.append((str(path), path.stem, path.read_bytes()))
+        except OSError as error:
+            mistakes.append(Mistake(str(path), None, f"cannot be read: {error.strerror}"))
+    return found, mistakes
