@@ -44,13 +44,19 @@ def queue(kernel: Kernel, request: Request) -> Any:
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
     size = sum(len(p) for p in command.payloads if isinstance(p, bytes))
-    extra = len(command.env) + len(command.labels) + len(command.args)
-    room = size + len(command.payloads) * (_RUN_ROOM + extra * 64)
+    room = size + len(command.payloads) * (_RUN_ROOM + _option_bytes(command))
     if room > _MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {_MOST_BYTES} are taken; send less")
     kernel.require_room(room)
     runs, warnings = kernel.decide(command, request.caller)
     return {"runs": runs, "warnings": warnings}
+
+
+def _option_bytes(command: QueueRun) -> int:
+    """What each run's own options take of the queue, at most: each record has them whole."""
+    pairs = [*command.env.items(), *command.labels.items()]
+    texts = [*command.args, *(text for pair in pairs for text in pair)]
+    return sum(len(text.encode("utf-8", "replace")) + 8 for text in texts)
 
 
 def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
