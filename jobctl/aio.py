@@ -140,6 +140,7 @@ class AsyncClient:
 
     ping = _awaited(calls.ping)
     status = _awaited(calls.status)
+    doctor = _awaited(calls.doctor)
     register = _awaited(calls.register)
     apply = _awaited(calls.apply)
     unregister = _awaited(calls.unregister)

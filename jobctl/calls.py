@@ -95,6 +95,13 @@ def status(to: Channel) -> Steps[dict[str, Any]]:
     return (yield from ask(to, "status", {}))
 
 
+def doctor(to: Channel) -> Steps[list[dict[str, Any]]]:
+    """What is wrong with the set-up: `{about, level, text, remedy}` each, `level` one of `ok`,
+    `warning`, `wrong`."""
+    found: list[dict[str, Any]] = (yield from ask(to, "host.doctor", {}))["findings"]
+    return found
+
+
 def register(to: Channel, spec: Mapping[str, Any]) -> Steps[dict[str, Any]]:
     """Registers a job, or a new revision of it: `{job, revision, changed, warnings}`.
 

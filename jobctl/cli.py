@@ -35,6 +35,9 @@ VERBS: dict[str, str] = {
     "pause": "keep a job's runs from starting",
     "resume": "let a paused job's runs start again",
     "unregister": "remove a job",
+    "init": "write a starter configuration",
+    "completion": "print the script that completes words for a shell",
+    "doctor": "what is wrong with the set-up, and its remedy",
     "status": "health and capacity now",
     "version": "versions of jobctl and of the daemon",
 }
@@ -43,6 +46,10 @@ VERBS: dict[str, str] = {
 def main(argv: list[str] | None = None) -> int:
     """Runs `jobctl`; the exit status (INTERFACE, "Exit statuses")."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["__complete"]:
+        from jobctl import completing
+
+        return completing.main(argv[1:], VERBS, Output())
     guessed = arguments.guess_mode(argv) or os.environ.get("JOBCTL_OUTPUT")
     out = Output(guessed if guessed in MODES else "table")
     try:

@@ -92,6 +92,11 @@ class Client:
         self._channel.close()
 
     @property
+    def place(self) -> str:
+        """The path of the daemon's socket."""
+        return self._channel.place.path
+
+    @property
     def request_key(self) -> bytes:
         """The first request key of the work under way: with it, it can be asked for again."""
         return self._channel.first_key
@@ -100,6 +105,7 @@ class Client:
 
     ping = _blocking(calls.ping)
     status = _blocking(calls.status)
+    doctor = _blocking(calls.doctor)
     register = _blocking(calls.register)
     apply = _blocking(calls.apply)
     unregister = _blocking(calls.unregister)

@@ -20,6 +20,7 @@ from jobd.core.state import State
 from jobd.daemon.background import Repeating, keeping_space, sampling
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
+from jobd.daemon.doctor import examine
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engine_watch import EngineWatch
 from jobd.daemon.kernel import DaemonKernel
@@ -201,6 +202,10 @@ class Daemon:
             ("space", keeping_space(journal)),
         ):
             self._closers.append(Repeating(name, work, loop.fatal).close)
+        kernel, engine = self._kernel, self._engine
+        kernel.examine_by(
+            lambda: examine(self.places, engine, self._read, kernel.configuration["problems"])
+        )
         self._reloader = Reloader(self._read, self._reloaded, loop.fatal)
         self._closers.append(self._reloader.close)
         in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}

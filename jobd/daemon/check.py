@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from jobd.daemon.assembly import make_engine
 from jobd.daemon.config import Config
+from jobd.daemon.doctor import secrets_trouble
 from jobd.daemon.effective import lines
 from jobd.daemon.settings import Source, load
 from jobd.engine.base import EngineError, EngineInfo, EngineUnreachableError
@@ -46,22 +46,6 @@ def _usable(folder: Path) -> None:
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         what = "cannot be written to" if place == folder else f"cannot be made in {place}"
         raise ConfigError(f"{folder}: {what} by this user")
-
-
-def secrets_trouble(folder: Path) -> str | None:
-    """What is wrong with the secrets folder and the files in it, and what to do; None: nothing."""
-    try:
-        mode = folder.stat().st_mode
-        open_ = [folder] if mode & (stat.S_IRWXG | stat.S_IRWXO) else []
-        open_ += [path for path in sorted(folder.iterdir()) if path.stat().st_mode & 0o077]
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return f"{folder}: cannot be read: {error.strerror}: give it to the daemon's user"
-    if not open_:
-        return None
-    names = " ".join(map(str, open_[:5]))
-    return f"open to others than the daemon: chmod go= {names}"
 
 
 def ask_engine(config: Config) -> EngineInfo:

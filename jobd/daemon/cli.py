@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             for line in named(error.details):
                 print(f"jobd: {line}", file=sys.stderr)
         return error.status
+    except BrokenPipeError:
+        # `jobd check | head`; what is still buffered would raise again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _mistakes(error: JobdError) -> list[str]:

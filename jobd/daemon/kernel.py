@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from jobd import VERSION
@@ -43,6 +44,7 @@ class DaemonKernel:
         self._users = users
         self._engine = engine
         self._place = place
+        self._examine: Callable[[], list[dict[str, Any]]] = list
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
         self.logs = logs
@@ -144,6 +146,14 @@ class DaemonKernel:
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
         return self._bodies.uploaded(upload_key(caller.uid, name))
+
+    def examine_by(self, examine: Callable[[], list[dict[str, Any]]]) -> None:
+        """Who is asked by :meth:`findings`."""
+        self._examine = examine
+
+    def findings(self) -> list[dict[str, Any]]:
+        """What is wrong with the set-up, and what to do about it."""
+        return self._examine()
 
     # -- figures -----------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ Handler = Callable[[Kernel, Request], Any]
 HANDLERS: dict[str, Handler] = {
     "ping": host.ping,
     "status": host.status,
+    "host.doctor": host.doctor,
     "job.register": jobs.register,
     "job.unregister": jobs.unregister,
     "job.apply": jobs.apply,

@@ -28,6 +28,12 @@ def status(kernel: Kernel, request: Request) -> Any:
     return kernel.status()
 
 
+def doctor(kernel: Kernel, request: Request) -> Any:
+    """host.doctor"""
+    require_admin(kernel, request)
+    return Offload(lambda: {"findings": kernel.findings()})
+
+
 def upload(kernel: Kernel, request: Request) -> Any:
     """upload.put"""
     require_admin(kernel, request)

@@ -130,5 +130,8 @@ class Kernel(Protocol):
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
 
+    def findings(self) -> list[dict[str, Any]]:
+        """What is wrong with the set-up, and what to do about it."""
+
     def watch_log(self, run: int) -> None:
         """Have parked requests for the run asked again when its log grows."""

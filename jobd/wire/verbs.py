@@ -67,6 +67,13 @@ VERBS: tuple[Verb, ...] = (
         "draining, journal; and jobs (number), waiting (a list of {reason, runs, text}).",
     ),
     Verb(
+        "host.doctor",
+        False,
+        {},
+        "What is wrong with the set-up. Answers {findings: [{about, level, text, remedy}, ...]}; "
+        "`level` is ok, warning or wrong.",
+    ),
+    Verb(
         "job.register",
         True,
         {"spec": "map"},

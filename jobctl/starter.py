@@ -1,0 +1,57 @@
+"""The texts that `jobctl init` writes. A test holds the keys against those that jobd reads."""
+
+from __future__ import annotations
+
+CONFIG = """\
+# The configuration of jobd. Every key has a default that suits the host; what is commented out
+# shows the form. A key that does not exist is an error. `jobd check` tells what is in force, and
+# `systemctl reload jobd` (SIGHUP) takes a changed file whole or keeps the old one.
+
+[engine]
+# kind = "auto"                    # auto, docker, podman, fake (no containers, for trying out)
+# socket = "unix:///var/run/docker.sock"
+# docker_config = "/etc/jobd/docker"   # the folder with config.json: credentials for registries
+
+[capacity]                         # what runs may take in all
+# cpus = 4.0
+# memory = "12G"
+# reserve_cpus = 0.25              # kept from runs while others run
+# reserve_memory = "512M"
+
+[maxima]                           # what no job may exceed
+# cpus = 4.0
+# memory = "8G"
+# timeout = "6h"
+# attempts = 10
+# payload = "16M"
+
+[allow]
+# networks = ["none", "bridge"]
+
+[logs]
+# per_attempt = "64M"              # of output kept, its head and its tail
+
+[access]
+# admin = ["root", "@jobd-admin"]  # users and @groups; the daemon's own user always
+
+[defaults]                         # any key of a job file, for jobs that say nothing
+# timeout = "1h"
+# resources = { cpus = 1.0, memory = "512M" }
+"""
+
+JOB = """\
+# A job: one file each in this folder, registered when jobd starts and when it is reloaded. It is
+# changed here and nowhere else. Its name is the file's: hello.
+
+image = "busybox"
+command = ["sh", "-c", "echo hello from $JOB_NAME, run $RUN_ID; cat $PAYLOAD_FILE"]
+timeout = "10m"                    # of one attempt
+
+[resources]
+cpus = 0.5
+memory = "64M"
+
+[retry]
+attempts = 3                       # in all
+delay = "10s"
+"""
