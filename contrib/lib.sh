@@ -104,7 +104,10 @@ PY
     if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
         step "python: making .venv" "$python" -m venv --clear "$venv" || exit 1
     fi
+    # compat: the folder's name in a .pth file. The other way, a finder, makes every start of
+    # jobctl import re, pathlib and urllib.parse first
     step "python: installing jobd and what it needs into .venv" \
-        "$venv/bin/python" -m pip install -q --disable-pip-version-check -e "$root$extras" || exit 1
+        "$venv/bin/python" -m pip install -q --disable-pip-version-check \
+        --config-settings editable_mode=compat -e "$root$extras" || exit 1
     printf '%s' "$sum$root" >"$venv/.stamp$extras"
 }

@@ -1,19 +1,15 @@
-"""The import rules of ARCHITECTURE.md, executed: layers, one door per library, no cycles."""
+"""The import rules of ARCHITECTURE.md, executed: layers, one door per library, no cycles.
+
+What the client loads on its hot path is looked at in tests/unit/test_jobctl_imports.py.
+"""
 
 from __future__ import annotations
 
 import ast
-import os
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgpack
 import pytest
-import zmq
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -94,37 +90,6 @@ IMPURE = frozenset(
         "fcntl",
         "mmap",
     }
-)
-
-#: what a client must not load before its request is out: each costs 3 to 60 ms of every call
-HEAVY = (
-    "asyncio",
-    "concurrent",
-    "croniter",
-    "daemon",
-    "dataclasses",
-    "docker",
-    "email",
-    "http",
-    "importlib.metadata",
-    "inspect",
-    "jobd.capacity",
-    "jobd.core",
-    "jobd.daemon",
-    "jobd.engine",
-    "jobd.journal",
-    "jobd.runlog",
-    "jobd.server",
-    "logging",
-    "multiprocessing",
-    "psutil",
-    "requests",
-    "subprocess",
-    "tempfile",
-    "tomllib",
-    "unittest",
-    "urllib.request",
-    "uuid",
 )
 
 
@@ -265,65 +230,3 @@ def test_no_import_cycle() -> None:
 
     for name in sorted(graph):
         visit(name, ())
-
-
-class Door(threading.Thread):
-    """A socket as the daemon's that refuses the first request it gets, and remembers its verb."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(daemon=True)
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.linger = 1000
-        self._socket.bind(f"ipc://{path}")
-        self.verbs: list[str] = []
-
-    def run(self) -> None:
-        if self._socket.poll(30_000):
-            peer, frame = self._socket.recv_multipart()
-            _, number, verb, *_ = msgpack.unpackb(frame)
-            self.verbs.append(verb)
-            error = {"code": "not-found", "message": "nothing here", "details": {}}
-            self._socket.send_multipart([peer, msgpack.packb([1, number, 2, error])])
-        self._socket.close()
-        self._context.term()
-
-
-def loaded(code: str, *arguments: str) -> set[str]:
-    """The modules that a fresh python imports while it runs `code`, however it ends."""
-    run = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    rows = [row for row in run.stderr.splitlines() if row.startswith("import time:")]
-    return {row.rpartition("|")[2].strip() for row in rows}
-
-
-CLIENT = "import sys; from jobctl.cli import main; sys.exit(main(sys.argv[1:]))"
-
-
-@pytest.mark.skipif("jobctl.cli" not in MODULES, reason="there is no client yet")
-@pytest.mark.parametrize(
-    ("verb", "arguments"),
-    [
-        ("run.queue", ["queue", "hello", "-p", "{}"]),
-        ("run.list", ["ls"]),
-        ("run.show", ["show", "1"]),
-        ("status", ["status"]),
-    ],
-)
-def test_a_request_is_out_before_anything_heavy_is_loaded(verb: str, arguments: list[str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="jt") as folder:
-        path = Path(folder) / "s"
-        door = Door(path)
-        door.start()
-        seen = loaded(CLIENT, "--socket", str(path), *arguments)
-        door.join(35)
-    assert door.verbs == [verb]
-    assert "jobctl.cli" in seen
-    # what python itself loads at its start (a .pth file of the environment, say) is not ours
-    found = {name for name in seen - loaded("pass") if within(name, *HEAVY)}
-    assert not found, f"loaded before the request: {', '.join(sorted(found))}"

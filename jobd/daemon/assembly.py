@@ -17,7 +17,7 @@ from jobd.core.events import BY_TYPE, decode
 from jobd.core.jobfile import JobFile
 from jobd.core.model import Reason
 from jobd.core.state import State
-from jobd.daemon.background import Repeating, keeping_space, sampling
+from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
@@ -28,7 +28,7 @@ from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile
 from jobd.daemon.reloading import Reloader, apply_command, not_taken, refusal, told
-from jobd.daemon.sdnotify import notify
+from jobd.daemon.sdnotify import notify, watchdog_s
 from jobd.daemon.settings import Settings
 from jobd.daemon.workdir import sweep_workdirs
 from jobd.engine.base import Engine, Found
@@ -202,6 +202,11 @@ class Daemon:
             ("space", keeping_space(journal)),
         ):
             self._closers.append(Repeating(name, work, loop.fatal).close)
+        limit = watchdog_s()
+        if limit is not None:
+            self._closers.append(
+                Repeating("watchdog", watching(self.pulse, limit), loop.fatal).close
+            )
         kernel, engine = self._kernel, self._engine
         kernel.examine_by(
             lambda: examine(self.places, engine, self._read, kernel.configuration["problems"])

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from jobd.capacity import probe
+from jobd.daemon.sdnotify import notify
 from jobd.errors import DiskFailedError
 from jobd.journal import Journal
+from jobd.server.health import Pulse
 
 #: seconds between two samples while attempts run, and while none does
 SAMPLE_BUSY, SAMPLE_IDLE = 1.0, 5.0
 #: seconds between two looks at the queue's spare space
 SPARE_EVERY = 0.5
+#: seconds that one sync may take before the watchdog is left to bark
+SLOWEST_SYNC = 60.0
 
 
 class Repeating:
@@ -51,6 +56,22 @@ def sampling(
         attempts = used()
         took(probe.available_memory(), probe.used_cpu(), attempts)
         return SAMPLE_BUSY if attempts else SAMPLE_IDLE
+
+    return work
+
+
+def watching(pulse: Pulse, limit_s: float) -> Callable[[], float]:
+    """The work that feeds systemd's watchdog, `limit_s` being its time, while the loop goes round.
+
+    A disk may be slow for longer than that: a sync under way counts as progress for a minute, then
+    the daemon is killed and started anew like one that hangs (DURABILITY W7).
+    """
+
+    def work() -> float:
+        age = time.monotonic() - pulse.turned
+        if pulse.doing == "idle" or age < (SLOWEST_SYNC if pulse.doing == "syncing" else limit_s):
+            notify("WATCHDOG=1")
+        return limit_s / 3
 
     return work
 

@@ -44,7 +44,7 @@ def queue(kernel: Kernel, request: Request) -> Any:
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
     size = sum(len(p) for p in command.payloads if isinstance(p, bytes))
-    room = size + len(command.payloads) * (_RUN_ROOM + _option_bytes(command))
+    room = size + len(command.payloads) * (_RUN_ROOM + _options_size(command))
     if room > _MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {_MOST_BYTES} are taken; send less")
     kernel.require_room(room)
@@ -52,11 +52,11 @@ def queue(kernel: Kernel, request: Request) -> Any:
     return {"runs": runs, "warnings": warnings}
 
 
-def _option_bytes(command: QueueRun) -> int:
-    """What each run's own options take of the queue, at most: each record has them whole."""
-    pairs = [*command.env.items(), *command.labels.items()]
-    texts = [*command.args, *(text for pair in pairs for text in pair)]
-    return sum(len(text.encode("utf-8", "replace")) + 8 for text in texts)
+def _options_size(command: QueueRun) -> int:
+    """Bytes that each of the command's runs takes for what it says beside the payload."""
+    texts_ = [*command.args, *command.env, *command.labels]
+    texts_ += [*command.env.values(), *command.labels.values()]
+    return sum(4 * len(text) + 5 for text in texts_)
 
 
 def _queue_command(kernel: Kernel, request: Request) -> QueueRun:

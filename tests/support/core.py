@@ -209,16 +209,17 @@ def _plain(event: e.Event | None) -> Any:
 
 def problems(state: State) -> Iterator[str]:
     """What is wrong with a state, by a recount of everything that is counted or indexed."""
-    yield from _count_problems(state)
-    yield from _ready_problems(state)
-    active = {run.id for run in state.runs.oldest_first() if run.state is RunState.ACTIVE}
+    runs = list(state.runs.oldest_first())
+    yield from _count_problems(state, runs)
+    yield from _ready_problems(state, runs)
+    active = {run.id for run in runs if run.state is RunState.ACTIVE}
     if set(state.active) != active:
         yield f"active index {set(state.active)}, active runs {active}"
     cpus = sum(round(run.spec.cpus * 1000) for run in state.active.values())
     memory = sum(run.spec.memory for run in state.active.values())
     if (cpus, memory) != (state.reserved_millicpus, state.reserved_memory):
         yield f"reserved {state.reserved_millicpus, state.reserved_memory}, sum {cpus, memory}"
-    for run in state.runs.oldest_first():
+    for run in runs:
         open_ends = [a.number for a in run.attempts or [] if a.end is None]
         if run.state is RunState.ACTIVE:
             if open_ends != [len(run.attempts or [])]:
@@ -231,21 +232,20 @@ def problems(state: State) -> Iterator[str]:
             yield f"run {run.id}: {run.state!r}, noted {run.note}"
 
 
-def _count_problems(state: State) -> Iterator[str]:
+def _count_problems(state: State, runs: list[Run]) -> Iterator[str]:
     everything: dict[str, int] = {}
+    found: dict[int, dict[str, int]] = {job: {} for job in state.jobs_by_id}
+    for run in runs:
+        counts = found[run.job.id]
+        for word in _words(run):
+            counts[word] = counts.get(word, 0) + 1
+            everything[word] = everything.get(word, 0) + 1
     for job in state.jobs_by_id.values():
-        found: dict[str, int] = {}
-        for run in state.runs.oldest_first():
-            if run.job is job:
-                for word in _words(run):
-                    found[word] = found.get(word, 0) + 1
-                    everything[word] = everything.get(word, 0) + 1
         kept = _kept(job.waiting, job.held, job.parked, job.done) | {"ACTIVE": job.active}
-        if found != {word: n for word, n in kept.items() if n}:
-            yield f"job {job.name}: counts {kept}, recount {found}"
-    kept = _kept(state.waiting, state.held, state.parked, state.done) | {
-        "ACTIVE": len(state.active)
-    }
+        if found[job.id] != {word: n for word, n in kept.items() if n}:
+            yield f"job {job.name}: counts {kept}, recount {found[job.id]}"
+    kept = _kept(state.waiting, state.held, state.parked, state.done)
+    kept["ACTIVE"] = len(state.active)
     if everything != {word: n for word, n in kept.items() if n}:
         yield f"counts {kept}, recount {everything}"
 
@@ -268,7 +268,7 @@ def _kept(
     return kept | {f"done {outcome}": n for outcome, n in done.items()}
 
 
-def _ready_problems(state: State) -> Iterator[str]:
+def _ready_problems(state: State, runs: list[Run]) -> Iterator[str]:
     indexed: dict[int, set[int]] = {}
     for job in state.jobs_by_id.values():
         for priority, queue in job.ready.items():
@@ -284,6 +284,6 @@ def _ready_problems(state: State) -> Iterator[str]:
         for job in ring:
             if priority not in job.ready:
                 yield f"ring of priority {priority} has job {job.name}, which has no queue there"
-    for run in state.runs.oldest_first():
+    for run in runs:
         if run.state is RunState.WAITING and run.due is None and run.id not in indexed:
             yield f"run {run.id}: due, and not in the ready index"

@@ -1,0 +1,54 @@
+"""What the people of the simulation ask for."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from jobd.core.commands import QueueRun
+from tests.support.core import ANN
+
+JOBS = ("a", "b", "c")
+
+
+def definition(rng: Random, name: str) -> dict[str, Any]:
+    """A definition of a job, as somebody may write it."""
+    return {
+        "name": name,
+        "image": "busybox",
+        "timeout": rng.choice(["20s", "5m"]),
+        "stop_grace": rng.choice([0, 5, 30]),
+        "expires": rng.choice([None, None, None, "2m"]),
+        "resources": {
+            "cpus": rng.choice([0.3, 1, 2, 4]),
+            "memory": f"{rng.choice([64, 512, 2048, 4096])}M",
+        },
+        "limits": {
+            "concurrency": rng.choice([None, 1, 2]),
+            "queue": rng.choice([None, None, 4]),
+        },
+        "retry": {
+            "attempts": rng.choice([1, 1, 2, 4]),
+            "delay": rng.choice([0, 1, 10]),
+            "interrupted": rng.choice(["retry", "hold", "dead"]),
+            "on": rng.choice([["failed", "timed-out", "oom-killed"], ["lost"], ["3-5"]]),
+        },
+    }
+
+
+def submission(rng: Random, wall: int) -> QueueRun:
+    """Somebody queues something."""
+    key = rng.choice([None, None, None, "k1", "k2"])
+    count = 1 if key else rng.choice([1, 1, 1, 3])
+    return QueueRun(
+        rng.choice(JOBS),
+        [rng.choice([b"", b"x"]) for _ in range(count)],
+        "cli",
+        ANN,
+        request=rng.randbytes(16),
+        priority=rng.choice([None, None, 0, 5]),
+        not_before=rng.choice([None, None, wall + rng.randrange(120_000)]),
+        expires=rng.choice([None, None, None, rng.randrange(60_000)]),
+        timeout=rng.choice([None, None, 10_000]),
+        key=key,
+    )
