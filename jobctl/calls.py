@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from jobctl.channel import Channel
-from jobctl.follow import read as read_log
 from jobctl.shape import FINAL, shaped
 from jobctl.steps import Item, Pause, Steps
 from jobctl.values import is_single
@@ -297,6 +296,8 @@ def logs(
 
         for line in jobd.logs(42, follow=True): print(line["text"])
     """
+    from jobctl.follow import read as read_log
+
     after = None if since is None else round(since.timestamp() * 1000)
     reading = read_log(to, str(run), attempt=attempt, tail=tail, since=after, follow=follow)
     yield from each_item(reading, lambda entries: [entry.shape() for entry in entries])
@@ -304,6 +305,8 @@ def logs(
 
 def follow(to: Channel, /, run: str, **options: Any) -> Steps[None]:
     """The log's entries as they are in the file; its options are `jobctl.follow.read`'s."""
+    from jobctl.follow import read as read_log
+
     return read_log(to, run, **options)
 
 

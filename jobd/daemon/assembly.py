@@ -6,7 +6,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report
 from jobd.core.events import BY_TYPE, decode
-from jobd.core.jobfile import JobFile
 from jobd.core.model import Reason
 from jobd.core.state import State
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
@@ -23,16 +21,17 @@ from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile
-from jobd.daemon.reloading import Reloader, apply_command, not_taken, refusal, told
+from jobd.daemon.reloading import Reloader
 from jobd.daemon.sdnotify import notify, watchdog_s
 from jobd.daemon.settings import Settings
 from jobd.daemon.workdir import sweep_workdirs
 from jobd.engine.base import Engine, Found
-from jobd.errors import ConfigError, DiskFailedError, JobdError, RefusedError
+from jobd.errors import ConfigError, DiskFailedError
 from jobd.journal import Journal
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
@@ -48,8 +47,6 @@ _log = logging.getLogger(__name__)
 
 #: the socket is open to its owner and group; who may do what is asked of the kernel's uid
 _SOCKET_MODE = 0o660
-#: what a job file's registration takes of the queue's disk beside what it says, in bytes
-_JOB_ROOM = 8 << 10
 #: seconds that a clean stop waits for threads; attempts go on whatever they do
 _STOP_PATIENCE = 3.0
 
@@ -135,12 +132,7 @@ class Daemon:
         self._router = Router(places.socket, _SOCKET_MODE, users)
         self._closers.append(self._router.close)
         self._connect_engine(journal, bodies, logs, users)
-        try:
-            self._apply_jobs(self._jobs)
-        except RefusedError as error:
-            # a full disk keeps nobody from starting: what is queued goes on (DURABILITY W4)
-            self._refuse(refusal(error))
-        self.loop.commit()
+        self._take_configuration()
         self._go_on_beside(journal, bodies)
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
@@ -195,6 +187,26 @@ class Daemon:
         watch.start()
         self._closers.append(watch.close)
 
+    def _take_configuration(self) -> None:
+        """The jobs of the daemon's own job files, and how to come by other settings later."""
+        kernel, engine, read = self._kernel, self._engine, self._read
+        in_force = InForce(
+            self.config,
+            self.loop,
+            kernel,
+            self._users,
+            self._drivers,
+            self._performer,
+            serving=f"serving {self.places.socket}",
+            say=self._say,
+        )
+        in_force.start(self._jobs)
+        kernel.examine_by(
+            lambda: examine(self.places, engine, read, kernel.configuration["problems"])
+        )
+        self._reloader = Reloader(read, in_force.read_anew, self.loop.fatal)
+        self._closers.append(self._reloader.close)
+
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop
         for name, work in (
@@ -207,72 +219,11 @@ class Daemon:
             self._closers.append(
                 Repeating("watchdog", watching(self.pulse, limit), loop.fatal).close
             )
-        kernel, engine = self._kernel, self._engine
-        kernel.examine_by(
-            lambda: examine(self.places, engine, self._read, kernel.configuration["problems"])
-        )
-        self._reloader = Reloader(self._read, self._reloaded, loop.fatal)
-        self._closers.append(self._reloader.close)
         in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}
         in_use |= result_bodies(loop.state)
         bodies.sweep(in_use)
 
-    # -- configuration -----------------------------------------------------------------------
-
-    def _apply_jobs(self, jobs: list[JobFile]) -> str:
-        """Register what the job files say; what was done, in one clause."""
-        command = apply_command(jobs)
-        rows = self.loop.decide(replace(command, dry_run=True), SYSTEM)
-        if any(row["action"] not in ("unchanged", "kept") for row in rows):
-            filled = len(repr(self.loop.rules.defaults)) + _JOB_ROOM
-            self._kernel.require_room(sum(len(repr(job.spec)) + filled for job in jobs))
-            rows = self.loop.decide(command, SYSTEM)
-        text, kept = told(rows)
-        for line in kept:
-            _log.warning("%s", line)
-        return text
-
-    def _take(self, settings: Settings) -> str:
-        """Put a configuration into force. Raises JobdError, and then the old one stays."""
-        loop, config, before = self.loop, settings.config, self.loop.rules
-        loop.rules = config.rules
-        try:
-            text = self._apply_jobs(settings.jobs)
-        except JobdError:
-            loop.rules = before
-            raise
-        loop.ledger.host = config.host
-        loop.state.dirty = True
-        self._users.take(config.admins)
-        self._drivers.log_limit = self._performer.log_bytes = config.log_bytes
-        for name in not_taken(self.config, config):
-            _log.warning("jobd.toml: %s has changed: it is taken at the next start", name)
-        self.config = config
-        return text
-
     # -- from other threads ------------------------------------------------------------------
-
-    def _reloaded(self, found: Settings | JobdError) -> None:
-        def take() -> None:
-            try:
-                if isinstance(found, JobdError):
-                    raise found
-                text = self._take(found)
-            except JobdError as error:
-                self._refuse(refusal(error))
-                return
-            self._kernel.configuration = {"loaded_at": self.loop.now.wall, "problems": []}
-            notify("READY=1", f"STATUS=serving {self.places.socket}")
-            self._say(f"jobd: configuration reloaded; {text}")
-
-        self.loop.post(take)
-
-    def _refuse(self, problems: list[str]) -> None:
-        for line in problems:
-            _log.error("reload: %s", line)
-        _log.error("reload: refused, the configuration of before stays")
-        self._kernel.configuration = {**self._kernel.configuration, "problems": problems[:20]}
-        notify("READY=1", f"STATUS=reload refused: {problems[0]}")
 
     def _report(self, report: Report) -> None:
         self.loop.post(lambda: self.loop.decide(report, SYSTEM))
