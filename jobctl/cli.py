@@ -43,6 +43,15 @@ VERBS: dict[str, str] = {
 }
 
 
+_EPILOG = """\
+`jobctl VERB --help` tells more of each. `jobctl completion bash|zsh|fish` completes them.
+
+exit statuses: 0 done; the run's own where one was followed; 1 it ended otherwise, or one of several
+did not succeed; 2 usage; 66 no such thing; 69 the daemon cannot be reached; 70 a bug; 73 not
+possible in this state; 75 refused for now; 76 versions do not fit; 77 not permitted; 78 a bad value
+or file; 124 the time is over; 130 Ctrl-C"""
+
+
 def program() -> NoReturn:
     """`jobctl` as it is installed: `main`, and an end that does not take Python apart before.
 
@@ -209,7 +218,7 @@ def _overview() -> str:
     wide = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:{wide}}  {what}" for name, what in VERBS.items())
     parser.description = f"Asks jobd, the daemon that runs container jobs.\n\nverbs:\n{verbs}"
-    parser.epilog = "`jobctl VERB --help` tells more of each."
+    parser.epilog = _EPILOG
     return parser.format_help().rstrip()
 
 

@@ -25,6 +25,9 @@ disk. ARGS behind `--` are put behind the job's command.
   jobctl queue resize -f photo.jpg --key photo-1 --in 10m
   jobctl queue crawl --each-line urls.txt
 
+Many runs are sent in requests of at most 1000, each acknowledged and printed before the next; they
+share BATCH_ID. Ctrl-C tells how many are queued, and how to queue the rest.
+
 JSON: {"runs": [{"id", "existing"}]}. `existing` is true where --key had made the run before."""
 
 USAGE = "JOB [OPTIONS] [-- ARGS...]"

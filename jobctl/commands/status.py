@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MANUAL = """\
 Tells how the daemon, its engine and its host are, what runs, and what waits for what.
 
+  jobctl status
+  jobctl status --json
+
 JSON: {"version", "uptime_s", "engine", "capacity", "counts", "draining", "journal", ...}."""
 
 #: a sync slower than this is worth a word (DURABILITY W7 logs them from 1 s on)
