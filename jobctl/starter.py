@@ -8,9 +8,13 @@ CONFIG = """\
 # `systemctl reload jobd` (SIGHUP) takes a changed file whole or keeps the old one.
 
 [engine]
-# kind = "auto"                    # auto, docker, podman, fake (no containers, for trying out)
+# kind = "auto"                    # auto, docker, podman, process (no containers at all), fake
 # socket = "unix:///var/run/docker.sock"
 # docker_config = "/etc/jobd/docker"   # the folder with config.json: credentials for registries
+
+[process]                          # jobs without an image: children of the host, not isolated
+# enabled = false
+# user = "jobd-run"                # who they run as where jobd is root
 
 [capacity]                         # what runs may take in all
 # cpus = 4.0

@@ -31,7 +31,7 @@ COLUMNS: list[render.Column] = [
     ("REVISION", lambda row: str(row.get("revision")), False),
     ("STATE", lambda row: "paused" if row.get("paused") else "", False),
     ("RUNS", lambda row: counts(row.get("counts")), True),
-    ("IMAGE", lambda row: str(row.get("image") or ""), True),
+    ("IMAGE", lambda row: str(row.get("image") or "(process)"), True),
     ("COMMAND", _command, True),
 ]
 

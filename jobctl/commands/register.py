@@ -21,10 +21,12 @@ said is at its default. Behind IMAGE all is the COMMAND's, options too.
 
   jobctl register --name hello --memory 64M busybox echo hello
   jobctl register --attempts 5 --secret SENDGRID_API_KEY=sendgrid 127.0.0.1:5000/sendemail:0.0.1
+  jobctl register --process --name tidy /usr/local/bin/tidy --all
 
-NAME defaults to the image's last path part without its tag."""
+NAME defaults to the image's last path part without its tag. With --process there is no image: the
+COMMAND runs as a process of the host, not isolated, in a folder of its own."""
 
-USAGE = "[--name NAME] [OPTIONS] IMAGE [COMMAND...]"
+USAGE = "[--name NAME] [OPTIONS] IMAGE [COMMAND...] | --process --name NAME [OPTIONS] COMMAND..."
 
 #: options whose text goes into the spec as it was typed (the daemon reads job files the same way):
 #: option, place in the spec, metavar, help
@@ -58,6 +60,7 @@ _NUMBERS = (
 def add_arguments(parser: ArgumentParser) -> None:
     """All of `register`."""
     parser.add_argument("--name", metavar="NAME")
+    parser.add_argument("--process", action="store_true", help="no image: a process of the host")
     parser.add_argument("--env", metavar="K=V", action="append", help="may be repeated")
     parser.add_argument("--secret", metavar="VAR=NAME", action="append", help="may be repeated")
     for option, place, metavar, text in _TEXTS:
@@ -74,7 +77,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def before_image(words: list[str]) -> list[str]:
     """The words up to IMAGE: behind it nothing is ours."""
-    flags = {"--json", "--no-color", "-h", "--help"}
+    flags = {"--json", "--no-color", "-h", "--help", "--process"}
     index = 0
     while index < len(words) and words[index].startswith("-"):
         word = words[index]
@@ -91,15 +94,22 @@ def default_name(image: str) -> str:
 def check(given: Namespace, out: Output) -> None:
     """Reads what has a form, before anything is asked."""
     if not given.image:
-        raise UsageError("register: IMAGE is empty")
+        raise UsageError(f"register: {'COMMAND' if given.process else 'IMAGE'} is empty")
+    if given.process and not given.name:
+        raise UsageError("register: --process needs a --name: there is no image to take it from")
     spec(given)
 
 
 def spec(given: Namespace) -> dict[str, Any]:
     """The job file that the command line stands for."""
-    made: dict[str, Any] = {"name": given.name or default_name(given.image), "image": given.image}
-    if given.command:
-        made["command"] = list(given.command)
+    made: dict[str, Any] = {"name": given.name or default_name(given.image)}
+    if given.process:
+        # what stands where an image would is the command's first word
+        made["command"] = [given.image, *given.command]
+    else:
+        made["image"] = given.image
+        if given.command:
+            made["command"] = list(given.command)
     for name, items in (("env", given.env), ("secrets", given.secret)):
         if items:
             made[name] = values.pairs(items, "--env" if name == "env" else "--secret")

@@ -147,6 +147,8 @@ def _flat(values_: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
 
 
 def _plain(key: str, value: Any) -> str:
+    if key == "isolation" and value == "none":
+        return "none: a process of the host, not isolated"
     at = when(value) if key.endswith("_at") or key == "not_before" else None
     if at is not None:
         ago = render.age(at, now())

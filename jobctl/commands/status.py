@@ -82,6 +82,7 @@ def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
             f"{engine.get('name')} {engine.get('version') or ''}".rstrip()
             + ("" if engine.get("reachable", True) else " (out of reach)"),
         ),
+        *_processes(status),
         *_capacity(status.get("capacity") or {}),
         ("runs", counts(status.get("counts")) or "none"),
     ]
@@ -92,6 +93,15 @@ def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
     if journal:
         made.append(("queue", _journal(journal)))
     return made
+
+
+def _processes(status: dict[str, Any]) -> list[tuple[str, str]]:
+    process = status.get("process") or {}
+    if not process.get("enabled"):
+        return []
+    if not process.get("reachable"):
+        return [("processes", f"cannot be started: {process.get('error') or 'not looked at yet'}")]
+    return [("processes", f"run as {process.get('user')}, not isolated")]
 
 
 def _capacity(capacity: dict[str, Any]) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from jobd.core.entities import Run
 from jobd.core.model import Needs, Reason
+from jobd.core.states import Kind
 from jobd.units import size_text
 
 
@@ -41,15 +42,18 @@ class Ledger:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.sample: Sample | None = None
-        #: why nothing at all starts: the engine, its reconciliation, a drain
-        self.hold: Reason | None = Reason("reconciling", "the engine has not been looked at yet")
-
+        #: why nothing at all starts: a drain
+        self.hold: Reason | None = None
+        #: why nothing of a kind starts: its engine, or the reconciliation with it
+        self.engines: dict[Kind, Reason | None] = dict.fromkeys(
+            Kind, Reason("reconciling", "the engine has not been looked at yet")
+        )
         #: why nothing starts for want of room in the queue
         self.disk: Reason | None = None
 
-    def closed(self) -> Reason | None:
-        """What keeps every run from starting, or None."""
-        return self.hold or self.disk
+    def closed(self, kind: Kind) -> Reason | None:
+        """What keeps every run of that kind from starting, or None."""
+        return self.hold or self.engines[kind] or self.disk
 
     def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:
         """Why `needs` do not fit beside what `running` attempts hold, or None."""

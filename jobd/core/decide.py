@@ -33,7 +33,7 @@ from jobd.core.model import JobSpec, Now
 from jobd.core.policy import Rules
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
-from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.core.states import AttemptState, Kind, Outcome, RunState
 from jobd.core.status import status
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from jobd.units import MAX_MS, duration_text, size_text
@@ -128,7 +128,9 @@ def _apply(state: State, command: ApplyJobs, now: Now, rules: Rules, caller: Cal
 
 def check_rules(spec: JobSpec, rules: Rules) -> None:
     """Refuse what this host's configuration does not let a job be; nothing is repaired."""
-    if spec.network not in rules.networks:
+    if spec.kind is Kind.PROCESS:
+        _check_process(spec, rules)
+    elif spec.network not in rules.networks:
         raise InvalidError(
             f"job {spec.name}: network {spec.network!r} is not allowed here "
             f"(allow.networks: {', '.join(sorted(rules.networks))})"
@@ -152,6 +154,19 @@ def check_rules(spec: JobSpec, rules: Rules) -> None:
         raise InvalidError(
             f"job {spec.name}: retry.attempts {spec.retry.attempts}: "
             f"{rules.max_attempts} at most here (maxima.attempts)"
+        )
+
+
+def _check_process(spec: JobSpec, rules: Rules) -> None:
+    if rules.no_processes:
+        raise InvalidError(
+            f"job {spec.name}: has no image, so it would be a process of the host: "
+            f"{rules.no_processes}"
+        )
+    if spec.user is not None and spec.user != rules.process_user:
+        who = rules.process_user or "the user of jobd itself"
+        raise InvalidError(
+            f"user: job {spec.name}: {spec.user!r:.80}: processes run as {who} here: leave it out"
         )
 
 

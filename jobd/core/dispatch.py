@@ -13,6 +13,7 @@ from typing import Protocol
 from jobd.core.entities import Job, Run
 from jobd.core.model import Needs, Now, Reason
 from jobd.core.state import State
+from jobd.core.states import Kind
 
 #: how long a run may be passed by smaller ones, in milliseconds
 RESERVE_AFTER = 60_000
@@ -21,8 +22,8 @@ RESERVE_AFTER = 60_000
 class Admission(Protocol):
     """What the host lets start; capacity/ledger.py is the one that is used."""
 
-    def closed(self) -> Reason | None:
-        """What keeps every run from starting (the engine, a drain), or None."""
+    def closed(self, kind: Kind) -> Reason | None:
+        """What keeps every run of that kind from starting (its engine, a drain), or None."""
 
     def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:
         """Why `needs` do not fit beside what is reserved by `running` attempts, or None."""
@@ -34,7 +35,9 @@ def picks(state: State, admission: Admission, now: Now) -> Iterator[Run]:
     Leaves in each job's `reason` why its first waiting run did not start.
     """
     state.dirty = False
-    if admission.closed() is not None:
+    found = {kind: admission.closed(kind) for kind in Kind}
+    closed = {kind: reason for kind, reason in found.items() if reason is not None}
+    if len(closed) == len(Kind):
         return
     blocked: set[Job] = set()
     reserved_for: Run | None = None
@@ -45,6 +48,11 @@ def picks(state: State, admission: Admission, now: Now) -> Iterator[Run]:
             for run in state.ready.heads(priority):
                 job = run.job
                 if job in blocked:
+                    continue
+                if run.spec.kind in closed:
+                    # nothing is kept free for it either: its engine may be long in coming
+                    job.reason = closed[run.spec.kind]
+                    blocked.add(job)
                     continue
                 reason = _limits(run)
                 if reason is None:

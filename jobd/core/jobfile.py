@@ -126,7 +126,7 @@ def wrong_keys(
 
 def _without(given: Mapping[str, Any], wrong: Sequence[str]) -> dict[str, Any]:
     """`given` without its wrong keys, and without all of [retry], whose keys depend on each other,
-    where one of those is wrong. Something stands in for a wrong name or image."""
+    where one of those is wrong. Something stands in for a wrong name, image or command."""
     left: dict[str, Any] = {}
     for key, value in given.items():
         inner = [path for path in wrong if path.startswith(f"{key}.")]
@@ -135,8 +135,8 @@ def _without(given: Mapping[str, Any], wrong: Sequence[str]) -> dict[str, Any]:
         left[key] = value
         if inner and isinstance(value, Mapping):
             left[key] = {k: v for k, v in value.items() if f"{key}.{k}" not in inner}
-    stand_ins = {key: "unnamed" for key in ("name", "image") if key in wrong}
-    return {**stand_ins, **left}
+    stand_ins = {"name": "unnamed", "image": "unnamed", "command": ["unnamed"]}
+    return {**{key: value for key, value in stand_ins.items() if key in wrong}, **left}
 
 
 def _syntax(file: str, content: bytes, message: str) -> Mistake:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from jobd.core.states import Outcome
+from jobd.core.states import Kind, Outcome
 
 
 class Needs(NamedTuple):
@@ -57,7 +57,8 @@ class JobSpec:
     """One revision of a job: everything its owner said, with the defaults filled in."""
 
     name: str
-    image: str
+    #: None: its attempts are processes of the host
+    image: str | None = None
     command: tuple[str, ...] | None = None
     pull: str = "missing"
     user: str | None = None
@@ -76,6 +77,11 @@ class JobSpec:
     concurrency: int | None = None
     queue: int | None = None
     retry: Retry = field(default_factory=Retry)
+
+    @property
+    def kind(self) -> Kind:
+        """What its attempts are."""
+        return Kind.PROCESS if self.image is None else Kind.CONTAINER
 
     @property
     def needs(self) -> Needs:

@@ -33,6 +33,10 @@ class Rules:
     max_attempts: int | None = None
     max_payload: int = 16 << 20
     networks: frozenset[str] = frozenset({"none", "bridge"})
+    #: why no job may be a process of the host, with the remedy; empty where it may
+    no_processes: str = ""
+    #: who processes run as; None: the daemon's own user
+    process_user: str | None = None
 
 
 def outcome_of(attempt: Attempt, report: ReportEnded) -> Outcome:

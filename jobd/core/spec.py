@@ -20,6 +20,12 @@ from jobd.units import duration_text, size_text
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
 _RESERVED = frozenset({"last", "all"})
 
+#: keys that are a container's alone -> what a process has instead
+_CONTAINERS_ALONE = {
+    "pull": "there is no image to pull",
+    "network": "a process has the host's own network",
+}
+
 #: outcomes that a retry rule may name
 _RETRIED = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.OOM_KILLED, Outcome.LOST)
 
@@ -102,12 +108,15 @@ def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -
     Raises InvalidError naming the key's path.
     """
     flat = _flatten(given)
+    said = {path for path, value in flat.items() if value is not None}
     for path, value in (_flatten(defaults) if defaults else {}).items():
         flat.setdefault(path, value)
     _refuse_unknown(flat)
     name = check_name(flat.get("name"))
     if flat.get("image") is None:
-        raise InvalidError(f"job {name}: image is missing: say which image to run")
+        _check_process(name, flat, said)
+        # defaults for containers are nothing to a process
+        flat.update(dict.fromkeys(_CONTAINERS_ALONE))
     fields = {
         attribute: key.read(flat[key.path], key.path)
         for attribute, key in KEYS.items()
@@ -125,8 +134,28 @@ def to_mapping(spec: JobSpec) -> dict[str, Any]:
             table, _, last = key.path.rpartition(".")
             place = out.setdefault(table, {}) if table else out
             place[last] = None if value is None else key.write(value)
+    if spec.image is None:
+        out.update(dict.fromkeys(_CONTAINERS_ALONE))
     out["retry"]["on"] = [*sorted(map(str, spec.retry.on)), *map(_range_text, spec.retry.statuses)]
     return out
+
+
+def _check_process(name: str, flat: Mapping[str, Any], said: set[str]) -> None:
+    """Refuse what makes no sense for a job without an image (INTERFACE, "A job file")."""
+    if flat.get("command") is None:
+        raise InvalidError(
+            f"job {name}: image and command are missing: say which image to run, or which "
+            "command as a process of the host"
+        )
+    for path, instead in _CONTAINERS_ALONE.items():
+        if path in said:
+            raise InvalidError(f"{path}: job {name} has no image, and {instead}: leave it out")
+    program = flat["command"][:1] if isinstance(flat["command"], list | tuple) else ()
+    if any(isinstance(word, str) and "/" in word and word[0] != "/" for word in program):
+        raise InvalidError(
+            f"command: {v.shown(program[0])}: a process starts in a folder of its own: say the "
+            "program's whole path, or a name that PATH has"
+        )
 
 
 def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:

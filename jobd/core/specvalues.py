@@ -77,6 +77,13 @@ def choice(*words: str) -> Reader:
     return read
 
 
+def truth(value: Any, path: str) -> bool:
+    """Reads true or false."""
+    if not isinstance(value, bool):
+        raise InvalidError(f"{path}: {shown(value)}: expected true or false")
+    return value
+
+
 def whole(low: int, high: int) -> Reader:
     """Reads a whole number from `low` to `high`."""
 

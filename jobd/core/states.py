@@ -17,6 +17,15 @@ class RunState(IntEnum):
     DONE = 3
 
 
+class Kind(StrEnum):
+    """What a job's attempts are, and so which engine runs them."""
+
+    #: a job with an image
+    CONTAINER = "container"
+    #: a job without one: a process of the host, not isolated
+    PROCESS = "process"
+
+
 class AttemptState(IntEnum):
     """Where an attempt is, as stored."""
 

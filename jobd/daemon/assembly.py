@@ -15,12 +15,13 @@ from jobd.core.commands import Report
 from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
+from jobd.core.states import Kind
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
 from jobd.daemon.drivers import Drivers
-from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.performer import EffectPerformer
@@ -30,7 +31,7 @@ from jobd.daemon.reloading import Reloader
 from jobd.daemon.sdnotify import notify, watchdog_s
 from jobd.daemon.settings import Settings
 from jobd.daemon.workdir import sweep_workdirs
-from jobd.engine.base import Engine, Found
+from jobd.engine.base import Found
 from jobd.errors import ConfigError, DiskFailedError
 from jobd.journal import Journal
 from jobd.journal.bodies import Bodies
@@ -147,16 +148,16 @@ class Daemon:
         self, journal: Journal, bodies: Bodies, logs: LogFolder, users: Users
     ) -> None:
         places, config, loop = self.places, self.config, self.loop
-        engine = make_engine(config, journal.store)
-        self._closers.append(engine.close)
-        self._engine = engine
-        watch = EngineWatch(engine, config.engine, self._engine_is, self._reconcile, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, users, watch, str(places.state))
+        sides = make_sides(config, journal.store, places.state)
+        self._sides = sides
+        self._closers.append(sides.close)
+        engines = Engines(sides, config, self._engine_is, self._reconcile, loop.fatal)
+        kernel = DaemonKernel(loop, bodies, logs, users, engines, str(places.state))
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)
         self._drivers = Drivers(
-            engine,
+            sides,
             logs=logs,
             work=work,
             bodies=bodies,
@@ -174,6 +175,7 @@ class Daemon:
             store=journal.store,
             work=work,
             secrets=places.secrets,
+            owner=process_owner(config),
             log_bytes=config.log_bytes,
             post=self._report,
             fatal=loop.fatal,
@@ -184,12 +186,13 @@ class Daemon:
         loop.desk = Desk(self._router, loop.post, kernel.watched)
         self._closers.append(loop.desk.close)
         self._performer.adopt_all()
-        watch.start()
-        self._closers.append(watch.close)
+        engines.start()
+        self._closers.append(engines.close)
 
     def _take_configuration(self) -> None:
         """The jobs of the daemon's own job files, and how to come by other settings later."""
-        kernel, engine, read = self._kernel, self._engine, self._read
+        kernel, sides, read = self._kernel, self._sides, self._read
+        off = self.config.process if isinstance(self.config.process, str) else None
         in_force = InForce(
             self.config,
             self.loop,
@@ -202,7 +205,7 @@ class Daemon:
         )
         in_force.start(self._jobs)
         kernel.examine_by(
-            lambda: examine(self.places, engine, read, kernel.configuration["problems"])
+            lambda: examine(self.places, sides, off, read, kernel.configuration["problems"])
         )
         self._reloader = Reloader(read, in_force.read_anew, self.loop.fatal)
         self._closers.append(self._reloader.close)
@@ -228,10 +231,11 @@ class Daemon:
     def _report(self, report: Report) -> None:
         self.loop.post(lambda: self.loop.decide(report, SYSTEM))
 
-    def _engine_is(self, trouble: Reason | None) -> None:
+    def _engine_is(self, kind: Kind, trouble: Reason | None) -> None:
         def take() -> None:
-            if self.loop.ledger.hold != trouble:
-                self.loop.ledger.hold = trouble
+            engines = self.loop.ledger.engines
+            if engines[kind] != trouble:
+                engines[kind] = trouble
                 self.loop.state.dirty = True
 
         self.loop.post(take)
@@ -289,16 +293,10 @@ def result_bodies(state: State) -> set[str]:
     return {end.result[0] for end in ends if end is not None and isinstance(end.result, list)}
 
 
-def make_engine(config: Config, store: bytes) -> Engine:
-    """The engine that the configuration names; nothing is asked of it yet."""
-    if config.engine == "fake":
-        from jobd.engine.fake import FakeEngine
-
-        return FakeEngine()
-    # here, not above: the SDK takes 28 MB and a quarter of a second that a fake engine needs not
-    from jobd.engine.docker import DockerEngine
-
-    return DockerEngine(config.engine_socket, store, docker_config=config.docker_config)
+def process_owner(config: Config) -> tuple[int, int] | None:
+    """User and group of processes of the host, where they are not the daemon's own."""
+    who = config.process
+    return None if isinstance(who, str) or not who.changes else (who.uid, who.gid)
 
 
 def make_folder(path: Path) -> None:

@@ -33,6 +33,7 @@ from jobd.engine.base import (
     PullFailedError,
     Started,
     StartRefusedError,
+    Usage,
 )
 from jobd.errors import DiskFailedError, QueueDamagedError, RefusedError
 from jobd.runlog.writer import LogWriter
@@ -101,6 +102,10 @@ class AttemptDriver:
     def run(self) -> None:
         """The thread's body: ends when the attempt is discarded or the daemon stops."""
         guarded(self._run, self._fatal)
+
+    def usage(self) -> Usage:
+        """What it has used so far, as its engine tells. Raises EngineError."""
+        return self._engine.usage(self.ref)
 
     def _run(self) -> None:
         if self._assignment.started or self._begin():
@@ -239,7 +244,9 @@ class AttemptDriver:
     def _report_end(self, log: LogWriter, ending: Ending) -> None:
         host_fault = self._is_host_fault(ending)
         collected = self._collect()
-        log.finish()
+        for note in ending.notes:
+            log.note(note)
+        log.finish(*ending.cut)
         usage = ending.usage
         self._post(
             ReportEnded(
@@ -263,6 +270,8 @@ class AttemptDriver:
         """Whether the host ended it (DURABILITY: "dockerd stop kills the job")."""
         if self.control.asked or ending.oom:
             return False
+        if ending.host_fault is not None:
+            return ending.host_fault
         killed = ending.exit_code in _KILLED
         if self._assignment.recovered and ending.started_at < self._boot_ms:
             # the host was started anew since: the engine ends what it finds dead with 255

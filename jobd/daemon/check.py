@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jobd.daemon.assembly import make_engine
 from jobd.daemon.config import Config
 from jobd.daemon.doctor import secrets_trouble
 from jobd.daemon.effective import lines
+from jobd.daemon.engines import make_containers
 from jobd.daemon.settings import Source, load
 from jobd.engine.base import EngineError, EngineInfo, EngineUnreachableError
 from jobd.errors import ConfigError
@@ -35,6 +35,9 @@ def main(where: Source) -> int:
     if trouble:
         print(f"# secrets: {trouble}")
     print(f"# engine: {engine_line(settings.config)}")
+    who = settings.config.process
+    said = who if isinstance(who, str) else f"run as {who.name}, not isolated"
+    print(f"# processes: {said}")
     return 0
 
 
@@ -50,7 +53,7 @@ def _usable(folder: Path) -> None:
 
 def ask_engine(config: Config) -> EngineInfo:
     """Who the engine is. Raises EngineError."""
-    engine = make_engine(config, bytes(16))
+    engine = make_containers(config, bytes(16))
     try:
         return engine.connect()
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.core.tomlkeys import line_of, lines_of_keys
+from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
-ENGINES = ("auto", "docker", "podman", "fake")
+ENGINES = ("auto", "docker", "podman", "process", "fake")
+#: who processes of the host run as where jobd is root and nobody says otherwise (INTERFACE)
+PROCESS_USER = "jobd-run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Config:
     #: None: DOCKER_HOST, then the usual socket
     engine_socket: str | None = None
     docker_config: Path | None = None
+    #: who processes of the host run as, or why there are none here, with the remedy
+    process: Account | str = ""
     log_bytes: int = LOG_BYTES
     admins: tuple[str, ...] = ()
     #: what [defaults] says, of a job file's form
@@ -53,6 +58,8 @@ _KEYS: dict[str, v.Reader] = {
     "engine.kind": v.choice(*ENGINES),
     "engine.socket": v.text(512),
     "engine.docker_config": v.text(4096),
+    "process.enabled": v.truth,
+    "process.user": v.text(64),
     "capacity.cpus": v.number(0.01, 4096),
     "capacity.memory": v.size(16 << 20),
     "capacity.reserve_cpus": v.number(0, 4096),
@@ -72,10 +79,13 @@ _TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults"}
 _LARGEST_PAYLOAD = 1 << 30
 
 
-def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> Config:
+def load(
+    path: Path, *, must_exist: bool = False, engine: str | None = None, processes: bool = False
+) -> Config:
     """The configuration in the file at `path`, or the defaults where there is none.
 
-    `engine` takes precedence over the file's. Raises ConfigError naming file and key.
+    `engine` takes precedence over the file's; `processes` is whether jobs may be processes of the
+    host where the file does not say. Raises ConfigError naming file and key.
     """
     try:
         text = path.read_bytes()
@@ -86,12 +96,11 @@ def load(path: Path, *, must_exist: bool = False, engine: str | None = None) -> 
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        config = read(tomllib.loads(text.decode()))
+        return read(tomllib.loads(text.decode()), engine, processes)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     except InvalidError as error:
         raise ConfigError(f"{path}{_line(text.decode(), str(error))}: {error}") from None
-    return replace(config, engine=engine) if engine else config
 
 
 def _line(text: str, problem: str) -> str:
@@ -103,8 +112,11 @@ def _line(text: str, problem: str) -> str:
     return f":{line}" if line else ""
 
 
-def read(given: Mapping[str, Any]) -> Config:
-    """The configuration that a parsed file says. Raises InvalidError naming the key."""
+def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = False) -> Config:
+    """The configuration that a parsed file says; `engine` and `processes` as for :func:`load`.
+
+    Raises InvalidError naming the key.
+    """
     values: dict[str, Any] = {}
     for table, content in given.items():
         if table not in _TABLES:
@@ -121,13 +133,16 @@ def read(given: Mapping[str, Any]) -> Config:
     defaults = given.get("defaults", {})
     _check_defaults(defaults)
     host = _host(values)
+    kind = engine or values.get("engine.kind", "auto")
+    process = _process(values, processes or kind == "process")
     docker_config = values.get("engine.docker_config")
     return Config(
         host=host,
-        rules=_rules(values, host, defaults),
-        engine=values.get("engine.kind", "auto"),
+        rules=_rules(values, host, defaults, process),
+        engine=kind,
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
+        process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         admins=values.get("access.admin", ()),
         defaults=defaults,
@@ -168,7 +183,21 @@ def _host(values: Mapping[str, Any]) -> Host:
     return host
 
 
-def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -> Rules:
+def _process(values: Mapping[str, Any], enabled: bool) -> Account | str:
+    if not values.get("process.enabled", enabled):
+        return (
+            "processes are off here: [process] enabled = true in jobd.toml turns them on, or "
+            "`jobd run --engine process`"
+        )
+    try:
+        return account(values.get("process.user", PROCESS_USER))
+    except NoAccountError as error:
+        return str(error)
+
+
+def _rules(
+    values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any], process: Account | str
+) -> Rules:
     plain = Rules()
     payload = values.get("maxima.payload", plain.max_payload)
     if payload > _LARGEST_PAYLOAD:
@@ -189,4 +218,6 @@ def _rules(values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any]) -
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,
         networks=frozenset(values.get("allow.networks", plain.networks)),
+        no_processes=process if isinstance(process, str) else "",
+        process_user=None if isinstance(process, str) else process.name,
     )

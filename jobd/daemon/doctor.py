@@ -18,6 +18,7 @@ from jobd.daemon.places import Places
 from jobd.daemon.reloading import refusal
 from jobd.daemon.settings import Settings
 from jobd.engine.base import Engine, EngineError, EngineInfo
+from jobd.engine.sides import Absent, Sides
 from jobd.errors import JobdError
 
 Finding = dict[str, Any]
@@ -32,14 +33,17 @@ _TIME_ERROR, _STA_UNSYNC = 5, 0x40
 
 def examine(
     places: Places,
-    engine: Engine,
+    sides: Sides,
+    off: str | None,
     read: Callable[[], Settings],
     problems: list[str],
 ) -> list[Finding]:
-    """Every finding. `read` reads the configuration anew, `problems` are the last reload's."""
+    """Every finding. `off` is why there are no processes (None: there are); `read` reads the
+    configuration anew, `problems` are the last reload's."""
     return [
         *_configuration(read, problems),
-        *_engine(engine),
+        *_engine("engine", sides.containers),
+        *_engine("processes", Absent(off) if off else sides.processes),
         _cgroups(),
         *_disks(places),
         _socket(places.socket),
@@ -67,16 +71,19 @@ def _configuration(read: Callable[[], Settings], problems: list[str]) -> Iterato
     yield finding("config", "ok", "jobd.toml and the job files are sound")
 
 
-def _engine(engine: Engine) -> Iterator[Finding]:
+def _engine(about: str, engine: Engine) -> Iterator[Finding]:
+    if isinstance(engine, Absent):
+        yield finding(about, "ok", engine.why)
+        return
     try:
         info: EngineInfo = engine.connect()
     except EngineError as error:
         remedy = "start it, or see engine.socket in jobd.toml; runs wait meanwhile"
-        yield finding("engine", "wrong", f"does not answer: {error}", remedy)
+        yield finding(about, "wrong", f"does not answer: {error}", remedy)
         return
-    yield finding("engine", "ok", f"{info.name} {info.version} answers")
+    yield finding(about, "ok", f"{info.name} {info.version} answers")
     for note in info.notes:
-        yield finding("engine", "warning", note, _note_remedy(note))
+        yield finding(about, "warning", note, _note_remedy(note))
 
 
 def _note_remedy(note: str) -> str | None:

@@ -12,7 +12,8 @@ from jobd.daemon.attempt import Assignment, AttemptDriver, discard_patiently
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.patience import Timing
 from jobd.daemon.workdir import Inputs, Workdir
-from jobd.engine.base import Engine, EngineError, Order
+from jobd.engine.base import EngineError, Order
+from jobd.engine.sides import Sides
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.runlog.writer import DEFAULT_LIMIT, LogWriter
@@ -28,7 +29,7 @@ class Drivers:
 
     def __init__(
         self,
-        engine: Engine,
+        sides: Sides,
         *,
         logs: LogFolder,
         work: Path,
@@ -41,7 +42,7 @@ class Drivers:
         log_limit: int = DEFAULT_LIMIT,
         boot_ms: int | None = None,
     ) -> None:
-        self._engine = engine
+        self._sides = sides
         self._logs = logs
         self._work = work
         self._bodies = bodies
@@ -81,7 +82,7 @@ class Drivers:
         order = assignment.order
         key = (order.run, order.attempt)
         driver = AttemptDriver(
-            self._engine,
+            self._sides.of(order.image),
             assignment,
             workdir=self.workdir(*key),
             open_log=lambda: self._open_log(order),
@@ -125,20 +126,22 @@ class Drivers:
         if driver is not None:
             driver.control.stop(signal)
 
-    def discard(self, run: int, attempt: int, ref: str) -> None:
+    def discard(self, run: int, attempt: int, ref: str, image: str) -> None:
         """The end of an attempt is durable: remove its container and folder.
 
-        Also for one that no driver has (it ended in an earlier daemon's time).
+        `image` is its job's, empty where it has none. Also for one that no driver has (it ended
+        in an earlier daemon's time).
         """
         key = (run, attempt)
         with self._lock:
             driver = self._drivers.get(key)
             if driver is None and key not in self._controls and not self._closing:
-                control = Control(self._engine, ref, self._timing, self._fatal)
+                engine = self._sides.of(image)
+                control = Control(engine, ref, self._timing, self._fatal)
                 workdir = self.workdir(run, attempt)
 
                 def body() -> None:
-                    discard_patiently(self._engine, ref, workdir, control, self._timing)
+                    discard_patiently(engine, ref, workdir, control, self._timing)
 
                 self._spawn(key, control, lambda: guarded(body, self._fatal))
         if driver is not None:
@@ -158,7 +161,7 @@ class Drivers:
         found: dict[int, int] = {}
         for (run, _), driver in alive:
             try:
-                memory = self._engine.usage(driver.ref).memory_peak
+                memory = driver.usage().memory_peak
             except EngineError:
                 continue
             if memory is not None:

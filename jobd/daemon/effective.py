@@ -14,6 +14,8 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "engine.kind": lambda config: config.engine,
     "engine.socket": lambda config: config.engine_socket,
     "engine.docker_config": lambda config: _text(config.docker_config),
+    "process.enabled": lambda config: not isinstance(config.process, str),
+    "process.user": lambda config: getattr(config.process, "name", None),
     "capacity.cpus": lambda config: config.host.cpus,
     "capacity.memory": lambda config: size_text(config.host.memory),
     "capacity.reserve_cpus": lambda config: config.host.reserve_cpus,

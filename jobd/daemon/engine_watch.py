@@ -31,12 +31,15 @@ class EngineWatch:
         report: Callable[[Reason | None], None],
         reconcile: Callable[[list[Found]], None],
         fatal: Callable[[BaseException], None],
+        trouble: str = "does not answer",
     ) -> None:
+        """`trouble` says of the engine what it means that it cannot be reached."""
         self._engine = engine
         self._name = name
         self._report = report
         self._reconcile = reconcile
         self._fatal = fatal
+        self._what = trouble
         self._info: EngineInfo | None = None
         self._reachable = False
         self._trouble = ""
@@ -89,7 +92,7 @@ class EngineWatch:
             if self._reachable or not self._trouble:
                 _log.warning("engine %s: out of reach: %s", self._name, error)
             self._reachable, self._trouble = False, str(error)
-            self._report(Reason("engine", f"{self._name} does not answer: {error}"))
+            self._report(Reason("engine", f"{self._name} {self._what}: {error}"))
             return reconciled
         except EngineError as error:
             self._reachable, self._trouble = False, str(error)

@@ -15,6 +15,7 @@ from jobd.engine.base import (
     ForeignError,
     GoneError,
     Line,
+    OrphanedError,
     Phase,
     Progress,
 )
@@ -112,6 +113,8 @@ class Follower:
                     return ending
                 # starting it again could run it twice
                 missing = "it had started, and the engine has it as never started"
+            except OrphanedError as error:
+                missing = str(error)
             except (GoneError, ForeignError):
                 missing = "it had started and is gone: somebody removed it"
             except EngineUnreachableError as error:

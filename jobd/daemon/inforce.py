@@ -80,7 +80,10 @@ class InForce:
     def _take(self, settings: Settings) -> str:
         """Put a configuration into force. Raises JobdError, and then the old one stays."""
         loop, config, before = self._loop, settings.config, self._loop.rules
-        loop.rules = config.rules
+        # whether jobs may be processes is their engine's to allow, which a start alone can change
+        loop.rules = replace(
+            config.rules, no_processes=before.no_processes, process_user=before.process_user
+        )
         try:
             text = self._apply(settings.jobs)
         except JobdError:

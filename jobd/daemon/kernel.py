@@ -14,10 +14,10 @@ from jobd.core.entities import Run
 from jobd.core.events import decode
 from jobd.core.model import Now, Reason
 from jobd.core.state import State
-from jobd.core.states import AttemptState
+from jobd.core.states import AttemptState, Kind
 from jobd.core.status import reason
 from jobd.daemon.core_loop import CoreLoop
-from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.engines import Engines
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Users
@@ -36,13 +36,13 @@ class DaemonKernel:
         bodies: Bodies,
         logs: LogFolder,
         users: Users,
-        engine: EngineWatch,
+        engines: Engines,
         place: str,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
         self._users = users
-        self._engine = engine
+        self._engines = engines
         self._place = place
         self._examine: Callable[[], list[dict[str, Any]]] = list
         self._started = time.monotonic()
@@ -71,9 +71,9 @@ class DaemonKernel:
         """Raises RefusedError where the disk has no room for `size` bytes more."""
         self._loop.room.require(size)
 
-    def hold_reason(self) -> Reason | None:
-        """What keeps every run from starting now, or None."""
-        return self._loop.ledger.closed()
+    def hold_reason(self, kind: Kind) -> Reason | None:
+        """What keeps every run of that kind from starting now, or None."""
+        return self._loop.ledger.closed(kind)
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""
@@ -167,7 +167,8 @@ class DaemonKernel:
             "version": VERSION,
             "uptime_s": round(time.monotonic() - self._started, 3),
             "store": loop.journal.store.hex(),
-            "engine": self._engine.row(),
+            "engine": self._engines.row(),
+            "process": self._engines.process_row(),
             "capacity": {
                 "cpus": ledger.host.cpus,
                 "memory": ledger.host.memory,
@@ -196,12 +197,13 @@ class DaemonKernel:
     def _waiting(self) -> list[dict[str, Any]]:
         """Why runs that are due wait, a line for each job that has such runs."""
         found = []
-        hold = self.hold_reason()
         for job in self.state.jobs.values():
             due = job.waiting - sum(job.parked.values())
             if due > 0:
                 head = next((run for run in self._heads(job.name)), None)
-                why = reason(head, self.now, hold) if head is not None else None
+                why = None
+                if head is not None:
+                    why = reason(head, self.now, self.hold_reason(head.spec.kind))
                 if why is not None:
                     found.append({"job": job.name, "runs": due, "reason": why[0], "text": why[1]})
         found.sort(key=lambda row: -int(str(row["runs"])))

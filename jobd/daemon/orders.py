@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
+from jobd.core.states import Kind
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Order, StartRefusedError
 
@@ -26,7 +27,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
     spec = run.spec
     folder = work / f"{run.id}.{attempt.number}"
     files = any(target.startswith("file:") for target in spec.secrets)
-    pinned = next(
+    pinned: str | None = next(
         (a.started.image_id for a in reversed(run.attempts or []) if a.started is not None), None
     )
     args = tuple(run.option("args") or ())
@@ -41,11 +42,11 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         run=run.id,
         attempt=attempt.number,
         job=spec.name,
-        image=spec.image,
-        image_id=pinned,
+        image=spec.image or "",
+        image_id=pinned or None,
         pull=spec.pull,
         command=(spec.command or ()) + args if spec.command or args else None,
-        env=environment(run, attempt),
+        env=environment(run, attempt, "/job" if spec.image else str(folder / "job")),
         user=spec.user,
         network=spec.network,
         mounts=(),
@@ -59,16 +60,19 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
     )
 
 
-def environment(run: Run, attempt: Attempt) -> dict[str, str]:
-    """What an attempt finds in its environment; jobd's own names win over the job's."""
+def environment(run: Run, attempt: Attempt, task_dir: str) -> dict[str, str]:
+    """What an attempt finds in its environment; jobd's own names win over the job's.
+
+    `task_dir` is where the attempt itself sees its folder.
+    """
     env = {**run.spec.env, **(run.option("env") or {})}
     env.update(
         TASK_ID=str(run.id),
-        TASK_DIR="/job",
-        PAYLOAD_FILE="/job/payload",
-        CONFIG_FILE="/job/config",
-        RESULT_FILE="/job/result",
-        OUTPUT_DIR="/job/out",
+        TASK_DIR=task_dir,
+        PAYLOAD_FILE=f"{task_dir}/payload",
+        CONFIG_FILE=f"{task_dir}/config",
+        RESULT_FILE=f"{task_dir}/result",
+        OUTPUT_DIR=f"{task_dir}/out",
         JOB_NAME=run.job.name,
         RUN_ID=str(run.id),
         ATTEMPT=str(attempt.number),
@@ -81,14 +85,29 @@ def environment(run: Run, attempt: Attempt) -> dict[str, str]:
     return env
 
 
-def inputs(run: Run, payload: Callable[[], bytes | Body], secrets: Path) -> Inputs:
-    """The bytes that an attempt finds in its folder. Raises StartRefusedError for a secret."""
+def inputs(
+    run: Run,
+    payload: Callable[[], bytes | Body],
+    secrets: Path,
+    owner: tuple[int, int] | None = None,
+) -> Inputs:
+    """The bytes that an attempt finds in its folder. Raises StartRefusedError for a secret.
+
+    `owner` is who processes of the host run as, where that is not the daemon's own user.
+    """
     files = {
         target.removeprefix("file:"): read_secret(secrets, source)
         for target, source in run.spec.secrets.items()
         if target.startswith("file:")
     }
-    return Inputs(payload=payload(), config=run.spec.config.encode(), secrets=files)
+    process = run.spec.kind is Kind.PROCESS
+    return Inputs(
+        payload=payload(),
+        config=run.spec.config.encode(),
+        secrets=files,
+        in_place=process,
+        owner=owner if process else None,
+    )
 
 
 def secret_variables(run: Run, secrets: Path) -> dict[str, str]:

@@ -35,6 +35,7 @@ class EffectPerformer:
         store: bytes,
         work: Path,
         secrets: Path,
+        owner: tuple[int, int] | None,
         log_bytes: int,
         post: Callable[[Report], None],
         fatal: Callable[[BaseException], None],
@@ -45,6 +46,7 @@ class EffectPerformer:
         self._store = store
         self._work = work
         self._secrets = secrets
+        self._owner = owner
         #: as Drivers.log_limit; the engine's own copy is bounded in step with it
         self.log_bytes = log_bytes
         self._post = post
@@ -65,7 +67,9 @@ class EffectPerformer:
     def discard(self, run: int, number: int) -> None:
         """Have what is left of an ended attempt removed."""
         ref = orders.reference(self._store, run, number)
-        self._queue.put(lambda: self._drivers.discard(run, number, ref))
+        found = self._state.runs.get(run)
+        image = (found.spec.image or "") if found is not None else ""
+        self._queue.put(lambda: self._drivers.discard(run, number, ref, image))
 
     def adopt_all(self) -> None:
         """Take over the attempts that an earlier daemon left, whatever has become of them."""
@@ -114,7 +118,9 @@ class EffectPerformer:
     def _equip(self, run: Run, order: Order) -> tuple[Order, Inputs] | None:
         """Secrets and payload; None where they are not to be had, which was reported."""
         try:
-            inputs = orders.inputs(run, lambda: self._kernel.payload_source(run), self._secrets)
+            inputs = orders.inputs(
+                run, lambda: self._kernel.payload_source(run), self._secrets, self._owner
+            )
             variables = orders.secret_variables(run, self._secrets)
         except StartRefusedError as error:
             self._post(ReportRefused(order.run, order.attempt, str(error), error.exit_code))

@@ -34,10 +34,16 @@ def under(home: Path) -> Places:
     )
 
 
+def is_system() -> bool:
+    """Whether this is root or the user jobd: a daemon without a home is then the system's."""
+    uid = os.geteuid()
+    return uid == 0 or _user(uid) == "jobd"
+
+
 def usual() -> Places:
     """The system's places for root and the user jobd; a person's own by XDG for others."""
     uid = os.geteuid()
-    if uid == 0 or _user(uid) == "jobd":
+    if is_system():
         return Places(
             config=Path("/etc/jobd/jobd.toml"),
             jobs=Path("/etc/jobd/jobs.d"),

@@ -22,8 +22,8 @@ from jobd.errors import JobdError
 
 _log = logging.getLogger(__name__)
 
-#: what only a start can change: the engine's client is made once
-_AT_START = ("engine", "engine_socket", "docker_config")
+#: what only a start can change: engines are made once
+_AT_START = ("engine", "engine_socket", "docker_config", "process")
 
 
 class Reloader:

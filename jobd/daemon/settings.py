@@ -12,17 +12,19 @@ from jobd.core.decide import check_rules
 from jobd.core.jobfile import JobFile, Mistake, read
 from jobd.daemon import config as configuration
 from jobd.daemon.config import Config
-from jobd.daemon.places import Places, under, usual
+from jobd.daemon.places import Places, is_system, under, usual
 from jobd.errors import ConfigError
 
 
 class Source(NamedTuple):
-    """Where the configuration is, as the command line says; `engine` overrides the file's."""
+    """Where the configuration is, as the command line says; `engine` overrides the file's, and
+    `processes` is whether jobs may be processes of the host where the file does not say."""
 
     places: Places
     config: Path
     must_exist: bool
     engine: str | None = None
+    processes: bool = False
 
 
 class Settings(NamedTuple):
@@ -35,12 +37,19 @@ class Settings(NamedTuple):
 def source(home: Path | None, config: Path | None, engine: str | None = None) -> Source:
     """The source that `--home`, `--config` and `--engine` stand for."""
     places = under(home) if home else usual()
-    return Source(places, config or places.config, config is not None, engine)
+    # a system's daemon serves many: there somebody has to say that processes are wanted
+    own = home is not None or not is_system()
+    return Source(places, config or places.config, config is not None, engine, own)
 
 
 def load(where: Source) -> Settings:
     """jobd.toml and the job files. Raises ConfigError, all mistakes in `details["mistakes"]`."""
-    config = configuration.load(where.config, must_exist=where.must_exist, engine=where.engine)
+    config = configuration.load(
+        where.config,
+        must_exist=where.must_exist,
+        engine=where.engine,
+        processes=where.processes,
+    )
     contents, mistakes = _contents(where.places.jobs)
     rules = config.rules
     jobs, wrong = read(contents, rules.defaults, lambda spec: check_rules(spec, rules))

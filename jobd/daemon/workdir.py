@@ -1,7 +1,8 @@
 """An attempt's folder on the host: its files are laid out, its result is collected, it is removed.
 
 `<work>/<run>.<attempt>/` is 0700, so the host's other users reach nothing in it; an attempt sees
-only `job/` (its TASK_DIR) and `secrets/`, which are mounted. Whatever an attempt can write to is
+only `job/` (its TASK_DIR) and `secrets/`, which are mounted. A process finds them where they are:
+the folder lets its group pass (0710) and `job/` is its own. Whatever an attempt can write to is
 opened without following links and believed in nothing (DURABILITY, rulings).
 """
 
@@ -31,11 +32,17 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What an attempt is given: files' bytes; `secrets` by the names of their files."""
+    """What an attempt is given: files' bytes; `secrets` by the names of their files.
+
+    `in_place`: nothing is mounted, the attempt finds its files where they are, and its secrets in
+    TASK_DIR itself. `owner` is the user and group it runs as, where that is not the daemon's own.
+    """
 
     payload: bytes | Body = b""
     config: bytes = b""
     secrets: Mapping[str, bytes] = field(default_factory=dict)
+    in_place: bool = False
+    owner: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,10 @@ class Workdir:
             os.mkdir(building, 0o700, dir_fd=work)
             with _entered(work, building) as folder:
                 self._lay_out(folder, inputs)
+                if inputs.owner is not None:
+                    # its own user may pass, and nobody else; what is not the user's stays so
+                    os.fchown(folder, -1, inputs.owner[1])
+                    os.fchmod(folder, 0o710)
                 os.fsync(folder)
             os.rename(building, self._name, src_dir_fd=work, dst_dir_fd=work)
             os.fsync(work)
@@ -95,13 +106,14 @@ class Workdir:
             _make(job, "out", 0o777)
             if inputs.secrets:
                 _make(job, "secrets", 0o755)  # where the mount goes
+                if inputs.in_place:
+                    _write_secrets(job, inputs)
+            if inputs.owner is not None:
+                _give(job, inputs.owner)
             os.fsync(job)
-        if inputs.secrets:
+        if inputs.secrets and not inputs.in_place:
             _make(folder, "secrets", 0o755)
-            with _entered(folder, "secrets") as secrets:
-                for name, data in inputs.secrets.items():
-                    _write(secrets, name, [data], 0o444)
-                os.fsync(secrets)
+            _write_secrets(folder, inputs)
 
     def collect_result(self, limit: int = RESULT_LIMIT) -> Collected:
         """What the attempt has left as its result; empty is none.
@@ -229,6 +241,22 @@ def _write(folder: int, name: str, source: Iterable[bytes], mode: int) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _write_secrets(folder: int, inputs: Inputs) -> None:
+    with _entered(folder, "secrets") as secrets:
+        for name, data in inputs.secrets.items():
+            _write(secrets, name, [data], 0o444)
+        if inputs.owner is not None:
+            _give(secrets, inputs.owner)
+        os.fsync(secrets)
+
+
+def _give(folder: int, owner: tuple[int, int]) -> None:
+    """Make a folder that was just laid out, and what is in it, the attempt's own."""
+    for name in os.listdir(folder):
+        os.chown(name, *owner, dir_fd=folder, follow_symlinks=False)
+    os.fchown(folder, *owner)
 
 
 def _read_up_to(fd: int, limit: int) -> bytes:

@@ -48,6 +48,13 @@ class GoneError(EngineError):
     """The engine answers, and knows no such attempt: never started, or removed by somebody."""
 
 
+class OrphanedError(GoneError):
+    """What watched over the attempt is gone, and with it the word on how it ended.
+
+    What was left of it was stopped. Its sentence says what happened.
+    """
+
+
 class ForeignError(EngineError):
     """Something that is not ours bears the attempt's name; it was not touched."""
 
@@ -92,6 +99,7 @@ class Order:
     run: int
     attempt: int
     job: str
+    #: empty: a process of the host
     image: str
     #: id of the image that an earlier attempt of this run used, or None
     image_id: str | None
@@ -116,7 +124,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An attempt that runs (or has run): times are milliseconds UTC, `pull_ms` a duration."""
+    """An attempt that runs (or has run): times are milliseconds UTC, `pull_ms` a duration.
+
+    `image_id` is empty for a process.
+    """
 
     engine_id: str
     image_id: str
@@ -126,11 +137,16 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an attempt used. `memory_peak` in bytes; None where nobody can tell."""
+    """What an attempt used. `memory_peak` in bytes; None where nobody can tell.
+
+    Where the peak comes from: `parent`, a cgroup of the attempt's own that outlives it, so by the
+    kernel's count of all its processes together; `sampled`, the greatest of looks once a second;
+    `rusage`, what the kernel tells of ended processes: the largest single one, not their sum, and
+    without those that were not waited for; `none`.
+    """
 
     cpu_seconds: float | None = None
     memory_peak: int | None = None
-    #: `parent` (cgroup that outlives the container), `sampled` (once a second) or `none`
     memory_peak_source: str = "none"
 
 
@@ -144,6 +160,12 @@ class Ending:
     oom: bool = False
     error: str | None = None
     usage: Usage = field(default_factory=Usage)
+    #: whether the host ended it, and not the job; None where the engine cannot tell
+    host_fault: bool | None = None
+    #: lines and bytes of output that the engine itself had to leave out, where it counts them
+    cut: tuple[int, int] = (0, 0)
+    #: what the engine has to say about the output or the end, a sentence each, for the log
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class LogWriter:
         self._ring: TailRing | None = None
         self._ended = False
         self._lost_lines = self._lost_bytes = self._ring_bytes = 0
+        self._engine_cut = (0, 0)
         self._stalled_at = 0
         self._words = bytearray()
         #: the head's share is used up: follow no longer, fetch the tail when the attempt has ended
@@ -279,8 +280,13 @@ class LogWriter:
         """The attempt has ended: what outgrows the head from now on is kept as the tail."""
         self._ended = True
 
-    def finish(self) -> None:
-        """Put the tail into the file, say what is missing, and see that it is on the disk."""
+    def finish(self, cut_lines: int = 0, cut_bytes: int = 0) -> None:
+        """Put the tail into the file, say what is missing, and see that it is on the disk.
+
+        `cut_lines` and `cut_bytes` of output the engine had to leave out, between head and tail.
+        """
+        self._engine_cut = (cut_lines, cut_bytes)
+        self.log_bytes += cut_bytes
         if self._ring is not None:
             ring, self._ring = self._ring, None
             if not self._guarded(lambda: self._copy_tail(ring)):
@@ -303,14 +309,15 @@ class LogWriter:
 
     def _copy_tail(self, ring: TailRing) -> None:
         begin, kept, left_out = ring.kept()
+        lines, size = self._engine_cut
         # lines of the head that did not come again: the engine keeps no more than its own cap
         dropped = ", and what the engine had dropped before them," if self.unmatched else ""
-        if left_out or dropped:
+        if left_out or lines or dropped:
             self.truncated = True
-            cut = begin - left_out * PREFIX
+            cut = begin - left_out * PREFIX + size
+            what = f"{left_out + lines} lines, {cut} bytes of output{dropped}"
             data = self._note(
-                f"{CUT.decode()}{left_out} lines, {cut} bytes of output{dropped} are missing "
-                f"here; the last {kept} lines follow"
+                f"{CUT.decode()}{what} are missing here; the last {kept} lines follow"
             )
             self._write(data)
         for chunk in ring.chunks(begin):

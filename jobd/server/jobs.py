@@ -31,7 +31,7 @@ def register(kernel: Kernel, request: Request) -> Any:
         "job": spec["name"],
         "revision": revision,
         "changed": changed,
-        "warnings": _warnings(kernel),
+        "warnings": _warnings(kernel, [spec["name"]]),
     }
 
 
@@ -49,12 +49,14 @@ def apply(kernel: Kernel, request: Request) -> Any:
         dry_run=arguments.get("dry_run", False),
     )
     rows = kernel.decide(command, request.caller)
-    return {"jobs": rows, "warnings": _warnings(kernel)}
+    return {"jobs": rows, "warnings": _warnings(kernel, [row["job"] for row in rows])}
 
 
-def _warnings(kernel: Kernel) -> list[str]:
-    hold = kernel.hold_reason()
-    return [f"its runs will wait: {hold.text}"] if hold is not None else []
+def _warnings(kernel: Kernel, names: list[str]) -> list[str]:
+    """Why runs of these jobs would wait for now, each reason once."""
+    jobs = [kernel.state.jobs[name] for name in names if name in kernel.state.jobs]
+    holds = {job.spec.kind: kernel.hold_reason(job.spec.kind) for job in jobs}
+    return [f"its runs will wait: {hold.text}" for hold in holds.values() if hold is not None]
 
 
 def unregister(kernel: Kernel, request: Request) -> Any:

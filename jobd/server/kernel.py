@@ -9,6 +9,7 @@ from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
 from jobd.core.state import State
+from jobd.core.states import Kind
 from jobd.runlog.folder import LogFolder
 
 
@@ -101,8 +102,8 @@ class Kernel(Protocol):
     def require_room(self, size: int) -> None:
         """Raises RefusedError where the disk has no room for `size` bytes more."""
 
-    def hold_reason(self) -> Reason | None:
-        """What keeps every run from starting now, or None."""
+    def hold_reason(self, kind: Kind) -> Reason | None:
+        """What keeps every run of that kind from starting now, or None."""
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""

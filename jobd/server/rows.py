@@ -10,14 +10,14 @@ from jobd.core.entities import Attempt, Job, Run
 from jobd.core.model import Reason
 from jobd.core.spec import to_mapping
 from jobd.core.state import State
-from jobd.core.states import RunState, Status
+from jobd.core.states import Kind, RunState, Status
 from jobd.core.status import dead, reason, status
 from jobd.server.kernel import Kernel
 
 
 def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     """Everything about a run, its attempts included."""
-    why = reason(run, kernel.now, kernel.hold_reason())
+    why = reason(run, kernel.now, kernel.hold_reason(run.spec.kind))
     attempts = run.attempts or []
     ended = next((a.end for a in reversed(attempts) if a.end is not None), None)
     over = run.state is RunState.DONE
@@ -50,6 +50,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "attempts": [_attempt_row(run, attempt) for attempt in attempts],
         "progress": {"percent": None, "message": said} if said else None,
         "result_size": result[1] if isinstance(result, list) else result,
+        "isolation": isolation(run.spec.kind),
         # more than INTERFACE names: what a client needs to tell "attempt 2 of 5"
         "attempts_allowed": run.spec.retry.attempts,
         "timeout_ms": run.timeout,
@@ -79,7 +80,7 @@ def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:
         "log_bytes": end.log_bytes if end else None,
         "log_truncated": bool(end and end.log_truncated),
         "container": started.engine_id if started else None,
-        "image_id": started.image_id if started else None,
+        "image_id": (started.image_id or None) if started else None,
     }
 
 
@@ -95,6 +96,7 @@ def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
     row = to_mapping(job.spec)
     active = [run for run in kernel.state.active.values() if run.job is job]
     row.update(
+        isolation=isolation(job.spec.kind),
         revision=job.revision,
         image_id=next((run_image(run) for run in active if run_image(run)), None),
         counts=counts(job, active),
@@ -104,10 +106,15 @@ def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
     return row
 
 
+def isolation(kind: Kind) -> str:
+    """What parts attempts of that kind from the host: `container`, or `none`."""
+    return "none" if kind is Kind.PROCESS else "container"
+
+
 def run_image(run: Run) -> str | None:
     """The id of the image that the run's newest attempt uses, once it has started."""
     attempt = run.attempt
-    return attempt.started.image_id if attempt and attempt.started else None
+    return (attempt.started.image_id or None) if attempt and attempt.started else None
 
 
 def counts(of: Job | State, active: Iterable[Run]) -> dict[str, int]:

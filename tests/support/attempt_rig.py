@@ -17,6 +17,7 @@ from jobd.daemon.patience import Timing
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Order
 from jobd.engine.fake import FakeEngine
+from jobd.engine.sides import Absent, Sides
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.runlog.lines import Entry, parse
@@ -56,7 +57,7 @@ class Rig:
 
     def _drivers(self, boot_ms: int = 0) -> Drivers:
         return Drivers(
-            self.engine,
+            Sides(self.engine, Absent("no processes here")),
             logs=self.logs,
             work=self.path / "work",
             bodies=self.bodies,
@@ -132,7 +133,7 @@ class Rig:
 
     def finish(self, order: Order) -> None:
         """The core says that the end is durable; waits until all of the attempt is gone."""
-        self.drivers.discard(order.run, order.attempt, order.ref)
+        self.drivers.discard(order.run, order.attempt, order.ref, order.image)
         until(lambda: len(self.drivers) == 0)
 
 

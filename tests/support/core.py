@@ -16,7 +16,7 @@ from jobd.core.entities import Job, Run
 from jobd.core.model import Needs, Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
-from jobd.core.states import RunState, Status
+from jobd.core.states import Kind, RunState, Status
 from jobd.core.timers import Timers
 from jobd.errors import JobdError
 
@@ -29,7 +29,7 @@ START = Now(1_770_000_000_000, 5_000_000)
 class Open:
     """Lets everything start."""
 
-    def closed(self) -> Reason | None:
+    def closed(self, kind: Kind) -> Reason | None:
         return None
 
     def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:

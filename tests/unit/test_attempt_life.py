@@ -239,7 +239,7 @@ def test_close_while_everything_waits(rig: Rig) -> None:
     rig.engine.set_reachable(False)
     rig.start("hang")
     rig.drivers.adopt(rig.order("hang", run=2), None, started=True)
-    rig.drivers.discard(3, 1, "jobd-00000000-3-1")
+    rig.drivers.discard(3, 1, "jobd-00000000-3-1", "img")
     until(lambda: rig.engine.calls.get("discard", 0) > 1)
     assert rig.drivers.close(30)
     assert rig.reports.empty()

@@ -260,3 +260,13 @@ def test_time_that_is_over_for_an_earlier_attempt(bench: Bench) -> None:
     bench.apply(event_for(bench, run.id, e.AttemptStarted))
     assert bench.do(TimeOver("timeout", run.id, 1)).events == []
     assert len(bench.do(TimeOver("timeout", run.id, 2)).events) == 1
+
+
+def test_a_process_is_registered_where_processes_are_allowed() -> None:
+    spec = {"name": "job", "command": ["true"], "user": "ann"}
+    closed = Bench(Rules(no_processes="processes are off: [process] enabled = true"))
+    refused(closed, RegisterJob(spec), InvalidError, "processes are off")
+    refused(Bench(), RegisterJob(spec), InvalidError, "user: job job")
+    bench = Bench(Rules(process_user="ann", networks=frozenset()))
+    bench.do(RegisterJob(spec))
+    assert bench.state.jobs["job"].spec.image is None

@@ -9,6 +9,7 @@ from jobd.core.commands import (
     CancelRun,
     HoldRun,
     PauseJob,
+    RegisterJob,
     ReleaseRun,
     ReportEnded,
     ReportUnstarted,
@@ -16,6 +17,7 @@ from jobd.core.commands import (
 )
 from jobd.core.dispatch import RESERVE_AFTER, picks
 from jobd.core.model import Reason
+from jobd.core.states import Kind
 from jobd.core.status import reason
 from tests.support.core import Bench, Open, problems
 
@@ -25,7 +27,7 @@ MIB = 1 << 20
 def ledger(cpus: float = 4.0) -> Ledger:
     """A host of some cores, with memory for everything and no reserve."""
     made = Ledger(Host(cpus, 1 << 40, 0.0, 0))
-    made.hold = None
+    made.engines = dict.fromkeys(Kind)
     return made
 
 
@@ -125,8 +127,25 @@ def test_where_all_is_closed_nothing_starts() -> None:
     bench.queue()
     host.hold = Reason("engine", "not reached")
     assert bench.claim(host) == []
-    assert reason(bench.run(1), bench.now, host.closed()) == host.hold
+    assert reason(bench.run(1), bench.now, host.closed(Kind.CONTAINER)) == host.hold
     host.hold = None
+    assert bench.claim(host) == [1]
+
+
+def test_what_one_engine_keeps_back_holds_up_no_run_of_the_other() -> None:
+    bench, host = Bench(), ledger()
+    bench.register("boxed", resources={"cpus": 4.0})
+    bench.do(RegisterJob({"name": "plain", "command": ["true"]}))
+    bench.queue("boxed", priority=5)
+    bench.queue("plain")
+    bench.later(RESERVE_AFTER + 1)
+    away = host.engines[Kind.CONTAINER] = Reason("engine", "not reached")
+    # it has waited longest, has the higher priority, and still nothing is kept free for it
+    assert bench.claim(host) == [2]
+    assert bench.state.jobs["boxed"].reason == away
+    host.engines = {Kind.CONTAINER: None, Kind.PROCESS: Reason("engine", "no such user")}
+    bench.do(ReportEnded(2, 1, 0, bench.now.wall))
+    bench.queue("plain")
     assert bench.claim(host) == [1]
 
 

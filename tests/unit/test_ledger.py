@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from jobd.capacity.ledger import Host, Ledger, Sample, mib
 from jobd.core.model import Needs, Reason
+from jobd.core.states import Kind
 from tests.support.core import Bench
 
 MIB = 1 << 20
@@ -17,7 +18,7 @@ NONE = Needs(0.0, 0)
 
 def opened(host: Host = HOST) -> Ledger:
     ledger = Ledger(host)
-    ledger.hold = None
+    ledger.engines = dict.fromkeys(Kind)
     return ledger
 
 
@@ -29,13 +30,17 @@ def fits(
 
 def test_nothing_starts_before_the_engine_was_looked_at() -> None:
     ledger = Ledger(HOST)
-    held = ledger.closed()
-    assert held is not None
-    assert held.code == "reconciling"
-    ledger.hold = None
-    assert ledger.closed() is None
+    for kind in Kind:
+        held = ledger.closed(kind)
+        assert held is not None
+        assert held.code == "reconciling"
+    ledger.engines[Kind.PROCESS] = None
+    assert ledger.closed(Kind.PROCESS) is None
+    assert ledger.closed(Kind.CONTAINER) == held, "one engine's trouble is its own"
     ledger.disk = Reason("disk", "full")
-    assert ledger.closed() == ("disk", "full")
+    assert ledger.closed(Kind.PROCESS) == ("disk", "full")
+    ledger.hold = Reason("drain", "draining")
+    assert {ledger.closed(kind) for kind in Kind} == {("drain", "draining")}
 
 
 def test_the_reserve_is_kept_while_others_run() -> None:

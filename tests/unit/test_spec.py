@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from jobd.core import spec as spec_module
 from jobd.core.model import JobSpec, Retry
 from jobd.core.spec import KEYS, RETRY_KEYS, check_name, parse, to_mapping
 from jobd.core.specvalues import MAX_TEXT
-from jobd.core.states import Outcome
+from jobd.core.states import Kind, Outcome
 from jobd.errors import InvalidError
 from jobd.units import MAX_MS
 
@@ -69,7 +70,17 @@ specs = st.builds(
 )
 
 
-@given(specs)
+processes = st.builds(
+    lambda spec, program, words: replace(
+        spec, image=None, command=(program, *words), pull="missing", network="bridge"
+    ),
+    specs,
+    st.from_regex(r"/?[a-z]{1,8}", fullmatch=True),
+    st.lists(free),
+)
+
+
+@given(specs | processes)
 def test_what_goes_out_comes_in_again(spec: JobSpec) -> None:
     mapping = to_mapping(spec)
     assert parse(mapping) == spec
@@ -233,8 +244,8 @@ def test_every_key_is_refused_somewhere_above() -> None:
 
 
 @pytest.mark.parametrize("image", [{}, {"image": None}])
-def test_a_job_without_an_image_is_refused(image: dict[str, Any]) -> None:
-    with pytest.raises(InvalidError, match=r"^job job: image is missing"):
+def test_a_job_without_image_and_command_is_refused(image: dict[str, Any]) -> None:
+    with pytest.raises(InvalidError, match=r"^job job: image and command are missing"):
         parse({"name": "job", **image})
 
 
@@ -277,3 +288,26 @@ def test_junk_is_refused_as_invalid_or_reads_back(values: dict[str, Any]) -> Non
     except InvalidError:
         return
     assert parse(unpack(pack(to_mapping(spec)))) == spec
+
+
+def test_a_process_has_no_settings_of_a_container() -> None:
+    given = {"name": "job", "command": ["/bin/true"]}
+    spec = parse(given, {"network": "none", "pull": "always", "timeout": "5s"})
+    assert (spec.kind, spec.timeout) == (Kind.PROCESS, 5000), "defaults for containers are not its"
+    assert to_mapping(spec)["network"] is None
+    assert to_mapping(spec)["image"] is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"pull": "always"}, "^pull: .*no image to pull"),
+        ({"network": "bridge"}, "^network: .*host's own network"),
+        ({"command": ["./run"]}, "^command: './run': .*whole path"),
+        ({"command": []}, "^command: expected"),
+        ({"command": "true"}, "^command: .*list"),
+    ],
+)
+def test_what_makes_no_sense_for_a_process_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidError, match=said):
+        parse({"name": "job", "command": ["true"], **given})

@@ -1,0 +1,113 @@
+"""The daemon's engines side by side: made, reached and watched each by itself.
+
+What keeps one kind of attempts from starting says nothing about the other: a container engine out
+of reach holds up no process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jobd.core.model import Reason
+from jobd.core.states import Kind
+from jobd.daemon.config import Config
+from jobd.daemon.engine_watch import EngineWatch
+from jobd.engine.base import Engine, Found
+from jobd.engine.process import ProcessEngine
+from jobd.engine.sides import Absent, Sides
+
+_NO_CONTAINERS = "this jobd runs no containers: it was started with --engine process"
+
+
+def make_sides(config: Config, store: bytes, state: Path) -> Sides:
+    """The engines that the configuration names; nothing is asked of them yet."""
+    processes = ProcessEngine(state / "process", state / "work", store, config.process)
+    return Sides(make_containers(config, store), processes)
+
+
+def make_containers(config: Config, store: bytes) -> Engine:
+    """The engine for containers alone; nothing is asked of it yet."""
+    if config.engine == "process":
+        return Absent(_NO_CONTAINERS)
+    if config.engine == "fake":
+        from jobd.engine.fake import FakeEngine
+
+        return FakeEngine()
+    # here, not above: the SDK takes 28 MB and a quarter of a second that others need not
+    from jobd.engine.docker import DockerEngine
+
+    return DockerEngine(config.engine_socket, store, docker_config=config.docker_config)
+
+
+class Engines:
+    """A watch over each engine that there is. `report` is called with what keeps runs of a kind
+    from starting (None: nothing), `reconcile` with what an engine has."""
+
+    def __init__(
+        self,
+        sides: Sides,
+        config: Config,
+        report: Callable[[Kind, Reason | None], None],
+        reconcile: Callable[[list[Found]], None],
+        fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.sides = sides
+        self._process = config.process
+        self._report = report
+        self._watches: dict[Kind, EngineWatch] = {}
+        if not isinstance(sides.containers, Absent):
+            self._watches[Kind.CONTAINER] = EngineWatch(
+                sides.containers,
+                config.engine,
+                lambda reason: report(Kind.CONTAINER, reason),
+                reconcile,
+                fatal,
+            )
+        if not isinstance(config.process, str):
+            self._watches[Kind.PROCESS] = EngineWatch(
+                sides.processes,
+                "process",
+                lambda reason: report(Kind.PROCESS, reason),
+                reconcile,
+                fatal,
+                trouble="attempts cannot be started",
+            )
+
+    def start(self) -> None:
+        """Begin to look at them; where there is none of a kind its runs wait, and are told why."""
+        for kind in Kind:
+            watch = self._watches.get(kind)
+            if watch is not None:
+                watch.start()
+            else:
+                why = self._process if kind is Kind.PROCESS else _NO_CONTAINERS
+                self._report(kind, Reason("engine", str(why)))
+
+    def close(self) -> None:
+        """End the watches."""
+        for watch in self._watches.values():
+            watch.close()
+
+    def row(self) -> dict[str, Any]:
+        """The engine as `status` shows it: the one for containers, where there is one."""
+        watch = self._watches.get(Kind.CONTAINER) or self._watches.get(Kind.PROCESS)
+        if watch is not None:
+            return watch.row()
+        why = self._process if isinstance(self._process, str) else None
+        return {"name": "none", "version": None, "reachable": False, "error": why, "notes": []}
+
+    def process_row(self) -> dict[str, Any]:
+        """Whether jobs can be processes of the host, and as whom they run."""
+        watch = self._watches.get(Kind.PROCESS)
+        if watch is None or isinstance(self._process, str):
+            return {"enabled": False, "user": None, "reachable": False, "error": self._process}
+        row = watch.row()
+        return {
+            "enabled": True,
+            "user": self._process.name,
+            "reachable": row["reachable"],
+            "error": row["error"],
+            "notes": row["notes"],
+        }

@@ -1,0 +1,90 @@
+"""Writes the raw log of a process attempt within a bound. engine/PROCESS.md tells its form."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from jobd.engine.shim.records import AGAIN
+
+#: of a line without an end so much is held back before it is written as a part, in bytes
+PART = 16 << 10
+#: bytes before each frame's data: kind, length, time
+HEADER = 13
+
+
+class Log:
+    """The output as it came, with times: the head, and the last of the rest; see PROCESS.md."""
+
+    def __init__(self, folder: int, half: int) -> None:
+        self._folder = folder
+        self._half = half
+        self._number = 0
+        self._size = 0
+        self._time = 0
+        self._rest = {1: b"", 2: b""}
+        #: lines and bytes in the segments that may still have to go
+        self._counts: dict[int, list[int]] = {}
+        #: lines and bytes that had to go
+        self.cut = [0, 0]
+        self._fd = self._open()
+
+    def _open(self) -> int:
+        self._size = 0
+        self._counts[self._number] = [0, 0]
+        name = f"out.{self._number}"
+        return os.open(name, AGAIN | os.O_APPEND | os.O_TRUNC, 0o600, dir_fd=self._folder)
+
+    def take(self, stream: int, data: bytes) -> None:
+        """Write the lines that have an end now, and of one that has none what is too long."""
+        data = self._rest[stream] + data
+        end = data.rfind(b"\n") + 1
+        if end:
+            self._frame(stream, data[:end])
+        while len(data) - end > PART:
+            self._frame(stream + 2, data[end : end + PART])
+            end += PART
+        self._rest[stream] = data[end:]
+
+    def finish(self) -> None:
+        """Write what never got an end."""
+        for stream, rest in self._rest.items():
+            if rest:
+                self._frame(stream + 2, rest)
+
+    def _frame(self, kind: int, data: bytes) -> None:
+        # times do not go back, also where somebody sets the clock
+        self._time = max(self._time, time.time_ns())
+        header = bytes((kind,)) + len(data).to_bytes(4, "big") + self._time.to_bytes(8, "big")
+        lines = data.count(b"\n") or 1
+        try:
+            if self._size and self._size + len(header) + len(data) > self._half:
+                self._next()
+            written = os.writev(self._fd, [header, data])
+            if written < len(header) + len(data):
+                raise OSError("a part was written")
+        except OSError:
+            # a full disk never ends the attempt: what does not fit is counted
+            self.cut[0] += lines
+            self.cut[1] += len(data)
+            os.ftruncate(self._fd, self._size)
+            return
+        self._size += written
+        self._counts[self._number][0] += lines
+        self._counts[self._number][1] += len(data)
+
+    def _next(self) -> None:
+        """Begin another segment; the head and the one before this stay, what lies between goes."""
+        before, number = self._fd, self._number
+        self._number += 1
+        try:
+            self._fd = self._open()
+        except OSError:
+            self._number = number
+            raise
+        os.close(before)
+        if number - 1 > 0:
+            lines, size = self._counts.pop(number - 1)
+            self.cut[0] += lines
+            self.cut[1] += size
+            os.unlink(f"out.{number - 1}", dir_fd=self._folder)

@@ -1,0 +1,266 @@
+"""The shim's life: claims the attempt, starts the command, keeps output and exit status.
+
+Started by engine/process.py as `python -I -S`; it gets its order on stdin and says one word on
+stdout, `started` or `refused`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+
+from jobd.engine.shim.command import be_shim, become
+from jobd.engine.shim.log import Log
+from jobd.engine.shim.order import Order
+from jobd.engine.shim.records import AGAIN, NEW, boot_id, encode, process_state
+
+CHUNK = 64 << 10
+#: how long output is still read once the command has ended and others hold its pipes, in seconds,
+#: and how long once those were ended
+GRACE, LAST_GRACE = 2.0, 1.0
+#: how long what a command leaves behind is waited for after SIGKILL
+END_PATIENCE = 5.0
+#: what the record of the end may take: reserved before the command runs, so that a full disk
+#: cannot keep the exit status from being recorded
+RESERVED = 4096
+
+
+def claim(folder: int, launch: str) -> bool:
+    """Make the attempt this shim's own; False where it is another's. Never gives it up again."""
+    pid = os.getpid()
+    mine = f".claim.{pid}"
+    fd = os.open(mine, NEW, 0o600, dir_fd=folder)
+    os.write(fd, encode({"pid": pid, "start": process_state(pid)[1], "boot": boot_id()}))
+    os.close(fd)
+    try:
+        # a link, as a file that is made first and written then is seen empty by others
+        os.link(mine, f"claim.{launch}", src_dir_fd=folder, dst_dir_fd=folder)
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(mine, dir_fd=folder)
+    return True
+
+
+def reserve(folder: int) -> int:
+    """The file that becomes the record of the end, its space taken. Raises OSError."""
+    fd = os.open("exit", AGAIN, 0o600, dir_fd=folder)
+    os.posix_fallocate(fd, 0, RESERVED)
+    return fd
+
+
+class Reaped:
+    """Everything that was waited for: how the command ended, and what all of them used."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+        self.cpu = 0.0
+        self.peak = 0
+
+    def reap(self) -> None:
+        """Take in what has ended; a shim gets what the command's own processes leave behind."""
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.cpu += used.ru_utime + used.ru_stime
+            self.peak = max(self.peak, used.ru_maxrss << 10)
+            if pid == self.pid:
+                code = os.waitstatus_to_exitcode(status)
+                self.code = code if code >= 0 else 128 - code
+
+
+def end_rest(reaped: Reaped) -> int:
+    """SIGKILL to every process that the command left behind, until none is; how many there were.
+
+    Each is a child of the shim, or becomes one when its parent is ended.
+    """
+    seen: set[int] = set()
+    until = time.monotonic() + END_PATIENCE
+    while time.monotonic() < until:
+        reaped.reap()
+        left = children()
+        if not left:
+            break
+        for pid in left:
+            seen.add(pid)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it ended by itself
+        time.sleep(0.002)
+    return len(seen)
+
+
+def children() -> list[int]:
+    """The shim's own children that still live."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return []
+    me = os.getpid()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue  # it ended
+            if int(fields[1]) == me and fields[0] != b"Z":
+                found.append(int(name))
+    return found
+
+
+class Attempt:
+    """The command, its pipes, and the folder that tells of it."""
+
+    def __init__(self, folder: int, order: Order) -> None:
+        self._folder = folder
+        self._order = order
+        self._exit = reserve(folder)
+        self._log = Log(folder, max(order.number("log_bytes") // 2, CHUNK))
+        self._notes: list[str] = []
+        self._began = 0
+
+    def run(self) -> None:
+        """From fork to the record of the end."""
+        out, out_child = os.pipe()
+        err, err_child = os.pipe()
+        go_child, go = os.pipe()
+        word, word_child = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            become(self._order, out_child, err_child, go_child, word_child)
+        for fd in (out_child, err_child, go_child, word_child):
+            os.close(fd)
+        reaped = Reaped(pid)
+        said = os.read(word, 1)
+        if said == b"r":
+            self._began = time.time_ns()
+            # on record before it is let go: from here on it may have done something
+            self._record_start(pid)
+            os.write(go, b"g")
+            said = b""
+        while piece := os.read(word, 1024):
+            said += piece
+        if said:
+            self._refused(reaped, said.decode("utf-8", "replace"))
+            return
+        tell("started")
+        self._follow(reaped, {out: 1, err: 2})
+        self._log.finish()
+        self._end(reaped, {})
+
+    def _refused(self, reaped: Reaped, said: str) -> None:
+        os.waitpid(reaped.pid, 0)
+        number, _, text = said.partition(" ")
+        self._began = self._began or time.time_ns()
+        # as a shell would say it: no such command, or one that cannot be executed
+        reaped.code = 127 if number in ("2", "20") else 126
+        self._end(reaped, {"refused": text})
+        tell("refused")
+
+    def _follow(self, reaped: Reaped, pipes: dict[int, int]) -> None:
+        """Read the output until the command has ended and its pipes are closed, or held by others
+        for too long."""
+        poll = select.poll()
+        ended = os.pidfd_open(reaped.pid)
+        for fd in (*pipes, ended):
+            poll.register(fd, select.POLLIN)
+        until: float | None = None
+        killed = False
+        while pipes or until is None:
+            wait = 5.0 if until is None else until - time.monotonic()
+            if wait <= 0:
+                if killed:
+                    self._notes.append(
+                        "gap: somebody still held the output's pipe open; it was read no longer"
+                    )
+                    return
+                killed, until = True, time.monotonic() + LAST_GRACE
+                self._end_rest(reaped)
+                continue
+            for fd, _ in poll.poll(wait * 1000):
+                if fd != ended:
+                    self._read(fd, pipes, poll)
+            reaped.reap()
+            if reaped.code is not None and until is None:
+                poll.unregister(ended)
+                until = time.monotonic() + GRACE
+        self._end_rest(reaped)
+
+    def _read(self, fd: int, pipes: dict[int, int], poll: select.poll) -> None:
+        data = os.read(fd, CHUNK)
+        if data:
+            self._log.take(pipes[fd], data)
+        else:
+            poll.unregister(fd)
+            os.close(fd)
+            del pipes[fd]
+
+    def _end_rest(self, reaped: Reaped) -> None:
+        count = end_rest(reaped)
+        if count:
+            self._notes.append(f"ended: the command left {count} processes behind")
+
+    def _end(self, reaped: Reaped, more: dict[str, object]) -> None:
+        """Make the end durable: nothing else tells how it ended."""
+        fields: dict[str, object] = {
+            "code": reaped.code,
+            "began": self._began,
+            "ended": time.time_ns(),
+            "cpu": f"{reaped.cpu:.6f}",
+            "peak": reaped.peak,
+            "cut_lines": self._log.cut[0],
+            "cut_bytes": self._log.cut[1],
+            **{f"note.{n}": note for n, note in enumerate(self._notes)},
+            **more,
+        }
+        os.pwrite(self._exit, encode(fields)[:RESERVED], 0)
+        os.fdatasync(self._exit)
+
+    def _record_start(self, pid: int) -> None:
+        fields = {"pid": pid, "start": process_state(pid)[1], "at": self._began}
+        fd = os.open("started.new", AGAIN, 0o600, dir_fd=self._folder)
+        os.write(fd, encode(fields))
+        os.close(fd)
+        os.rename("started.new", "started", src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        # the name alone has to outlive a power cut: then the command is gone as well, and what
+        # counts is that it had begun. So one sync will do
+        os.fsync(self._folder)
+
+
+def tell(word: str) -> None:
+    """Say a word to whoever started the shim, and let go of it."""
+    try:
+        os.write(1, word.encode())
+    except OSError:
+        pass  # it is gone; the next one looks into the folder
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def main(folder_path: str, launch: str) -> None:
+    """Run the attempt, if nobody else has it."""
+    os.umask(0o077)
+    be_shim()
+    # a host that goes down tells everybody; the command hears it too and ends first
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    data = b""
+    while piece := os.read(0, 1 << 20):
+        data += piece
+    order = Order(data)
+    folder = os.open(folder_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if claim(folder, launch):
+        Attempt(folder, order).run()
+    os._exit(0)  # no time for python's own clearing up
