@@ -29,14 +29,24 @@ CONFIG = """\
 # attempts = 10
 # payload = "16M"
 
-[allow]
+[images]
+# allow = ["*"]                    # patterns of images that jobs may use
+
+[allow]                            # what of the host jobs may have
+# mounts = ["/srv/data", "/srv/in:ro"]   # folders, and what is below them
 # networks = ["none", "bridge"]
+# devices = []
+# users = ["*"]                    # who containers may run as
 
 [logs]
 # per_attempt = "64M"              # of output kept, its head and its tail
 
-[access]
-# admin = ["root", "@jobd-admin"]  # users and @groups; the daemon's own user always
+[access]                           # users and @groups; a job's own [access] counts in its place
+# admin = ["root", "@jobd-admin"]  # and the daemon's own user
+# submit = ["@jobd"]
+# read = []                        # of others' runs; one's own are always readable
+# socket_mode = "0660"             # "0666": all on this host may ask, and the rights above decide
+# socket_group = "jobd"
 
 [defaults]                         # any key of a job file, for jobs that say nothing
 # timeout = "1h"

@@ -56,5 +56,5 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     else:
         out.table(rows, COLUMNS)
         if not rows:
-            out.note("no jobs yet; see jobctl register --help")
+            out.note("no jobs that you may see; see jobctl register --help")
     return 0

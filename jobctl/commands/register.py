@@ -45,6 +45,14 @@ _TEXTS = (
     ("--config", "config", "TEXT", "reaches the job as CONFIG_FILE"),
 )
 
+#: who may do what: users, @groups, numbers of either, or * for everybody
+_ACCESS = (
+    ("submit", "who may queue runs of it: users, @groups, *"),
+    ("override", "what they may set: env, args, timeout, priority, expires"),
+    ("read", "who may read others' runs of it"),
+    ("manage", "who may pause and change it, and cancel and hold its runs"),
+)
+
 _NUMBERS = (
     ("--cpus", "resources.cpus", "N", values.number, "such as 0.5"),
     ("--pids", "resources.pids", "N", values.whole, "processes at once"),
@@ -63,6 +71,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--process", action="store_true", help="no image: a process of the host")
     parser.add_argument("--env", metavar="K=V", action="append", help="may be repeated")
     parser.add_argument("--secret", metavar="VAR=NAME", action="append", help="may be repeated")
+    parser.add_argument(
+        "--mount",
+        metavar="SRC:DST[:rw]",
+        action="append",
+        help="a folder that allow.mounts in jobd.toml names, read-only unless :rw",
+    )
+    parser.add_argument("--device", metavar="PATH", action="append", help="may be repeated")
+    for word, text in _ACCESS:
+        place = f"access.{word}"
+        parser.add_argument(f"--access-{word}", dest=place, metavar="WORD,...", help=text)
     for option, place, metavar, text in _TEXTS:
         parser.add_argument(option, dest=place, metavar=metavar, help=text)
     for option, place, metavar, read, text in _NUMBERS:
@@ -115,12 +133,27 @@ def spec(given: Namespace) -> dict[str, Any]:
             made[name] = values.pairs(items, "--env" if name == "env" else "--secret")
     for place in (*(line[1] for line in _TEXTS), *(line[1] for line in _NUMBERS)):
         _put(made, place, getattr(given, place))
+    if given.mount:
+        made["mounts"] = [_mount(text) for text in given.mount]
+    if given.device:
+        made["devices"] = list(given.device)
+    for word, _ in _ACCESS:
+        text = getattr(given, f"access.{word}")
+        _put(made, f"access.{word}", None if text is None else values.words(text) or [])
     if given.retry_on is not None:
         on = [int(w) if w.isdigit() else w for w in values.words(given.retry_on) or ()]
         _put(made, "retry.on", on)
     if given.config_file is not None:
         _put(made, "config", _read(given.config_file))
     return made
+
+
+def _mount(text: str) -> dict[str, Any]:
+    source, colon, rest = text.partition(":")
+    target, _, mode = rest.partition(":")
+    if not colon or mode not in ("", "ro", "rw"):
+        raise UsageError(f"--mount {text!r:.200}: expected SOURCE:TARGET, with :rw to write to it")
+    return {"source": source, "target": target, "read_only": mode != "rw"}
 
 
 def _put(made: dict[str, Any], place: str, value: Any) -> None:

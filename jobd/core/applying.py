@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobd.core import events as e
+from jobd.core import masking
 from jobd.core.commands import ApplyJobs, RegisterJob, UnregisterJob
 from jobd.core.effects import Effect
 from jobd.core.entities import Job
@@ -29,8 +30,10 @@ def apply(
     command: ApplyJobs,
     register: Callable[[RegisterJob], Any],
     unregister: Callable[[UnregisterJob], Any],
+    problems: Callable[[Mapping[str, object]], list[str]],
 ) -> Made:
-    """Events, effects and answer. `register` and `unregister` decide on one job.
+    """Events, effects and answer. `register` and `unregister` decide on one job, `problems` tells
+    all that is wrong with one.
 
     Raises InvalidError or ConflictError with all mistakes in `details["mistakes"]`: `[job, text]`.
     """
@@ -45,6 +48,10 @@ def apply(
             if name in names:
                 raise InvalidError(f"job {name}: is there twice")
             decision = register(RegisterJob(spec, origin))
+        except InvalidError as error:
+            texts = problems(spec) or [str(error)]
+            mistakes += [(name, InvalidError(text)) for text in texts]
+            continue
         except JobdError as error:
             mistakes.append((name, error))
             continue
@@ -105,10 +112,14 @@ def _row(
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[list[Any]]:
-    """`[key, old, new]` for each dotted key whose value differs; None for one that is not there."""
+    """`[key, old, new]` for each dotted key whose value differs; None for one that is not there.
+
+    What listings do not show is masked here too, on both sides.
+    """
     before, after = _flat(old), _flat(new)
+    shown_before, shown_after = _flat(masking.job(old)), _flat(masking.job(new))
     return [
-        [key, _short(before.get(key)), _short(after.get(key))]
+        [key, _short(shown_before.get(key)), _short(shown_after.get(key))]
         for key in dict.fromkeys([*after, *before])
         if before.get(key) != after.get(key)
     ]

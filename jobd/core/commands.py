@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty."""
+    """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty.
+
+    `groups` are all groups of the user, by name and by number; they are not recorded.
+    """
 
     uid: int
     user: str
     pid: int
     principal: str = ""
+    groups: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

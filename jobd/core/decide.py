@@ -7,11 +7,12 @@ then nothing has changed. The caller applies the events before it decides on the
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jobd.core import applying, reports
+from jobd.core import access, applying, reports
 from jobd.core import events as e
+from jobd.core.allowed import all_problems, check_places, check_rules, check_unmasked
 from jobd.core.commands import (
     FOLDER,
     ApplyJobs,
@@ -33,9 +34,9 @@ from jobd.core.model import JobSpec, Now
 from jobd.core.policy import Rules
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
-from jobd.core.states import AttemptState, Kind, Outcome, RunState
+from jobd.core.states import AttemptState, Outcome, RunState
 from jobd.core.status import status
-from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
+from jobd.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, RefusedError
 from jobd.units import MAX_MS, duration_text, size_text
 
 
@@ -86,10 +87,15 @@ def _register(
     state: State, command: RegisterJob, now: Now, rules: Rules, caller: Caller
 ) -> Decision:
     spec = parse(command.spec, rules.defaults)
-    check_rules(spec, rules)
     job = state.jobs.get(spec.name)
+    why = access.registration(caller, rules.access, job.spec if job else None, spec)
+    if why is not None:
+        raise ForbiddenError(why)
     if job is not None:
         _check_origin(job, command.origin)
+    check_unmasked(spec)
+    check_rules(spec, rules)
+    check_places(spec, rules)
     same = job is not None and job.spec == spec
     if job is not None and same and command.origin in ("", job.origin):
         return Decision([], [], (job.revision, False))
@@ -122,52 +128,17 @@ def _apply(state: State, command: ApplyJobs, now: Now, rules: Rules, caller: Cal
             command,
             lambda one: _register(state, one, now, rules, caller),
             lambda one: _unregister(state, one, now, rules, caller),
+            lambda spec: _problems(spec, rules),
         )
     )
 
 
-def check_rules(spec: JobSpec, rules: Rules) -> None:
-    """Refuse what this host's configuration does not let a job be; nothing is repaired."""
-    if spec.kind is Kind.PROCESS:
-        _check_process(spec, rules)
-    elif spec.network not in rules.networks:
-        raise InvalidError(
-            f"job {spec.name}: network {spec.network!r} is not allowed here "
-            f"(allow.networks: {', '.join(sorted(rules.networks))})"
-        )
-    if rules.max_cpus is not None and spec.cpus > rules.max_cpus:
-        raise InvalidError(
-            f"job {spec.name}: resources.cpus {spec.cpus:g}: this host lets a run have "
-            f"{rules.max_cpus:g} at most"
-        )
-    if rules.max_memory is not None and spec.memory > rules.max_memory:
-        raise InvalidError(
-            f"job {spec.name}: resources.memory {size_text(spec.memory)}: this host lets a run "
-            f"have {size_text(rules.max_memory)} at most"
-        )
-    if rules.max_timeout is not None and spec.timeout > rules.max_timeout:
-        raise InvalidError(
-            f"job {spec.name}: timeout {duration_text(spec.timeout)}: "
-            f"{duration_text(rules.max_timeout)} at most here (maxima.timeout)"
-        )
-    if rules.max_attempts is not None and spec.retry.attempts > rules.max_attempts:
-        raise InvalidError(
-            f"job {spec.name}: retry.attempts {spec.retry.attempts}: "
-            f"{rules.max_attempts} at most here (maxima.attempts)"
-        )
-
-
-def _check_process(spec: JobSpec, rules: Rules) -> None:
-    if rules.no_processes:
-        raise InvalidError(
-            f"job {spec.name}: has no image, so it would be a process of the host: "
-            f"{rules.no_processes}"
-        )
-    if spec.user is not None and spec.user != rules.process_user:
-        who = rules.process_user or "the user of jobd itself"
-        raise InvalidError(
-            f"user: job {spec.name}: {spec.user!r:.80}: processes run as {who} here: leave it out"
-        )
+def _problems(spec: Mapping[str, object], rules: Rules) -> list[str]:
+    """All that this host does not let a job be; nothing where it is no job at all."""
+    try:
+        return all_problems(parse(spec, rules.defaults), rules)
+    except InvalidError:
+        return []
 
 
 def _unregister(

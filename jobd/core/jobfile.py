@@ -56,11 +56,11 @@ Found = tuple[list[JobFile], list[Mistake]]
 def read(
     files: Sequence[tuple[str, str, bytes]],
     defaults: Mapping[str, Any] | None = None,
-    check: Callable[[JobSpec], None] | None = None,
+    check: Callable[[JobSpec], list[str]] | None = None,
 ) -> Found:
     """The jobs in `files` (path as it is shown, name where the file gives none, content).
 
-    `defaults` are the daemon's; `check` raises InvalidError for what a host does not allow. All
+    `defaults` are the daemon's; `check` says what a host does not allow. All
     files are read to their end: what is returned is every job that is sound, and every mistake.
     """
     jobs: list[JobFile] = []
@@ -84,7 +84,7 @@ def read_one(
     stem: str,
     content: bytes,
     defaults: Mapping[str, Any] | None = None,
-    check: Callable[[JobSpec], None] | None = None,
+    check: Callable[[JobSpec], list[str]] | None = None,
 ) -> tuple[JobFile | None, list[Mistake]]:
     """One file's job (None where it is no TOML), and its mistakes."""
     if len(content) > MAX_FILE:
@@ -109,7 +109,7 @@ def read_one(
 def wrong_keys(
     given: Mapping[str, Any],
     defaults: Mapping[str, Any] | None = None,
-    check: Callable[[JobSpec], None] | None = None,
+    check: Callable[[JobSpec], list[str]] | None = None,
 ) -> list[str]:
     """Everything that is wrong with a job, a sentence each that begins with the key."""
     wrong = s.wrong_keys(given)
@@ -118,7 +118,7 @@ def wrong_keys(
     try:
         spec = s.parse(_without(given, list(wrong)), defaults)
         if check is not None:
-            check(spec)
+            texts += check(spec)
     except InvalidError as error:
         texts.append(str(error))
     return texts

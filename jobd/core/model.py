@@ -52,6 +52,27 @@ class Retry:
     interrupted: str = "hold"
 
 
+class Mount(NamedTuple):
+    """A folder or file of the host inside the attempt; `source` as its owner wrote it."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may do what with a job: users, `@groups`, numbers, or `*` (core/access.py).
+
+    None: what jobd.toml says counts. `override` holds what a submitter may set otherwise.
+    """
+
+    submit: tuple[str, ...] | None = None
+    override: tuple[str, ...] = ()
+    read: tuple[str, ...] | None = None
+    manage: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """One revision of a job: everything its owner said, with the defaults filled in."""
@@ -66,6 +87,8 @@ class JobSpec:
     secrets: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
     network: str = "bridge"
+    mounts: tuple[Mount, ...] = ()
+    devices: tuple[str, ...] = ()
     priority: int = 0
     timeout: int = 3_600_000
     expires: int | None = None
@@ -77,6 +100,7 @@ class JobSpec:
     concurrency: int | None = None
     queue: int | None = None
     retry: Retry = field(default_factory=Retry)
+    access: Access = field(default_factory=Access)
 
     @property
     def kind(self) -> Kind:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobd.core.access import Policy
 from jobd.core.commands import ReportEnded
 from jobd.core.entities import Attempt, Run
 from jobd.core.events import AttemptEnded, RunFinished, RunHeld, RunRequeued
@@ -33,6 +34,17 @@ class Rules:
     max_attempts: int | None = None
     max_payload: int = 16 << 20
     networks: frozenset[str] = frozenset({"none", "bridge"})
+    #: patterns of images, of users (`uid[:gid]`), of devices
+    images: tuple[str, ...] = ("*",)
+    users: tuple[str, ...] = ("*",)
+    devices: tuple[str, ...] = ()
+    #: folders, links resolved, that may be mounted, and whether to be written to
+    mounts: tuple[tuple[str, bool], ...] = ()
+    #: the daemon's own places, which are never mounted
+    protected: tuple[str, ...] = ()
+    #: resolves the links in a path; the daemon's goes by the disk
+    resolve: Callable[[str], str] = str
+    access: Policy = field(default_factory=Policy)
     #: why no job may be a process of the host, with the remedy; empty where it may
     no_processes: str = ""
     #: who processes run as; None: the daemon's own user

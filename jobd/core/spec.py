@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jobd.core import specaccess as a
 from jobd.core import specvalues as v
-from jobd.core.model import JobSpec, Retry
+from jobd.core.model import Access, JobSpec, Retry
 from jobd.core.states import Outcome
 from jobd.errors import InvalidError
 from jobd.units import duration_text, size_text
@@ -24,6 +25,8 @@ _RESERVED = frozenset({"last", "all"})
 _CONTAINERS_ALONE = {
     "pull": "there is no image to pull",
     "network": "a process has the host's own network",
+    "mounts": "a process sees the host's own folders",
+    "devices": "a process sees the host's own devices",
 }
 
 #: outcomes that a retry rule may name
@@ -48,6 +51,8 @@ KEYS: dict[str, Key] = {
     "secrets": Key("secrets", v.secrets, v.mapped),
     "config": Key("config", v.config),
     "network": Key("network", v.text(128)),
+    "mounts": Key("mounts", a.mounts, a.mounts_listed),
+    "devices": Key("devices", a.devices, v.listed),
     "priority": Key("priority", v.whole(-1000, 1000)),
     "timeout": Key("timeout", v.duration(1), duration_text),
     "expires": Key("expires", v.duration(1), duration_text),
@@ -72,13 +77,11 @@ RETRY_KEYS: dict[str, Key] = {
 #: of INTERFACE's job file, what this version does not do: refused, never silently left out
 _LATER = frozenset(
     {
-        "access",
         "alert",
         "api",
         "idle_timeout",
         "limits.group",
         "limits.rate",
-        "mounts",
         "on",
         "overlap",
         "schedule",
@@ -87,9 +90,19 @@ _LATER = frozenset(
     }
 )
 
+ACCESS_KEYS: dict[str, Key] = {
+    "submit": Key("access.submit", a.people, v.listed),
+    "override": Key("access.override", a.overrides, v.listed),
+    "read": Key("access.read", a.people, v.listed),
+    "manage": Key("access.manage", a.people, v.listed),
+}
+
 _PLAIN = Retry()
-_TABLES = ("resources", "limits", "retry")
-_PATHS = {key.path for key in (*KEYS.values(), *RETRY_KEYS.values())} | {"name", "retry.on"}
+_TABLES = ("resources", "limits", "retry", "access")
+_PATHS = {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.values()} | {
+    "name",
+    "retry.on",
+}
 
 
 def check_name(name: object, what: str = "name") -> str:
@@ -117,18 +130,23 @@ def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -
         _check_process(name, flat, said)
         # defaults for containers are nothing to a process
         flat.update(dict.fromkeys(_CONTAINERS_ALONE))
-    fields = {
+    access = Access(**_read(ACCESS_KEYS, flat))
+    return JobSpec(name=name, retry=_parse_retry(flat), access=access, **_read(KEYS, flat))
+
+
+def _read(keys: Mapping[str, Key], flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         attribute: key.read(flat[key.path], key.path)
-        for attribute, key in KEYS.items()
+        for attribute, key in keys.items()
         if flat.get(key.path) is not None
     }
-    return JobSpec(name=name, retry=_parse_retry(flat), **fields)
 
 
 def to_mapping(spec: JobSpec) -> dict[str, Any]:
     """The job as in its file, with the defaults filled in; None stands for "no limit"."""
     out: dict[str, Any] = {"name": spec.name}
-    for owner, keys in ((spec, KEYS), (spec.retry, RETRY_KEYS)):
+    owners = ((spec, KEYS), (spec.retry, RETRY_KEYS), (spec.access, ACCESS_KEYS))
+    for owner, keys in owners:
         for attribute, key in keys.items():
             value = getattr(owner, attribute)
             table, _, last = key.path.rpartition(".")
@@ -199,7 +217,8 @@ def wrong_keys(given: Mapping[str, Any]) -> dict[str, str]:
             wrong[key] = f"{key}: expected a table, got {v.kind(value)}"
         else:
             whole[key] = value
-    readers = {key.path: key.read for key in (*KEYS.values(), *RETRY_KEYS.values())}
+    tables = (KEYS, RETRY_KEYS, ACCESS_KEYS)
+    readers = {key.path: key.read for keys in tables for key in keys.values()}
     readers |= {"name": check_name, "retry.on": lambda value, path: _parse_on(value)}
     for path, value in _flatten(whole).items():
         try:
@@ -213,11 +232,7 @@ def wrong_keys(given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _parse_retry(flat: Mapping[str, Any]) -> Retry:
-    fields = {
-        attribute: key.read(flat[key.path], key.path)
-        for attribute, key in RETRY_KEYS.items()
-        if flat.get(key.path) is not None
-    }
+    fields = _read(RETRY_KEYS, flat)
     # a job that asked for one attempt has not said that it may be run twice (INTERFACE)
     fields.setdefault("max_delay", max(_PLAIN.max_delay, fields.get("delay", _PLAIN.delay)))
     fields.setdefault("interrupted", "retry" if fields.get("attempts", 1) > 1 else "hold")

@@ -24,6 +24,7 @@ from jobd.daemon.drivers import Drivers
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
+from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile
@@ -38,6 +39,7 @@ from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Users
 from jobd.server.desk import Desk
+from jobd.server.doors import Doors
 from jobd.server.health import HealthServer, Pulse
 from jobd.server.router import Router
 
@@ -46,8 +48,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: the socket is open to its owner and group; who may do what is asked of the kernel's uid
-_SOCKET_MODE = 0o660
 #: seconds that a clean stop waits for threads; attempts go on whatever they do
 _STOP_PATIENCE = 3.0
 
@@ -108,16 +108,18 @@ class Daemon:
     # -- starting ----------------------------------------------------------------------------
 
     def _start(self) -> None:
-        places = self.places
-        for folder in (places.state, places.socket.parent):
-            make_folder(folder)
+        places, config = self.places, self.config
+        make_folder(places.state)
+        make_folder(places.socket.parent)
+        doors = Doors(config.socket_mode, config.socket_group)
+        doors.open_way(places.socket.parent)
         journal = Journal.open(
             places.state, known_types=frozenset(BY_TYPE), log=lambda line: _log.warning("%s", line)
         )
         self._closers.append(lambda: journal.close(clean=self._clean))
         self.pulse = Pulse(VERSION)
         health = HealthServer(
-            places.socket.with_name(places.socket.name + ".health"), _SOCKET_MODE, self.pulse
+            places.socket.with_name(places.socket.name + ".health"), doors, self.pulse
         )
         self._closers.append(health.close)
         state = replayed(journal)
@@ -128,11 +130,9 @@ class Daemon:
         self.loop = CoreLoop(
             journal, state, Ledger(self.config.host), self.config.rules, self.pulse
         )
-        users = Users(self.config.admins)
-        self._users = users
-        self._router = Router(places.socket, _SOCKET_MODE, users)
+        self._router = Router(places.socket, doors, Users())
         self._closers.append(self._router.close)
-        self._connect_engine(journal, bodies, logs, users)
+        self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal, bodies)
         # what was loaded stays: collections need not look at it again (a full one over a million
@@ -144,15 +144,13 @@ class Daemon:
         if self._told_to_stop:
             self.loop.stop()
 
-    def _connect_engine(
-        self, journal: Journal, bodies: Bodies, logs: LogFolder, users: Users
-    ) -> None:
+    def _connect_engine(self, journal: Journal, bodies: Bodies, logs: LogFolder) -> None:
         places, config, loop = self.places, self.config, self.loop
-        sides = make_sides(config, journal.store, places.state)
+        sides = make_sides(config, journal.store, places.state, lambda: loop.rules)
         self._sides = sides
         self._closers.append(sides.close)
         engines = Engines(sides, config, self._engine_is, self._reconcile, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, users, engines, str(places.state))
+        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state))
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)
@@ -165,6 +163,7 @@ class Daemon:
             progress=lambda run, attempt, text: kernel.say(run, text),
             grew=kernel.grew,
             fatal=loop.fatal,
+            admit=lambda order: admitted(order, loop.rules),
             log_limit=config.log_bytes,
         )
         self._closers.append(lambda: self._drivers.close(_STOP_PATIENCE))
@@ -197,7 +196,6 @@ class Daemon:
             self.config,
             self.loop,
             kernel,
-            self._users,
             self._drivers,
             self._performer,
             serving=f"serving {self.places.socket}",

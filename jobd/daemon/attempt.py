@@ -77,6 +77,7 @@ class AttemptDriver:
         progress: Progress,
         fatal: Callable[[Exception], None],
         timing: Timing,
+        admit: Callable[[Order], Order] = lambda order: order,
         boot_ms: int = 0,
     ) -> None:
         self._engine = engine
@@ -90,6 +91,7 @@ class AttemptDriver:
         self._progress = progress
         self._fatal = fatal
         self._timing = timing
+        self._admit = admit
         self._boot_ms = boot_ms
         self._backoff = Backoff(timing)
         self._losses = Losses()
@@ -154,7 +156,7 @@ class AttemptDriver:
         while not self.control.told_to_stop():
             self._tried = True
             try:
-                started = self._engine.start(self._order, self._progress)
+                started = self._engine.start(self._admit(self._order), self._progress)
             except StartRefusedError as error:
                 self._post(ReportRefused(*self._id, str(error), error.exit_code))
                 return False

@@ -53,7 +53,7 @@ def _usable(folder: Path) -> None:
 
 def ask_engine(config: Config) -> EngineInfo:
     """Who the engine is. Raises EngineError."""
-    engine = make_containers(config, bytes(16))
+    engine = make_containers(config, bytes(16), lambda: config.rules)
     try:
         return engine.connect()
     finally:

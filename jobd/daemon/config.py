@@ -6,19 +6,23 @@ An unknown key is an error: a setting that is misspelt and silently ignored is w
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jobd.capacity import probe
 from jobd.capacity.ledger import Host
+from jobd.core import specaccess
 from jobd.core import specvalues as v
+from jobd.core.access import Policy
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.core.tomlkeys import line_of, lines_of_keys
+from jobd.daemon.places import Places
 from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
 
@@ -42,7 +46,10 @@ class Config:
     #: who processes of the host run as, or why there are none here, with the remedy
     process: Account | str = ""
     log_bytes: int = LOG_BYTES
-    admins: tuple[str, ...] = ()
+    #: of the socket: 0o660 is for its owner and its group, 0o666 for everybody on the host
+    socket_mode: int = 0o660
+    #: the socket's group, or None for the daemon's own
+    socket_group: str | None = None
     #: what [defaults] says, of a job file's form
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -51,6 +58,28 @@ def _names(value: Any, path: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
         raise InvalidError(f"{path}: {v.shown(value)}: expected a list of names")
     return tuple(value)
+
+
+def _roots(value: Any, path: str) -> tuple[tuple[str, bool], ...]:
+    """Folders that may be mounted, links resolved; `:ro` behind one keeps it from being written."""
+    if not isinstance(value, list):
+        raise InvalidError(f"{path}: {v.shown(value)}: expected a list of folders")
+    roots = []
+    for item in value:
+        plain = item.removesuffix(":ro") if isinstance(item, str) else item
+        roots.append((os.path.realpath(specaccess.absolute(plain, path)), plain == item))
+    return tuple(roots)
+
+
+def _mode(value: Any, path: str) -> int:
+    """A socket's mode, as text in octal or as TOML's 0o660."""
+    mode = value
+    if isinstance(value, str):
+        mode = int(value, 8) if value.isdecimal() and not set(value) & {"8", "9"} else -1
+    # who cannot write cannot connect; a socket is not executed
+    if type(mode) is not int or mode & ~0o666 or mode & 0o600 != 0o600:
+        raise InvalidError(f"{path}: {v.shown(value)}: expected a mode such as '0660' or '0666'")
+    return mode
 
 
 #: path in the file -> how it is read
@@ -69,9 +98,17 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.timeout": v.duration(1),
     "maxima.attempts": v.whole(1, 1000),
     "maxima.payload": v.size(0),
+    "images.allow": _names,
+    "allow.mounts": _roots,
     "allow.networks": _names,
+    "allow.devices": _names,
+    "allow.users": _names,
     "logs.per_attempt": v.size(64 << 10),
-    "access.admin": _names,
+    "access.admin": specaccess.people,
+    "access.submit": specaccess.people,
+    "access.read": specaccess.people,
+    "access.socket_mode": _mode,
+    "access.socket_group": v.text(64),
 }
 _TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults"}
 
@@ -80,12 +117,18 @@ _LARGEST_PAYLOAD = 1 << 30
 
 
 def load(
-    path: Path, *, must_exist: bool = False, engine: str | None = None, processes: bool = False
+    path: Path,
+    places: Places,
+    *,
+    must_exist: bool = False,
+    engine: str | None = None,
+    processes: bool = False,
 ) -> Config:
     """The configuration in the file at `path`, or the defaults where there is none.
 
     `engine` takes precedence over the file's; `processes` is whether jobs may be processes of the
-    host where the file does not say. Raises ConfigError naming file and key.
+    host where the file does not say; `places` are kept from being mounted. Raises ConfigError
+    naming file and key.
     """
     try:
         text = path.read_bytes()
@@ -96,11 +139,14 @@ def load(
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        return read(tomllib.loads(text.decode()), engine, processes)
+        config = read(tomllib.loads(text.decode()), engine, processes)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     except InvalidError as error:
         raise ConfigError(f"{path}{_line(text.decode(), str(error))}: {error}") from None
+    protected = _protected(path, places, config.engine_socket)
+    rules = replace(config.rules, protected=protected, resolve=os.path.realpath)
+    return replace(config, rules=rules)
 
 
 def _line(text: str, problem: str) -> str:
@@ -110,6 +156,23 @@ def _line(text: str, problem: str) -> str:
     line = line_of(lines, f"defaults.{key}") if problem.startswith("[defaults] ") else None
     line = line or line_of(lines, key.partition(" ")[0])
     return f":{line}" if line else ""
+
+
+def _protected(path: Path, places: Places, engine_socket: str | None) -> tuple[str, ...]:
+    """What must never be mounted of the daemon's own, as written and with links resolved."""
+    own = {
+        path.absolute(),
+        places.config,
+        places.jobs,
+        places.state,
+        places.secrets,
+        places.logs,
+        places.socket.parent,
+    }
+    for url in (engine_socket, os.environ.get("DOCKER_HOST")):
+        if url and url.startswith("unix://"):
+            own.add(Path(url.removeprefix("unix://")))
+    return tuple(sorted({str(each) for each in own} | {os.path.realpath(each) for each in own}))
 
 
 def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = False) -> Config:
@@ -144,7 +207,8 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         docker_config=Path(docker_config) if docker_config else None,
         process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
-        admins=values.get("access.admin", ()),
+        socket_mode=values.get("access.socket_mode", 0o660),
+        socket_group=values.get("access.socket_group"),
         defaults=defaults,
     )
 
@@ -218,6 +282,16 @@ def _rules(
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,
         networks=frozenset(values.get("allow.networks", plain.networks)),
+        images=values.get("images.allow", plain.images),
+        users=values.get("allow.users", plain.users),
+        devices=values.get("allow.devices", plain.devices),
+        mounts=values.get("allow.mounts", plain.mounts),
+        access=Policy(
+            admin=values.get("access.admin", plain.access.admin),
+            submit=values.get("access.submit", plain.access.submit),
+            read=values.get("access.read", plain.access.read),
+            owner=os.geteuid(),
+        ),
         no_processes=process if isinstance(process, str) else "",
         process_user=None if isinstance(process, str) else process.name,
     )

@@ -24,7 +24,8 @@ class Drivers:
 
     `post(report)`, `progress(run, attempt, text)` and `grew(run)` (its log has more) are called
     from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is the
-    size of one log file in bytes.
+    size of one log file in bytes. `admit` looks at each order right before it is started, and
+    raises StartRefusedError for what is not allowed.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Drivers:
         grew: Callable[[int], None] = lambda run: None,
         fatal: Callable[[Exception], None],
         timing: Timing | None = None,
+        admit: Callable[[Order], Order] = lambda order: order,
         log_limit: int = DEFAULT_LIMIT,
         boot_ms: int | None = None,
     ) -> None:
@@ -51,6 +53,7 @@ class Drivers:
         self._grew = grew
         self._fatal = fatal
         self._timing = timing or Timing()
+        self._admit = admit
         #: bytes of output that are kept of an attempt which is started from now on
         self.log_limit = log_limit
         self._boot_ms = host_boot_ms() if boot_ms is None else boot_ms
@@ -89,6 +92,7 @@ class Drivers:
             post=self._post,
             progress=lambda text: self._progress(*key, text),
             fatal=self._fatal,
+            admit=self._admit,
             timing=self._timing,
             boot_ms=self._boot_ms,
         )

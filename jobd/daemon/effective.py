@@ -25,9 +25,19 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "maxima.timeout": lambda config: _optional(config.rules.max_timeout, duration_text),
     "maxima.attempts": lambda config: config.rules.max_attempts,
     "maxima.payload": lambda config: size_text(config.rules.max_payload),
+    "images.allow": lambda config: list(config.rules.images),
+    "allow.mounts": lambda config: [
+        root if writable else f"{root}:ro" for root, writable in config.rules.mounts
+    ],
     "allow.networks": lambda config: sorted(config.rules.networks),
+    "allow.devices": lambda config: list(config.rules.devices),
+    "allow.users": lambda config: list(config.rules.users),
     "logs.per_attempt": lambda config: size_text(config.log_bytes),
-    "access.admin": lambda config: list(config.admins),
+    "access.admin": lambda config: list(config.rules.access.admin),
+    "access.submit": lambda config: list(config.rules.access.submit),
+    "access.read": lambda config: list(config.rules.access.read),
+    "access.socket_mode": lambda config: f"{config.socket_mode:04o}",
+    "access.socket_group": lambda config: config.socket_group,
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobd.core.model import Reason
+from jobd.core.policy import Rules
 from jobd.core.states import Kind
 from jobd.daemon.config import Config
 from jobd.daemon.engine_watch import EngineWatch
@@ -21,13 +22,16 @@ from jobd.engine.sides import Absent, Sides
 _NO_CONTAINERS = "this jobd runs no containers: it was started with --engine process"
 
 
-def make_sides(config: Config, store: bytes, state: Path) -> Sides:
-    """The engines that the configuration names; nothing is asked of them yet."""
+def make_sides(config: Config, store: bytes, state: Path, rules: Callable[[], Rules]) -> Sides:
+    """The engines that the configuration names; nothing is asked of them yet.
+
+    `rules` are asked anew for each attempt: what the host allows now.
+    """
     processes = ProcessEngine(state / "process", state / "work", store, config.process)
-    return Sides(make_containers(config, store), processes)
+    return Sides(make_containers(config, store, rules), processes)
 
 
-def make_containers(config: Config, store: bytes) -> Engine:
+def make_containers(config: Config, store: bytes, rules: Callable[[], Rules]) -> Engine:
     """The engine for containers alone; nothing is asked of it yet."""
     if config.engine == "process":
         return Absent(_NO_CONTAINERS)
@@ -38,7 +42,9 @@ def make_containers(config: Config, store: bytes) -> Engine:
     # here, not above: the SDK takes 28 MB and a quarter of a second that others need not
     from jobd.engine.docker import DockerEngine
 
-    return DockerEngine(config.engine_socket, store, docker_config=config.docker_config)
+    return DockerEngine(
+        config.engine_socket, store, docker_config=config.docker_config, rules=rules
+    )
 
 
 class Engines:

@@ -19,7 +19,6 @@ from jobd.daemon.reloading import apply_command, not_taken, refusal, told
 from jobd.daemon.sdnotify import notify
 from jobd.daemon.settings import Settings
 from jobd.errors import JobdError, RefusedError
-from jobd.server.access import Users
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +34,6 @@ class InForce:
         config: Config,
         loop: CoreLoop,
         kernel: DaemonKernel,
-        users: Users,
         drivers: Drivers,
         performer: EffectPerformer,
         *,
@@ -45,7 +43,6 @@ class InForce:
         self._config = config
         self._loop = loop
         self._kernel = kernel
-        self._users = users
         self._drivers = drivers
         self._performer = performer
         self._serving = serving
@@ -91,7 +88,6 @@ class InForce:
             raise
         loop.ledger.host = config.host
         loop.state.dirty = True
-        self._users.take(config.admins)
         self._drivers.log_limit = self._performer.log_bytes = config.log_bytes
         for name in not_taken(self._config, config):
             _log.warning("jobd.toml: %s has changed: it is taken at the next start", name)

@@ -9,18 +9,22 @@ from typing import Any
 from jobd import VERSION
 from jobd.capacity import probe
 from jobd.core import events as e
+from jobd.core.access import is_admin
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.events import decode
 from jobd.core.model import Now, Reason
+from jobd.core.policy import Rules
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Kind
 from jobd.core.status import reason
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
+from jobd.errors import JobdError
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
-from jobd.server.access import Users
+from jobd.server.access import Refusals
+from jobd.server.kernel import Request
 from jobd.server.rows import counts
 
 #: reasons that `status` tells, the most frequent first
@@ -35,13 +39,12 @@ class DaemonKernel:
         loop: CoreLoop,
         bodies: Bodies,
         logs: LogFolder,
-        users: Users,
         engines: Engines,
         place: str,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
-        self._users = users
+        self._refusals = Refusals()
         self._engines = engines
         self._place = place
         self._examine: Callable[[], list[dict[str, Any]]] = list
@@ -57,6 +60,11 @@ class DaemonKernel:
     def state(self) -> State:
         """The state, for reading."""
         return self._loop.state
+
+    @property
+    def rules(self) -> Rules:
+        """What the configuration says now."""
+        return self._loop.rules
 
     @property
     def now(self) -> Now:
@@ -82,7 +90,11 @@ class DaemonKernel:
 
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller may do everything."""
-        return self._users.is_admin(caller)
+        return is_admin(caller, self.rules.access)
+
+    def refused(self, request: Request, error: JobdError) -> None:
+        """Take note of a request that was refused."""
+        self._refusals.note(request, error)
 
     def watch_log(self, run: int) -> None:
         """Have parked requests for the run asked again when its log grows."""

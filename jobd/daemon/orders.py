@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from jobd.core.allowed import (
+    device_problem,
+    image_problem,
+    mount_problem,
+    network_problem,
+    user_problem,
+)
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
+from jobd.core.policy import Rules
 from jobd.core.states import Kind
 from jobd.daemon.workdir import Inputs
-from jobd.engine.base import Order, StartRefusedError
+from jobd.engine.base import Mount, Order, StartRefusedError
 
 #: a secret is a key or a password, not a file system
 _LARGEST_SECRET = 1 << 20
@@ -49,7 +58,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         env=environment(run, attempt, "/job" if spec.image else str(folder / "job")),
         user=spec.user,
         network=spec.network,
-        mounts=(),
+        mounts=tuple(Mount(*mount) for mount in spec.mounts),
         cpus=spec.cpus,
         memory=spec.memory,
         pids=spec.pids,
@@ -57,7 +66,33 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         task_dir=folder / "job",
         log_bytes=log_bytes,
         secrets_dir=folder / "secrets" if files else None,
+        devices=spec.devices,
     )
+
+
+def admitted(order: Order, rules: Rules) -> Order:
+    """The order as it may be started now, the links in its mounts resolved.
+
+    What was allowed when the job was registered may not be any more: the configuration changed, or
+    somebody put a link in a folder's place. Looks at the disk. Raises StartRefusedError.
+    """
+    mounts = tuple(replace(mount, source=rules.resolve(mount.source)) for mount in order.mounts)
+    devices = tuple(rules.resolve(device) for device in order.devices)
+    problems = (
+        []
+        if not order.image
+        else [
+            image_problem(order.image, rules),
+            network_problem(order.network, rules),
+            user_problem(order.user, rules),
+            *(mount_problem(mount.source, mount.read_only, rules) for mount in mounts),
+            *(device_problem(device, rules) for device in devices),
+        ]
+    )
+    for problem in problems:
+        if problem is not None:
+            raise StartRefusedError(f"not started: {problem}")
+    return replace(order, mounts=mounts, devices=devices)
 
 
 def environment(run: Run, attempt: Attempt, task_dir: str) -> dict[str, str]:

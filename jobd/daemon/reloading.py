@@ -22,8 +22,15 @@ from jobd.errors import JobdError
 
 _log = logging.getLogger(__name__)
 
-#: what only a start can change: engines are made once
-_AT_START = ("engine", "engine_socket", "docker_config", "process")
+#: what only a start can change: engines and sockets are made once
+_AT_START = (
+    "engine",
+    "engine_socket",
+    "docker_config",
+    "process",
+    "socket_mode",
+    "socket_group",
+)
 
 
 class Reloader:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from jobd.core.decide import check_rules
+from jobd.core.allowed import all_problems
 from jobd.core.jobfile import JobFile, Mistake, read
 from jobd.daemon import config as configuration
 from jobd.daemon.config import Config
@@ -46,13 +46,14 @@ def load(where: Source) -> Settings:
     """jobd.toml and the job files. Raises ConfigError, all mistakes in `details["mistakes"]`."""
     config = configuration.load(
         where.config,
+        where.places,
         must_exist=where.must_exist,
         engine=where.engine,
         processes=where.processes,
     )
     contents, mistakes = _contents(where.places.jobs)
     rules = config.rules
-    jobs, wrong = read(contents, rules.defaults, lambda spec: check_rules(spec, rules))
+    jobs, wrong = read(contents, rules.defaults, lambda spec: all_problems(spec, rules))
     mistakes += wrong
     if mistakes:
         lines = [str(one) for one in mistakes]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +52,16 @@ class AttemptFolder:
         """See to it that the folder is there. Raises OSError."""
         if self.path.is_dir():
             return
-        building = self._root / f"{_HIDDEN}new.{self.ref}"
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(mode=0o700)
+        building = Path(tempfile.mkdtemp(prefix=f"{_HIDDEN}new.", dir=self._root))
         fields = {**labels, _TASK_DIR: os.fsencode(task_dir).hex()}
         (building / "about").write_bytes(encode(fields))
-        building.rename(self.path)
+        try:
+            building.rename(self.path)
+        except OSError:
+            # another made it meanwhile, or it cannot be made
+            shutil.rmtree(building, ignore_errors=True)
+            if not self.path.is_dir():
+                raise
 
     def exists(self) -> bool:
         """Whether it is there."""

@@ -120,6 +120,8 @@ class Order:
     #: how much output the engine itself has to be able to give back, at least
     log_bytes: int
     secrets_dir: Path | None = None
+    #: devices of the host, by their paths
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

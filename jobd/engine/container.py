@@ -1,4 +1,4 @@
-"""An order becomes a container's settings: nothing but what is written here gets through. Pure.
+"""An order becomes a container's settings: nothing but what is written here gets through.
 
 The settings are those of the engine's API, built from an allow-list of keys and checked again in
 their final form before they are sent (DURABILITY, security checklist 11-20: refuse, never
@@ -8,11 +8,22 @@ silently repair, and look at the final settings, not at the request).
 from __future__ import annotations
 
 import math
+import os
 import posixpath
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from jobd.core.allowed import (
+    ENGINE_SOCKETS,
+    device_problem,
+    image_problem,
+    mount_problem,
+    network_problem,
+    user_problem,
+)
+from jobd.core.policy import Rules
 from jobd.engine.base import Order, StartRefusedError
 
 #: INTERFACE, "What an attempt finds"
@@ -33,7 +44,6 @@ _SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]{1,12}|[0-9]{1,2}")
 #: nobody mounts these, whatever the configuration allows: each gives the host away
 _NEVER_MOUNTED = frozenset({"/", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run", "/boot"})
 _NEVER_BELOW = ("/proc/", "/sys/")
-_ENGINE_SOCKETS = frozenset({"docker.sock", "podman.sock", "containerd.sock", "crio.sock"})
 
 
 class ForbiddenSettingError(StartRefusedError):
@@ -48,6 +58,8 @@ class Settings:
     log_driver: str = "local"
     #: cgroup that the container is put under (absolute), or None for the engine's own choice
     cgroup_parent: str | None = None
+    #: what the host's configuration allows, or None where nobody has said
+    rules: Rules | None = None
 
 
 def body(order: Order, image: str, settings: Settings) -> dict[str, object]:
@@ -76,7 +88,43 @@ def body(order: Order, image: str, settings: Settings) -> dict[str, object]:
         config["Cmd"] = list(order.command)
     if order.user is not None:
         config["User"] = order.user
+    if settings.rules is not None:
+        _check_allowed(order, config, settings.rules)
     return config
+
+
+def _check_allowed(order: Order, config: Mapping[str, Any], rules: Rules) -> None:
+    """Refuse final settings that the host's lists do not allow. Raises ForbiddenSettingError.
+
+    The image is told by the order: a retry names it by the id that it had.
+    """
+    host = config["HostConfig"]
+    own = {str(order.task_dir), str(order.secrets_dir)}
+    problems = [
+        image_problem(order.image, rules),
+        user_problem(config.get("User"), rules),
+        network_problem(host["NetworkMode"], rules),
+    ]
+    for mount in host["Mounts"]:
+        if mount["Source"] not in own:
+            problems.append(mount_problem(mount["Source"], mount["ReadOnly"], rules))
+    for device in host.get("Devices", ()):
+        problems.append(device_problem(device["PathOnHost"], rules))
+    for problem in problems:
+        if problem is not None:
+            raise ForbiddenSettingError(f"{order.ref}: {problem}")
+
+
+def check_sources(order: Order) -> None:
+    """Refuse a mount that a link has been put in the place of. Raises ForbiddenSettingError.
+
+    The sources of an order are resolved, so each must still be itself. The engine resolves them
+    once more when it starts the container: between the two lie some milliseconds that only the
+    engine could close, so who may write to a folder above a mount's source is trusted (README).
+    """
+    for mount in order.mounts:
+        if os.path.realpath(mount.source) != posixpath.normpath(mount.source):
+            raise ForbiddenSettingError(f"{order.ref}: mount {mount.source}: is a link by now")
 
 
 def _host_config(order: Order, settings: Settings) -> dict[str, object]:
@@ -105,12 +153,18 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
     }
     if settings.cgroup_parent is not None:
         host["CgroupParent"] = settings.cgroup_parent
+    if order.devices:
+        host["Devices"] = [
+            {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"}
+            for path in order.devices
+        ]
     return host
 
 
 def _nano_cpus(cpus: float) -> int:
     """Billionths of a core; 0, which :func:`validate` refuses, for what is no number of them."""
-    return round(cpus * 1_000_000_000) if math.isfinite(cpus) else 0
+    nanos = cpus * 1_000_000_000
+    return round(nanos) if math.isfinite(nanos) else 0
 
 
 def _mounts(order: Order) -> list[dict[str, object]]:
@@ -156,7 +210,7 @@ def validate(host_config: Mapping[str, object]) -> None:
         rule = _RULES.get(key)
         if rule is None or not rule(value):
             raise ForbiddenSettingError(f"container setting {key} = {value!r}: not allowed")
-    missing = _RULES.keys() - host_config.keys() - {"CgroupParent"}
+    missing = _RULES.keys() - host_config.keys() - {"CgroupParent", "Devices"}
     if missing:
         raise ForbiddenSettingError(f"container setting {min(missing)}: missing")
     if host_config["MemorySwap"] != host_config["Memory"]:
@@ -212,7 +266,7 @@ def _is_source(source: object) -> bool:
         ".." not in source.split("/")
         and plain not in _NEVER_MOUNTED
         and not plain.startswith(_NEVER_BELOW)
-        and posixpath.basename(plain) not in _ENGINE_SOCKETS
+        and posixpath.basename(plain) not in ENGINE_SOCKETS
     )
 
 
@@ -221,6 +275,20 @@ def _is_target(target: object) -> bool:
         return False
     plain = posixpath.normpath("/" + target.lstrip("/"))
     return ".." not in target.split("/") and plain not in {"/", "/proc", "/sys", "/dev"}
+
+
+def _are_devices(value: object) -> bool:
+    """Devices under their own names, to be read and written and not made (no `m`)."""
+    return isinstance(value, list) and all(
+        isinstance(device, dict)
+        and device.keys() == {"PathOnHost", "PathInContainer", "CgroupPermissions"}
+        and device["PathOnHost"] == device["PathInContainer"]
+        and device["CgroupPermissions"] == "rw"
+        and isinstance(device["PathOnHost"], str)
+        and device["PathOnHost"].startswith("/dev/")
+        and ".." not in device["PathOnHost"].split("/")
+        for device in value
+    )
 
 
 def _is_log_config(value: object) -> bool:
@@ -260,4 +328,5 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "NetworkMode": _is_network,
     "LogConfig": _is_log_config,
     "CgroupParent": _is_cgroup,
+    "Devices": _are_devices,
 }

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
+from jobd.core.policy import Rules
 from jobd.engine import images, starting
 from jobd.engine.base import (
     Ending,
@@ -82,13 +83,21 @@ class Client(starting.Client, images.Client, Protocol):
 class ContainerEngine:
     """Attempts as containers, one each. See :class:`jobd.engine.base.Engine` for the calls."""
 
-    def __init__(self, api: Client, store: bytes, cgroups: CgroupSettings, idle_s: float) -> None:
+    def __init__(
+        self,
+        api: Client,
+        store: bytes,
+        cgroups: CgroupSettings,
+        idle_s: float,
+        rules: Callable[[], Rules] | None = None,
+    ) -> None:
         if len(store) != 16:
             raise ValueError(f"store: {len(store)} bytes; a uuid has 16")
         self._api = api
         #: what the label jobd.store says
         self.store = store.hex()
         self._idle_s = idle_s
+        self._rules = rules
         self._cgroups = Cgroups(cgroups)
         self._starter = Starter(api, images.Images(api), 2 * (os.cpu_count() or 1))
         self._is_local = api.url.startswith("unix:")
@@ -124,7 +133,9 @@ class ContainerEngine:
             self.connect()
         assert self._settings is not None
         parent = self._cgroups.parent(order.ref) if self._parents else None
-        return self._starter.start(order, Settings(self._settings.log_driver, parent), progress)
+        rules = self._rules() if self._rules is not None else None
+        settings = Settings(self._settings.log_driver, parent, rules)
+        return self._starter.start(order, settings, progress)
 
     def phase(self, ref: str) -> Phase:
         """As in the protocol."""

@@ -12,7 +12,7 @@ import json
 import select
 import socket
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import docker.utils
 import requests
 import urllib3.exceptions
 
+from jobd.core.policy import Rules
 from jobd.engine.base import EngineUnreachableError, PullFailedError
 from jobd.engine.containers import ContainerEngine
 from jobd.engine.refusals import AnswerError
@@ -354,8 +355,8 @@ class DockerEngine(ContainerEngine):
 
     `url` is `unix://...` or None for DOCKER_HOST and then the usual socket; `store` the uuid (16
     bytes) of the queue, which marks its containers; `docker_config` the folder with credentials
-    for registries (`config.json`), read at each pull. Times are seconds: a request that takes
-    longer counts as the engine being out of reach.
+    for registries (`config.json`), read at each pull; `rules` what the host allows now. Times are
+    seconds: a request that takes longer counts as the engine being out of reach.
     """
 
     def __init__(
@@ -364,6 +365,7 @@ class DockerEngine(ContainerEngine):
         store: bytes,
         *,
         docker_config: Path | None = None,
+        rules: Callable[[], Rules] | None = None,
         cgroups: CgroupSettings | None = None,
         connect_s: float = 5.0,
         request_s: float = 10.0,
@@ -371,4 +373,4 @@ class DockerEngine(ContainerEngine):
         idle_s: float = 10.0,
     ) -> None:
         api = Api(url, docker_config, connect_s, request_s, start_s)
-        super().__init__(api, store, cgroups or CgroupSettings(), idle_s)
+        super().__init__(api, store, cgroups or CgroupSettings(), idle_s, rules)

@@ -9,6 +9,7 @@
 | `payload` | writes the payload's lines to stdout |
 | `result=TEXT` | leaves TEXT as the result |
 | `env=NAME` | writes the value of a variable |
+| `digest=NAME` | writes the SHA-256 of a variable, or of a secret file |
 | `memory=BYTES` | uses so much from now on |
 | `sleep=SECONDS` `hang` | does nothing for a time, for ever |
 | `ignore-term` | only SIGKILL ends it from now on |
@@ -19,6 +20,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Protocol
 
@@ -119,6 +121,17 @@ def _env(value: str) -> Step:
     return step
 
 
+def _digest(value: str) -> Step:
+    """Tells that a secret arrived, and not what it is: its SHA-256, of a variable or a file."""
+
+    def step(attempt: Scripted) -> None:
+        file = (attempt.order.secrets_dir or attempt.order.task_dir) / value
+        data = file.read_bytes() if file.is_file() else attempt.order.env.get(value, "").encode()
+        attempt.write(Stream.STDOUT, hashlib.sha256(data).hexdigest().encode())
+
+    return step
+
+
 def _memory(value: str) -> Step:
     size = int(value)
 
@@ -171,6 +184,7 @@ _WORDS: dict[str, Callable[[str], Step]] = {
     "payload": _payload,
     "result": _result,
     "env": _env,
+    "digest": _digest,
     "memory": _memory,
     "sleep": _sleep,
     "hang": _hang,

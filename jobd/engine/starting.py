@@ -19,7 +19,7 @@ from jobd.engine.base import (
     Progress,
     Started,
 )
-from jobd.engine.container import Settings, body
+from jobd.engine.container import Settings, body, check_sources
 from jobd.engine.images import Images, check_reference
 from jobd.engine.refusals import AnswerError, is_hosts_fault, readable, refused
 from jobd.engine.stream import parse_time
@@ -146,6 +146,7 @@ class Starter:
             delay = min(delay * 2, 3.0)
 
     def _start(self, order: Order, engine_id: str) -> None:
+        check_sources(order)
         try:
             with self._slots:
                 self._client.start(engine_id)

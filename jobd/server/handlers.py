@@ -8,6 +8,7 @@ from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
 from jobd.server import host, jobs, logs, runs
+from jobd.server.access import authorize
 from jobd.server.kernel import Kernel, Later, Request
 from jobd.wire.verbs import BY_NAME
 
@@ -41,13 +42,25 @@ HANDLERS: dict[str, Handler] = {
 
 
 def answer(kernel: Kernel, request: Request) -> Any:
-    """What the verb's handler says. Raises Later, or a JobdError and nothing else: one bad request
-    ends neither the loop nor the daemon."""
+    """What the verb's handler says to who has the right.
+
+    Raises Later, or a JobdError and nothing else: one bad request ends neither the loop nor the
+    daemon.
+    """
     verb = BY_NAME.get(request.verb)
     if verb is None:
         raise UsageError(f"{request.verb!r:.60}: no such verb")
     verb.check(request.arguments)
-    return guarded(request.verb, lambda: HANDLERS[request.verb](kernel, request))
+
+    def work() -> Any:
+        authorize(kernel, request, verb)
+        return HANDLERS[verb.name](kernel, request)
+
+    try:
+        return guarded(verb.name, work)
+    except JobdError as error:
+        kernel.refused(request, error)
+        raise
 
 
 def guarded(verb: str, work: Callable[[], Any]) -> Any:

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jobd.server.doors import Doors
+
 #: connections held open at once; more are closed at once
 _MOST = 512
 _LONGEST_LINE = 64
@@ -55,16 +57,13 @@ class Pulse:
 class HealthServer:
     """The thread. The queue's lock must be held before: a stale socket's path is taken over."""
 
-    def __init__(self, path: Path, mode: int, pulse: Pulse) -> None:
+    def __init__(self, path: Path, doors: Doors, pulse: Pulse) -> None:
         self._path = path
         self._pulse = pulse
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         path.unlink(missing_ok=True)
-        before = os.umask(0o777 & ~mode)
-        try:
+        with doors.opening(path):
             self._listener.bind(os.fspath(path))
-        finally:
-            os.umask(before)
         self._listener.listen(64)
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()

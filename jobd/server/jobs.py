@@ -9,7 +9,7 @@ from jobd.codec import MAX_FRAME
 from jobd.core.commands import APPLIED, ApplyJobs, PauseJob, RegisterJob, UnregisterJob
 from jobd.core.decide import find_job
 from jobd.errors import UsageError
-from jobd.server.access import require_admin
+from jobd.server.access import Sight, require_admin, unknown_people
 from jobd.server.kernel import Kernel, Parts, Request
 from jobd.server.rows import job_row
 
@@ -23,7 +23,6 @@ _PAGE = 500
 
 def register(kernel: Kernel, request: Request) -> Any:
     """job.register"""
-    require_admin(kernel, request)
     kernel.require_room(_ROOM)
     spec = request.arguments["spec"]
     revision, changed = kernel.decide(RegisterJob(spec), request.caller)
@@ -37,8 +36,10 @@ def register(kernel: Kernel, request: Request) -> Any:
 
 def apply(kernel: Kernel, request: Request) -> Any:
     """job.apply"""
-    require_admin(kernel, request)
     arguments = request.arguments
+    if arguments.get("prune"):
+        # who may register a job may not for that reason remove it
+        require_admin(kernel, request)
     specs = arguments["specs"]
     if len(specs) > _MOST or not all(isinstance(spec, dict) for spec in specs):
         raise UsageError(f"job.apply: specs: expected at most {_MOST} maps")
@@ -53,15 +54,16 @@ def apply(kernel: Kernel, request: Request) -> Any:
 
 
 def _warnings(kernel: Kernel, names: list[str]) -> list[str]:
-    """Why runs of these jobs would wait for now, each reason once."""
+    """What is likely a slip, and why runs of these jobs would wait for now; each once."""
     jobs = [kernel.state.jobs[name] for name in names if name in kernel.state.jobs]
+    warnings = [text for job in jobs for text in unknown_people(job.spec.access)]
     holds = {job.spec.kind: kernel.hold_reason(job.spec.kind) for job in jobs}
-    return [f"its runs will wait: {hold.text}" for hold in holds.values() if hold is not None]
+    warnings += [f"its runs will wait: {h.text}" for h in holds.values() if h is not None]
+    return list(dict.fromkeys(warnings))
 
 
 def unregister(kernel: Kernel, request: Request) -> Any:
     """job.unregister"""
-    require_admin(kernel, request)
     return {"job": kernel.decide(UnregisterJob(request.arguments["job"]), request.caller)}
 
 
@@ -76,7 +78,6 @@ def resume(kernel: Kernel, request: Request) -> Any:
 
 
 def _pause(kernel: Kernel, request: Request, paused: bool) -> Any:
-    require_admin(kernel, request)
     job = request.arguments["job"]
     changed = kernel.decide(PauseJob(job, paused), request.caller)
     return {"job": job, "paused": paused, "changed": changed}
@@ -84,18 +85,17 @@ def _pause(kernel: Kernel, request: Request, paused: bool) -> Any:
 
 def show(kernel: Kernel, request: Request) -> Any:
     """job.show"""
-    require_admin(kernel, request)
     return job_row(kernel, find_job(kernel.state, request.arguments["job"]))
 
 
 def list_(kernel: Kernel, request: Request) -> Any:
     """job.list"""
-    require_admin(kernel, request)
-    return Parts(_brief(kernel) if request.arguments.get("brief") else _list(kernel))
+    sight = Sight(kernel, request.caller)
+    return Parts((_brief if request.arguments.get("brief") else _list)(kernel, sight))
 
 
-def _brief(kernel: Kernel) -> Generator[Any, None, Any]:
-    jobs = sorted(kernel.state.jobs.items())
+def _brief(kernel: Kernel, sight: Sight) -> Generator[Any, None, Any]:
+    jobs = sorted((name, job) for name, job in kernel.state.jobs.items() if sight.job(job))
     for start in range(0, len(jobs), _PAGE):
         rows = [
             {"name": name, "revision": job.revision, "paused": job.paused}
@@ -105,8 +105,8 @@ def _brief(kernel: Kernel) -> Generator[Any, None, Any]:
     return {"count": len(jobs)}
 
 
-def _list(kernel: Kernel) -> Generator[Any, None, Any]:
-    names = sorted(kernel.state.jobs)
+def _list(kernel: Kernel, sight: Sight) -> Generator[Any, None, Any]:
+    names = sorted(name for name, job in kernel.state.jobs.items() if sight.job(job))
     for name in names:
         job = kernel.state.jobs.get(name)  # it may be gone since the pass before
         if job is not None:

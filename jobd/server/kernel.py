@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
+from jobd.core.policy import Rules
 from jobd.core.state import State
 from jobd.core.states import Kind
+from jobd.errors import JobdError
 from jobd.runlog.folder import LogFolder
 
 
@@ -93,6 +95,10 @@ class Kernel(Protocol):
         """The state, for reading."""
 
     @property
+    def rules(self) -> Rules:
+        """What the configuration says now."""
+
+    @property
     def now(self) -> Now:
         """The moment of the pass under way."""
 
@@ -116,6 +122,9 @@ class Kernel(Protocol):
 
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller may do everything."""
+
+    def refused(self, request: Request, error: JobdError) -> None:
+        """Take note of a request that was refused."""
 
     # the following are safe in any thread
 

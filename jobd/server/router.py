@@ -16,6 +16,7 @@ import zmq
 from jobd.codec import MAX_FRAME
 from jobd.errors import ConfigError, ForbiddenError, JobdError, UsageError
 from jobd.server.access import Users
+from jobd.server.doors import Doors
 from jobd.server.kernel import Request
 from jobd.wire import envelope
 
@@ -30,7 +31,7 @@ _LONGEST_PATH = 107
 class Router:
     """The daemon's socket. The queue's lock must be held: a bind steals a live socket's path."""
 
-    def __init__(self, path: Path, mode: int, users: Users) -> None:
+    def __init__(self, path: Path, doors: Doors, users: Users) -> None:
         if len(os.fsencode(path)) > _LONGEST_PATH - len(".health"):
             raise ConfigError(
                 f"socket {path}: a socket's path has at most {_LONGEST_PATH - len('.health')} bytes"
@@ -48,12 +49,8 @@ class Router:
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME + 1024)
         self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self.socket.setsockopt(zmq.HANDSHAKE_IVL, 5000)
-        # under the right umask from the start: a chmod later would leave a window
-        before = os.umask(0o777 & ~mode)
-        try:
+        with doors.opening(path):
             self.socket.bind(f"ipc://{path}")
-        finally:
-            os.umask(before)
 
     def receive(self, most: int) -> tuple[list[Request], int]:
         """Up to `most` requests that wait, and their bytes. What is not one is answered here."""

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from jobd.core import masking
 from jobd.core.entities import Attempt, Job, Run
 from jobd.core.model import Reason
 from jobd.core.spec import to_mapping
@@ -92,8 +93,8 @@ def _waiting_since(run: Run, attempt: Attempt) -> int:
 
 
 def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
-    """A job as in its file, with what its runs are up to."""
-    row = to_mapping(job.spec)
+    """A job as in its file, with what its runs are up to; what is telling is masked."""
+    row = masking.job(to_mapping(job.spec))
     active = [run for run in kernel.state.active.values() if run.job is job]
     row.update(
         isolation=isolation(job.spec.kind),

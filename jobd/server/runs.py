@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from jobd.core import masking
+from jobd.core.access import Right
 from jobd.core.commands import Body, CancelRun, HoldRun, QueueRun, ReleaseRun
 from jobd.core.decide import find_job
 from jobd.core.entities import Run
@@ -13,11 +15,12 @@ from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
 from jobd.core.status import dead, status
 from jobd.errors import ConflictError, InvalidError, NotFoundError, UsageError
-from jobd.server.access import may_read, require_admin, require_read
+from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
 from jobd.server.rows import run_row
 from jobd.server.selectors import one, resolve
 from jobd.wire.envelope import CHUNK, HOLD_MS
+from jobd.wire.verbs import BY_NAME
 
 #: rows in one part of a list
 _PAGE = 100
@@ -35,7 +38,6 @@ _RUN_ROOM = 512
 
 def queue(kernel: Kernel, request: Request) -> Any:
     """run.queue"""
-    require_admin(kernel, request)
     arguments = request.arguments
     command = _queue_command(kernel, request)
     if arguments.get("dry_run"):
@@ -49,7 +51,14 @@ def queue(kernel: Kernel, request: Request) -> Any:
         raise UsageError(f"{room} bytes in one request: at most {_MOST_BYTES} are taken; send less")
     kernel.require_room(room)
     runs, warnings = kernel.decide(command, request.caller)
+    if not all(_readable(kernel, request, run) for run, existing in runs if existing):
+        warnings = []  # they tell of another's payload
     return {"runs": runs, "warnings": warnings}
+
+
+def _readable(kernel: Kernel, request: Request, run: int) -> bool:
+    found = kernel.state.runs.get(run)
+    return found is not None and Sight(kernel, request.caller).run(found)
 
 
 def _options_size(command: QueueRun) -> int:
@@ -145,7 +154,7 @@ def _settings(kernel: Kernel, command: QueueRun) -> dict[str, Any]:
     settings["labels"] = dict(command.labels)
     settings["runs"] = len(command.payloads)
     settings["not_before"] = command.not_before
-    return settings
+    return masking.job(settings)
 
 
 # -- looking ---------------------------------------------------------------------------------
@@ -174,8 +183,11 @@ def _filter(kernel: Kernel, request: Request) -> Callable[[Run], bool]:
     if job is not None and job not in kernel.state.jobs:
         find_job(kernel.state, job)
 
+    sight = Sight(kernel, request.caller)
+    right = Right.OWN if BY_NAME[request.verb].right == Right.OWN else Right.READ
+
     def wanted(run: Run) -> bool:
-        if not may_read(kernel, request.caller, run):
+        if not sight.run(run, right):
             return False
         if job is not None and run.job.name != job:
             return False
@@ -287,7 +299,6 @@ def _reached(run: Run, goal: str) -> bool:
 def result(kernel: Kernel, request: Request) -> Any:
     """run.result"""
     run = one(kernel, request, request.arguments["run"])
-    require_read(kernel, request, run)
     if run.state is not RunState.DONE:
         raise ConflictError(f"run {run.id}: has not ended: {status(run)}")
 
@@ -303,7 +314,6 @@ def result(kernel: Kernel, request: Request) -> Any:
 def payload(kernel: Kernel, request: Request) -> Any:
     """run.payload"""
     run = one(kernel, request, request.arguments["run"])
-    require_read(kernel, request, run)
     return Offload(lambda: Parts(_chunks(kernel.payload(run))))
 
 
@@ -318,7 +328,6 @@ def _chunks(data: bytes) -> Generator[Any, None, Any]:
 
 def cancel(kernel: Kernel, request: Request) -> Any:
     """run.cancel"""
-    require_admin(kernel, request)
     named, single = _chosen(kernel, request)
     changed = []
     for run in named:
@@ -351,7 +360,6 @@ def release(kernel: Kernel, request: Request) -> Any:
 
 def _each(kernel: Kernel, request: Request, command: type[HoldRun] | type[ReleaseRun]) -> Any:
     """One run, or refuse; of several those where it is possible."""
-    require_admin(kernel, request)
     named, single = resolve(kernel, request, request.arguments["runs"])
     changed = []
     for run in named:

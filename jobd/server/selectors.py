@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jobd.core.access import Right
 from jobd.core.entities import Run
 from jobd.errors import NotFoundError, UsageError
-from jobd.server.access import may_read
+from jobd.server.access import HiddenError, Sight, require_run, visible_job
 from jobd.server.kernel import Kernel, Request
+from jobd.wire.verbs import BY_NAME
 
 #: runs that one request may name
 MOST = 100_000
@@ -18,14 +20,20 @@ def resolve(kernel: Kernel, request: Request, selectors: Sequence[Any]) -> tuple
     """The runs that the selectors name, each once and in that order; and whether one was named
     plainly, so that a single answer is wanted.
 
-    A range takes what is there of it. Raises UsageError and NotFoundError.
+    A range takes what is there of it, as far as the caller may read it. Where the verb needs
+    another right than to read, each run is asked for it, and one refusal is all of the answer.
+    Raises UsageError, NotFoundError, ForbiddenError.
     """
     if not selectors or not all(isinstance(selector, str) for selector in selectors):
         raise UsageError("no run named: expected 42, 40-45, 40,42, last or last:JOB")
     found: dict[int, Run] = {}
     words = [word for selector in selectors for word in selector.split(",")]
+    sight = Sight(kernel, request.caller)
+    right = _right(request.verb)
     for word in words:
-        for run in _runs(kernel, request, word):
+        for run in _runs(kernel, request, sight, word):
+            if not sight.run(run, right):
+                require_run(kernel, request.caller, right, run)
             found[run.id] = run
     return list(found.values()), len(words) == 1 and "-" not in words[0].partition(":")[0]
 
@@ -38,31 +46,38 @@ def one(kernel: Kernel, request: Request, selector: str) -> Run:
     return runs[0]
 
 
-def _runs(kernel: Kernel, request: Request, word: str) -> list[Run]:
+def _right(verb: str) -> Right:
+    """What a verb needs of the runs that it selects; to be listed they have to be readable."""
+    right = Right(BY_NAME[verb].right)
+    return Right.READ if right is Right.LOOK else right
+
+
+def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run]:
     if word == "last" or word.startswith("last:"):
-        return [_last(kernel, request, word[5:])]
+        return [_last(kernel, request, sight, word[5:])]
     first, dash, last = word.partition("-")
     if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
         raise UsageError(f"{word!r:.80} names no run: expected 42, 40-45, 40,42, last or last:JOB")
     if not dash:
         run = kernel.state.runs.get(int(first))
-        if run is None or not may_read(kernel, request.caller, run):
-            raise NotFoundError(f"run {first}: no such run; `jobctl ls --all` lists them")
+        if run is None or not sight.run(run):
+            missing = NotFoundError if run is None else HiddenError
+            raise missing(f"run {first}: no such run; `jobctl ls --all` lists them")
         return [run]
     low, high = int(first), min(int(last), kernel.state.next_run - 1)
     if high - low >= MOST:
         raise UsageError(f"{word}: at most {MOST} runs can be named at once")
     runs = [kernel.state.runs.get(number) for number in range(low, high + 1)]
-    known = [run for run in runs if run is not None and may_read(kernel, request.caller, run)]
+    known = [run for run in runs if run is not None and sight.run(run)]
     if not known:
         raise NotFoundError(f"runs {word}: none of them is there; `jobctl ls --all` lists them")
     return known
 
 
-def _last(kernel: Kernel, request: Request, job: str) -> Run:
+def _last(kernel: Kernel, request: Request, sight: Sight, job: str) -> Run:
     for run in kernel.state.runs.newest_first():
-        if (not job or run.job.name == job) and may_read(kernel, request.caller, run):
+        if (not job or run.job.name == job) and sight.run(run):
             return run
-    if job and job not in kernel.state.jobs:
-        raise NotFoundError(f"job {job:.80}: no such job; `jobctl jobs` lists them")
+    if job:
+        visible_job(kernel, request.caller, job)
     raise NotFoundError(f"last{':' if job else ''}{job}: no run yet")

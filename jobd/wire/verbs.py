@@ -3,7 +3,9 @@
 An argument is declared as `name: type`, with `?` behind the type where it may be left out. Types:
 `str bytes int bool list map`. Times are integer milliseconds UTC, durations milliseconds, sizes
 bytes. The server refuses unknown, missing and wrongly typed arguments by this declaration, so a
-handler need not. The table is on the client's hot path: plain tuples, nothing computed.
+handler need not; and who has not the `right` (core/access.py): to the job that `job` names, or to
+each run that `run` or `runs` select. The table is on the client's hot path: plain tuples, nothing
+computed.
 """
 
 from __future__ import annotations
@@ -22,18 +24,36 @@ _TYPES: dict[str, Any] = {
 }
 
 
+#: rights, as core/access.py has them (which the client must not load)
+LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN = "look", "submit", "read", "own", "manage", "admin"
+
+
 class Verb:
-    """One thing that can be asked of the daemon."""
+    """One thing that can be asked of the daemon.
 
-    __slots__ = ("arguments", "changes", "manual", "name", "required")
+    A verb that declares no right is for administrators. `overrides` are arguments that set what
+    the job says otherwise: from others only what its `access.override` names is let through.
+    """
 
-    def __init__(self, name: str, changes: bool, arguments: dict[str, str], manual: str) -> None:
+    __slots__ = ("arguments", "changes", "manual", "name", "overrides", "required", "right")
+
+    def __init__(
+        self,
+        name: str,
+        changes: bool,
+        arguments: dict[str, str],
+        manual: str,
+        right: str = ADMIN,
+        overrides: tuple[str, ...] = (),
+    ) -> None:
         self.name = name
         #: whether it changes anything: then it carries a key and may be asked again for 24 hours
         self.changes = changes
         self.arguments = {key: _TYPES[text.rstrip("?")] for key, text in arguments.items()}
         self.required = frozenset(key for key, text in arguments.items() if text[-1] != "?")
         self.manual = manual
+        self.right = right
+        self.overrides = overrides
 
     def check(self, given: dict[str, Any]) -> None:
         """Raises UsageError naming the argument that is unknown, missing or of a wrong type."""
@@ -58,6 +78,7 @@ VERBS: tuple[Verb, ...] = (
         False,
         {},
         "Answers {version, pid, store, uptime_ms, user: {uid, admin}}.",
+        LOOK,
     ),
     Verb(
         "status",
@@ -65,6 +86,7 @@ VERBS: tuple[Verb, ...] = (
         {},
         "The map that INTERFACE calls `status`: version, uptime_s, engine, capacity, counts, "
         "draining, journal; and jobs (number), waiting (a list of {reason, runs, text}).",
+        LOOK,
     ),
     Verb(
         "host.doctor",
@@ -79,12 +101,14 @@ VERBS: tuple[Verb, ...] = (
         {"spec": "map"},
         "Registers a job, or a new revision of it where anything differs. `spec` has the keys of "
         "a job file, `name` included. Answers {job, revision, changed, warnings}.",
+        MANAGE,
     ),
     Verb(
         "job.unregister",
         True,
         {"job": "str"},
         "Removes a job that has no live run (else conflict). Answers {job}.",
+        ADMIN,
     ),
     Verb(
         "job.apply",
@@ -96,21 +120,32 @@ VERBS: tuple[Verb, ...] = (
         "[[key, old, new], ...]}, ...], warnings}; `action` is created, changed, unchanged, moved "
         "(the same, registered otherwise before) or pruned. A refusal's details have `mistakes`: "
         "[[job, text], ...], every one that was found.",
+        MANAGE,
     ),
     Verb(
         "job.list",
         False,
         {"brief": "bool?"},
         "Parts {jobs: [job, ...]}, then {count}. `brief`: {name, revision, paused} alone.",
+        LOOK,
     ),
-    Verb("job.show", False, {"job": "str"}, "The job as in its file, with defaults filled in."),
+    Verb(
+        "job.show", False, {"job": "str"}, "The job as in its file, with defaults filled in.", LOOK
+    ),
     Verb(
         "job.pause",
         True,
         {"job": "str"},
         "No run of it starts from now on; queueing goes on. Answers {job, paused, changed}.",
+        MANAGE,
     ),
-    Verb("job.resume", True, {"job": "str"}, "Undoes job.pause. Answers {job, paused, changed}."),
+    Verb(
+        "job.resume",
+        True,
+        {"job": "str"},
+        "Undoes job.pause. Answers {job, paused, changed}.",
+        MANAGE,
+    ),
     Verb(
         "run.queue",
         True,
@@ -141,6 +176,8 @@ VERBS: tuple[Verb, ...] = (
         "runs came before. The answer "
         "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
         "`dry_run` nothing is queued and the answer is {settings: map}.",
+        SUBMIT,
+        ("env", "args", "timeout", "priority", "expires"),
     ),
     Verb(
         "run.list",
@@ -157,6 +194,7 @@ VERBS: tuple[Verb, ...] = (
         "Runs, as rows of INTERFACE's shape: all that are not final, then final ones, newest "
         "first in each, 50 in all unless `limit` or `all` says otherwise. `status` words may "
         "also be `dead`. `runs` are selectors. Parts {runs: [...]}, then {count, more}.",
+        LOOK,
     ),
     Verb(
         "run.show",
@@ -165,6 +203,7 @@ VERBS: tuple[Verb, ...] = (
         "Everything about the runs that the selectors (`42`, `40-45`, `40,42`, `last`, "
         "`last:JOB`) name. Parts {runs: [...]}, then {count, single}: `single` is true where "
         "one plain selector was given.",
+        READ,
     ),
     Verb(
         "run.wait",
@@ -173,6 +212,7 @@ VERBS: tuple[Verb, ...] = (
         "Waits until every named run is `done` (the default), `running` (or past it) or "
         "`succeeded` (or cannot any more), `hold` milliseconds at most (HOLD_MS where not said). "
         "Answers {ready, runs: [row, ...], single}, 100 rows at most; not ready: ask again.",
+        READ,
     ),
     Verb(
         "run.cancel",
@@ -180,6 +220,7 @@ VERBS: tuple[Verb, ...] = (
         {"runs": "list?", "job": "str?", "status": "list?"},
         "Cancels the named runs, or all live ones of a job. A waiting one ends at once, an "
         "active one is told to stop. Answers {runs: [[id, status], ...], count}.",
+        OWN,
     ),
     Verb(
         "run.hold",
@@ -187,15 +228,19 @@ VERBS: tuple[Verb, ...] = (
         {"runs": "list"},
         "Keeps waiting runs back until they are released. Answers {runs: [[id, status], ...], "
         "count}.",
+        MANAGE,
     ),
-    Verb("run.release", True, {"runs": "list"}, "Lets held runs start. Answers as run.hold."),
+    Verb(
+        "run.release", True, {"runs": "list"}, "Lets held runs start. Answers as run.hold.", MANAGE
+    ),
     Verb(
         "run.result",
         False,
         {"run": "str"},
         "Parts {data}, then {size}. Not ended: conflict; no result: not-found.",
+        READ,
     ),
-    Verb("run.payload", False, {"run": "str"}, "Parts {data}, then {size}."),
+    Verb("run.payload", False, {"run": "str"}, "Parts {data}, then {size}.", READ),
     Verb(
         "log.read",
         False,
@@ -216,6 +261,7 @@ VERBS: tuple[Verb, ...] = (
         "beyond the last is waited for while the run is live, and not-found when it is over; "
         "`progress` is what a starting attempt last said (a held request answers when it "
         "differs from the one given).",
+        READ,
     ),
     Verb(
         "upload.put",
@@ -224,6 +270,7 @@ VERBS: tuple[Verb, ...] = (
         "Sends a large payload in chunks of at most CHUNK bytes, in order, under a name of "
         "KEY_BYTES random bytes. The answer to the last one means: on disk. Kept 24 hours if no "
         "run comes to use it. Answers {size}.",
+        SUBMIT,
     ),
 )
 

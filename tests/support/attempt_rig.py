@@ -42,14 +42,19 @@ class Rig:
     """One daemon's worth of drivers; `restart` is a daemon that stops and one that begins."""
 
     def __init__(
-        self, path: Path, engine: FakeEngine | None = None, *, log_limit: int = 1 << 20
+        self,
+        path: Path,
+        engine: FakeEngine | None = None,
+        *,
+        log_limit: int = 1 << 20,
+        timing: Timing = FAST,
     ) -> None:
         self.path = path
         self.engine = engine or FakeEngine(heartbeat_s=0.01)
         self.bodies = Bodies(path / "bodies")
         self.logs = LogFolder(path / "log")
         self.log_limit = log_limit
-        self.timing = FAST
+        self.timing = timing
         self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self.fatal: queue.SimpleQueue[Exception] = queue.SimpleQueue()
         self.said: list[str] = []

@@ -20,7 +20,7 @@ from jobd.core.states import Kind, RunState, Status
 from jobd.core.timers import Timers
 from jobd.errors import JobdError
 
-ANN = Caller(1000, "ann", 4711)
+ANN = Caller(1000, "ann", 4711, groups=frozenset({"jobd-admin"}))
 SYSTEM = Caller(0, "jobd", 0)
 #: some moment in 2026
 START = Now(1_770_000_000_000, 5_000_000)

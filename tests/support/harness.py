@@ -34,6 +34,9 @@ PATIENCE = 120.0
 class Daemon:
     """One daemon below `home`, over as many processes as a test starts."""
 
+    #: what `--engine` says
+    kind = "docker"
+
     def __init__(self, home: Path, engine: str) -> None:
         self.home = home
         self.log = home.with_suffix(".log")
@@ -48,7 +51,7 @@ class Daemon:
         assert self._process is None or self._process.poll() is not None, "runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*JOBD, "run", "--home", str(self.home), "--engine", "docker"],
+                [*JOBD, "run", "--home", str(self.home), "--engine", self.kind],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from jobd.core.commands import Body, ReportEnded, ReportStarted
 from jobd.engine.base import EngineUnreachableError, Phase
 from jobd.engine.fake import FakeEngine
-from tests.support.attempt_rig import Rig, file_size_limit, until
+from tests.support.attempt_rig import FAST, PATIENCE, Rig, file_size_limit, until
 
 
 @pytest.fixture
@@ -44,7 +45,8 @@ def coarse_clock(chance: random.Random) -> Callable[[], int]:
 def test_streams_that_break_anywhere(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     engine = FakeEngine(clock_ns=coarse_clock(chance), heartbeat_s=0.005)
-    rig = Rig(tmp_path, engine)
+    # on a busy machine the engine is "away" for longer than FAST leaves without a note
+    rig = Rig(tmp_path, engine, timing=replace(FAST, notice=PATIENCE))
     breaks = [chance.randrange(0, 60) for _ in range(chance.randrange(1, 10))]
 
     def next_break() -> int | None:

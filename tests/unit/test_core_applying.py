@@ -7,8 +7,18 @@ from typing import Any
 import pytest
 
 from jobd.core import events as e
-from jobd.core.commands import APPLIED, FOLDER, ApplyJobs, PauseJob, RegisterJob, UnregisterJob
-from jobd.errors import ConflictError, InvalidError
+from jobd.core.commands import (
+    APPLIED,
+    FOLDER,
+    ApplyJobs,
+    Caller,
+    PauseJob,
+    RegisterJob,
+    UnregisterJob,
+)
+from jobd.core.masking import MASK
+from jobd.core.policy import Rules
+from jobd.errors import ConflictError, ForbiddenError, InvalidError
 from tests.support.core import Bench, queueing, refused, replay
 
 
@@ -113,6 +123,32 @@ def test_a_job_moves_to_another_origin_without_a_new_revision(bench: Bench) -> N
 def test_an_event_of_before_there_were_origins_is_by_hand() -> None:
     old = e.JobRegistered(1, "a", 1, {}, 0, [0, "", 0, ""])
     assert old.origin == ""
+
+
+def test_who_may_not_register_may_not_apply(bench: Bench) -> None:
+    apply(bench, job("a", access={"manage": ["bob"]}), job("b"))
+    bob = Caller(2000, "bob", 1)
+    command = ApplyJobs([(job("a", priority=3, access={"manage": ["bob"]}), APPLIED)])
+    assert bench.do(command, bob).answer[0]["action"] == "changed"
+    for spec in (job("b", priority=3), job("new"), job("a", access={"manage": ["bob", "eve"]})):
+        with pytest.raises(ForbiddenError):
+            bench.do(ApplyJobs([(spec, APPLIED)]), bob)
+
+
+def test_changes_show_no_secrets(bench: Bench) -> None:
+    apply(bench, job("a", env={"API_TOKEN": "one", "LANG": "C"}))
+    ((_, _, changes),) = apply(bench, job("a", env={"API_TOKEN": "two", "LANG": "D"}))
+    assert changes == [["env.API_TOKEN", MASK, MASK], ["env.LANG", "C", "D"]]
+
+
+def test_all_that_the_host_does_not_allow_is_told(bench: Bench) -> None:
+    spec = job("a", network="weird", retry={"attempts": 9}, resources={"cpus": 9})
+    bench.rules = Rules(max_cpus=2, max_attempts=3, access=bench.rules.access)
+    with pytest.raises(InvalidError) as caught:
+        bench.do(ApplyJobs([(spec, APPLIED)]))
+    mistakes: Any = caught.value.details["mistakes"]
+    words = ["network", "resources.cpus", "retry.attempts"]
+    assert [text.split()[0] for _, text in mistakes] == words
 
 
 def test_long_values_are_cut_in_the_list_of_changes(bench: Bench) -> None:

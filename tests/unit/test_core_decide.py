@@ -266,7 +266,7 @@ def test_a_process_is_registered_where_processes_are_allowed() -> None:
     spec = {"name": "job", "command": ["true"], "user": "ann"}
     closed = Bench(Rules(no_processes="processes are off: [process] enabled = true"))
     refused(closed, RegisterJob(spec), InvalidError, "processes are off")
-    refused(Bench(), RegisterJob(spec), InvalidError, "user: job job")
+    refused(Bench(), RegisterJob(spec), InvalidError, "user .ann.: processes run as")
     bench = Bench(Rules(process_user="ann", networks=frozenset()))
     bench.do(RegisterJob(spec))
     assert bench.state.jobs["job"].spec.image is None

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from jobd.codec import pack, unpack
 from jobd.core import spec as spec_module
-from jobd.core.model import JobSpec, Retry
-from jobd.core.spec import KEYS, RETRY_KEYS, check_name, parse, to_mapping
+from jobd.core.model import Access, JobSpec, Mount, Retry
+from jobd.core.spec import ACCESS_KEYS, KEYS, RETRY_KEYS, check_name, parse, to_mapping
+from jobd.core.specaccess import OVERRIDES
 from jobd.core.specvalues import MAX_TEXT
 from jobd.core.states import Kind, Outcome
 from jobd.errors import InvalidError
@@ -27,6 +28,10 @@ printable = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60).filte
 free = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 variables = st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True), free)
 files = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True)
+paths = st.from_regex(r"[a-z]{1,8}(/[a-z.]{2,8}x)?", fullmatch=True)
+people = st.lists(
+    st.sampled_from(["*", "alice", "@ops", "1000", "@100", "token:ci", "host$"]), max_size=3
+).map(tuple)
 exits = st.tuples(st.integers(1, 255), st.integers(1, 255)).map(lambda pair: tuple(sorted(pair)))
 
 
@@ -56,6 +61,19 @@ specs = st.builds(
     secrets=st.dictionaries(files.map(lambda name: f"file:{name}"), files),
     config=free,
     network=printable,
+    mounts=st.lists(
+        st.builds(Mount, paths.map("/srv/{}".format), paths.map("/data/{}".format), st.booleans()),
+        max_size=3,
+        unique_by=lambda mount: mount.target,
+    ).map(tuple),
+    devices=st.lists(paths.map("/dev/{}".format), max_size=2).map(tuple),
+    access=st.builds(
+        Access,
+        submit=st.none() | people,
+        override=st.sets(st.sampled_from(OVERRIDES)).map(tuple),
+        read=st.none() | people,
+        manage=people,
+    ),
     priority=st.integers(-1000, 1000),
     timeout=st.integers(1, MAX_MS),
     expires=st.none() | st.integers(1, MAX_MS),
@@ -72,7 +90,13 @@ specs = st.builds(
 
 processes = st.builds(
     lambda spec, program, words: replace(
-        spec, image=None, command=(program, *words), pull="missing", network="bridge"
+        spec,
+        image=None,
+        command=(program, *words),
+        pull="missing",
+        network="bridge",
+        mounts=(),
+        devices=(),
     ),
     specs,
     st.from_regex(r"/?[a-z]{1,8}", fullmatch=True),
@@ -88,7 +112,8 @@ def test_what_goes_out_comes_in_again(spec: JobSpec) -> None:
 
 
 def test_every_field_of_a_definition_has_a_key() -> None:
-    assert set(JobSpec.__dataclass_fields__) == {*KEYS, "name", "retry"}
+    assert set(JobSpec.__dataclass_fields__) == {*KEYS, "name", "retry", "access"}
+    assert set(Access.__dataclass_fields__) == set(ACCESS_KEYS)
     assert set(Retry.__dataclass_fields__) == {*RETRY_KEYS, "on", "statuses"}
 
 
@@ -176,6 +201,41 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"config": "x" * (MAX_TEXT + 1)}, "config"),
     ({"config": {"a": b"bytes"}}, "config"),
     ({"network": ""}, "network"),
+    ({"mounts": {"source": "/a", "target": "/b"}}, "mounts"),
+    ({"mounts": ["/a:/b"]}, "mounts[0]"),
+    ({"mounts": [{"source": "/a", "target": "/b"}, {"source": "/a"}]}, "mounts[1].target"),
+    ({"mounts": [{"target": "/b"}]}, "mounts[0].source"),
+    ({"mounts": [{"source": "a", "target": "/b"}]}, "mounts[0].source"),
+    ({"mounts": [{"source": "/a/../etc", "target": "/b"}]}, "mounts[0].source"),
+    ({"mounts": [{"source": "/a\n", "target": "/b"}]}, "mounts[0].source"),
+    ({"mounts": [{"source": 5, "target": "/b"}]}, "mounts[0].source"),
+    ({"mounts": [{"source": "/a", "target": "/job/x"}]}, "mounts[0].target"),
+    ({"mounts": [{"source": "/a", "target": "/./job"}]}, "mounts[0].target"),
+    ({"mounts": [{"source": "/a", "target": "//proc/1"}]}, "mounts[0].target"),
+    ({"mounts": [{"source": "/a", "target": "/sys"}]}, "mounts[0].target"),
+    ({"mounts": [{"source": "/a", "target": "/x/../sys"}]}, "mounts[0].target"),
+    ({"mounts": [{"source": "/a", "target": "/"}]}, "mounts[0].target"),
+    ({"mounts": [{"source": "/a", "target": "/b", "read_only": "no"}]}, "mounts[0].read_only"),
+    (
+        {"mounts": [{"source": "/a", "target": "/b", "propagation": "shared"}]},
+        "mounts[0].propagation",
+    ),
+    ({"mounts": [{"source": "/a", "target": "/b"}, {"source": "/c", "target": "/b/"}]}, "mounts"),
+    ({"mounts": [{"source": "/a", "target": "/b"}] * 65}, "mounts"),
+    ({"devices": "/dev/kvm"}, "devices"),
+    ({"devices": ["/tmp/kvm"]}, "devices"),
+    ({"devices": ["/dev"]}, "devices"),
+    ({"devices": ["/dev/../etc/passwd"]}, "devices"),
+    ({"access": {"submit": "alice"}}, "access.submit"),
+    ({"access": {"submit": [-1]}}, "access.submit"),
+    ({"access": {"submit": [True]}}, "access.submit"),
+    ({"access": {"submit": ["a b"]}}, "access.submit"),
+    ({"access": {"read": ["@"]}}, "access.read"),
+    ({"access": {"manage": [""]}}, "access.manage"),
+    ({"access": {"override": ["image"]}}, "access.override"),
+    ({"access": {"override": "env"}}, "access.override"),
+    ({"access": {"admin": ["alice"]}}, "'access.admin'"),
+    ({"access": ["alice"]}, "access"),
     ({"priority": 1001}, "priority"),
     ({"priority": 1.5}, "priority"),
     ({"priority": True}, "priority"),
@@ -239,7 +299,8 @@ def test_what_is_refused_names_its_key(given_: dict[str, Any], path: str) -> Non
 
 def test_every_key_is_refused_somewhere_above() -> None:
     paths = {path for _, path in REFUSED}
-    wanted = {key.path for key in (*KEYS.values(), *RETRY_KEYS.values())} | {"name", "retry.on"}
+    wanted = {key.path for key in (*KEYS.values(), *RETRY_KEYS.values(), *ACCESS_KEYS.values())}
+    wanted |= {"name", "retry.on"}
     assert wanted <= paths
 
 
@@ -262,7 +323,7 @@ def test_what_is_no_name_is_refused(name: object) -> None:
 def test_an_unknown_key_is_told_what_it_resembles() -> None:
     with pytest.raises(InvalidError, match="did you mean timeout"):
         parse({**PLAIN, "timeuot": 5})
-    with pytest.raises(InvalidError, match="known are command"):
+    with pytest.raises(InvalidError, match="known are access"):
         parse({**PLAIN, "zzzzzz": 5})
 
 

@@ -58,7 +58,7 @@ class Log:
         header = bytes((kind,)) + len(data).to_bytes(4, "big") + self._time.to_bytes(8, "big")
         lines = data.count(b"\n") or 1
         try:
-            if self._size and self._size + len(header) + len(data) > self._half:
+            if self._size >= self._half:
                 self._next()
             written = os.writev(self._fd, [header, data])
             if written < len(header) + len(data):

@@ -19,7 +19,7 @@ from jobd.engine.shim.records import AGAIN, NEW, boot_id, encode, process_state
 CHUNK = 64 << 10
 #: how long output is still read once the command has ended and others hold its pipes, in seconds,
 #: and how long once those were ended
-GRACE, LAST_GRACE = 2.0, 1.0
+GRACE, LAST_GRACE = 1.0, 1.0
 #: how long what a command leaves behind is waited for after SIGKILL
 END_PATIENCE = 5.0
 #: what the record of the end may take: reserved before the command runs, so that a full disk
