@@ -46,8 +46,11 @@ class JobFile(NamedTuple):
 
         `retry.delay: ...` and `job NAME: retry.delay: ...` are both understood.
         """
-        text = text.removeprefix(f"job {self.name}: ").removeprefix("job unnamed: ")
-        return Mistake(self.file, line_of(self.lines, _key_of(text)), text)
+        text = text.removeprefix("job unnamed: ")
+        plain = text.removeprefix(f"job {self.name}: ")
+        line = line_of(self.lines, _key_of(plain))
+        # where no key is meant, it is about the job as a whole
+        return Mistake(self.file, line, text if line is None else plain)
 
 
 Found = tuple[list[JobFile], list[Mistake]]

@@ -73,7 +73,10 @@ def _configuration(read: Callable[[], Settings], problems: list[str]) -> Iterato
 
 def _engine(about: str, engine: Engine) -> Iterator[Finding]:
     if isinstance(engine, Absent):
-        yield finding(about, "ok", engine.why)
+        # switched off is a choice; wanted and not to be had is not
+        wanted = engine.why.startswith("there is no user")
+        remedy = "see [process] in jobd.toml, then start jobd anew" if wanted else None
+        yield finding(about, "warning" if wanted else "ok", engine.why, remedy)
         return
     try:
         info: EngineInfo = engine.connect()

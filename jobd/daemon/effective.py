@@ -53,8 +53,15 @@ def lines(config: Config) -> list[str]:
         value = show(config)
         made.append(f"# {key}: not set" if value is None else f"{key} = {toml(value)}")
     made.append("[defaults]")
-    made += [f"{key} = {toml(value)}" for key, value in config.rules.defaults.items()]
+    made += [f"{key} = {toml(_sized(value))}" for key, value in config.rules.defaults.items()]
     return made
+
+
+def _sized(value: Any) -> Any:
+    """[defaults.resources] with its memory as people write it."""
+    if isinstance(value, Mapping) and isinstance(value.get("memory"), int):
+        return {**value, "memory": size_text(value["memory"])}
+    return value
 
 
 def toml(value: Any) -> str:

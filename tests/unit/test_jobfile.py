@@ -99,8 +99,8 @@ B = [1]
         "f.toml:7: schedule: not supported by this version of jobd",
         "f.toml:10: limits.rate: not supported by this version of jobd",
         "f.toml:13: env.B: expected text, got a list",
-        "f.toml: image and command are missing: say which image to run, or which command as a "
-        "process of the host",
+        "f.toml: job f: image and command are missing: say which image to run, or which "
+        "command as a process of the host",
     ]
 
 
