@@ -77,7 +77,8 @@ def each_item(steps: Steps[_T], made: Callable[[Any], Sequence[Any]]) -> Steps[_
             problem = error
 
 
-def _named(selectors: Sequence[Selector]) -> list[str]:
+def named(selectors: Sequence[Selector]) -> list[str]:
+    """Selectors as the wire has them."""
     return [str(selector) for selector in selectors]
 
 
@@ -180,7 +181,7 @@ def runs(
         jobd.runs(job="sendemail", status=["failed"], limit=10)
     """
     asked = given(
-        runs=_named(selectors) or None,
+        runs=named(selectors) or None,
         status=None if status is None else list(status),
         job=job,
         labels=dict(labels or {}) or None,
@@ -199,7 +200,7 @@ def runs_and_more(to: Channel, asked: dict[str, Any]) -> Steps[tuple[list[Run], 
 
 def show(to: Channel, *selectors: Selector) -> Steps[Any]:
     """Everything about a run with its attempts; a list where several were asked for."""
-    rows, last = yield from collect(to, "run.show", {"runs": _named(selectors)}, "runs")
+    rows, last = yield from collect(to, "run.show", {"runs": named(selectors)}, "runs")
     return rows[0] if last.get("single") and rows else rows
 
 
@@ -212,7 +213,7 @@ def wait(
 
         if jobd.wait(42, timeout=600)["status"] != "succeeded": ...
     """
-    asked: dict[str, Any] = {"runs": _named(selectors), "for": until}
+    asked: dict[str, Any] = {"runs": named(selectors), "for": until}
     end = None if timeout is None else time.monotonic() + timeout
     while True:
         left = HOLD_MS if end is None else round((end - time.monotonic()) * 1000)
@@ -238,22 +239,22 @@ def cancel(
 ) -> Steps[Any]:
     """Cancels runs, or all live ones of `job`: `{id, status}`, or a list of them."""
     words = None if status is None else list(status)
-    return (yield from _each(to, "run.cancel", selectors, **given(job=job, status=words)))
+    return (yield from each_run(to, "run.cancel", selectors, **given(job=job, status=words)))
 
 
 def hold(to: Channel, *selectors: Selector) -> Steps[Any]:
     """Keeps waiting runs back until they are released: `{id, status}`, or a list of them."""
-    return (yield from _each(to, "run.hold", selectors))
+    return (yield from each_run(to, "run.hold", selectors))
 
 
 def release(to: Channel, *selectors: Selector) -> Steps[Any]:
     """Lets held runs start: `{id, status}`, or a list of them."""
-    return (yield from _each(to, "run.release", selectors))
+    return (yield from each_run(to, "run.release", selectors))
 
 
-def _each(to: Channel, verb: str, selectors: Sequence[Selector], **more: Any) -> Steps[Any]:
+def each_run(to: Channel, verb: str, selectors: Sequence[Selector], **more: Any) -> Steps[Any]:
     """A verb that answers `[id, status]` of each run: one where one was asked for."""
-    named = {"runs": _named(selectors)} if selectors else {}
+    named = {"runs": named(selectors)} if selectors else {}
     answer = yield from change(to, verb, {**named, **more})
     rows = [{"id": number, "status": word} for number, word in answer["runs"]]
     single = len(selectors) == 1 and is_single(str(selectors[0]))

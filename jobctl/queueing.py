@@ -73,7 +73,7 @@ def queue(
     if payloads is not None:
         asked["payloads"] = list(payloads)
     else:
-        asked.update((yield from _payload(to, payload, keep=not dry_run)))
+        asked.update((yield from payload_arguments(to, payload, keep=not dry_run)))
     answer = yield from ask(to, "run.queue", asked)
     runs = [{"id": number, "existing": old} for number, old in answer.get("runs") or ()]
     return {**answer, "runs": runs}
@@ -144,7 +144,9 @@ def _batches(payloads: Iterable[bytes], own: int) -> Iterator[list[bytes]]:
         yield batch
 
 
-def _payload(to: Channel, payload: bytes | Readable, *, keep: bool) -> Steps[dict[str, Any]]:
+def payload_arguments(
+    to: Channel, payload: bytes | Readable, *, keep: bool
+) -> Steps[dict[str, Any]]:
     """The argument that carries a payload; a large one is uploaded before."""
     pieces = _pieces(payload)
     piece = next(pieces, b"")

@@ -43,7 +43,7 @@ def test_no_call_is_left_out() -> None:
         and not name.startswith("_")
         and next(iter(inspect.signature(function).parameters), "") == "to"
     }
-    helpers = {calls.ask, calls.change, calls.collect}
+    helpers = {calls.ask, calls.change, calls.collect, calls.each_run, queueing.payload_arguments}
     assert declared - helpers == set(public(Client).values())
 
 
