@@ -254,8 +254,8 @@ def release(to: Channel, *selectors: Selector) -> Steps[Any]:
 
 def each_run(to: Channel, verb: str, selectors: Sequence[Selector], **more: Any) -> Steps[Any]:
     """A verb that answers `[id, status]` of each run: one where one was asked for."""
-    named = {"runs": named(selectors)} if selectors else {}
-    answer = yield from change(to, verb, {**named, **more})
+    which = {"runs": named(selectors)} if selectors else {}
+    answer = yield from change(to, verb, {**which, **more})
     rows = [{"id": number, "status": word} for number, word in answer["runs"]]
     single = len(selectors) == 1 and is_single(str(selectors[0]))
     return rows[0] if single and rows else rows
