@@ -26,7 +26,7 @@ from jobd.core.commands import (
 from jobd.core.dispatch import RESERVE_AFTER, picks
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
-from jobd.core.states import AttemptState, RunState
+from jobd.core.states import AttemptState, Kind, RunState
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from tests.support.core import START, SYSTEM, Bench, dump, live, problems
 from tests.support.simasks import JOBS, definition, submission
@@ -50,7 +50,7 @@ class Life(Bench):
         self.rng = Random(seed)
         self.world = World(self.rng)
         self.ledger = Ledger(HOST)
-        self.ledger.hold = None
+        self.ledger.engines = dict.fromkeys(Kind)
         #: what is on disk: the events of whole passes
         self.synced = 0
         #: what is told once the pass is on disk
@@ -144,7 +144,8 @@ class Life(Bench):
     def open_or_close(self) -> None:
         """The engine goes, or comes back."""
         gone = Reason("engine", "is not reached")
-        self.ledger.hold = None if self.ledger.hold else gone
+        engines = self.ledger.engines
+        engines[Kind.CONTAINER] = None if engines[Kind.CONTAINER] else gone
         self.state.dirty = True
 
     def sample(self) -> None:
@@ -272,7 +273,7 @@ class Life(Bench):
             "starts again after its end": run.id in self.ended,
             "starts though it was cancelled": run.id in self.cancelled,
             "starts while its job is paused": job.paused,
-            "starts while the engine is gone": self.ledger.hold is not None,
+            "starts while the engine is gone": self.ledger.closed(run.spec.kind) is not None,
             "starts beyond its job's limit": limit is not None and job.active >= limit,
             "starts before its date": not run.attempts and not_before > self.highest_wall,
             "starts before its wait is over": self.not_yet.get(run.id, 0) > self.now.mono,
@@ -341,7 +342,7 @@ class Life(Bench):
     def settle(self, turns: int = 3_000) -> None:
         """In a willing world every run ends."""
         self.world.willing = True
-        self.ledger.hold, self.ledger.sample = None, None
+        self.ledger.engines, self.ledger.sample = dict.fromkeys(Kind), None
         self.state.dirty = True
         for name in JOBS:
             self.try_(PauseJob(name, False))
