@@ -99,6 +99,8 @@ class _Scanner:
                 self.at += 1
             elif end == "}":
                 self._pair(path)
+            elif self.text[self.at] == "}":
+                self.at += 1  # no value, and what tomllib took has none such
             else:
                 self._value(path)
 
@@ -140,7 +142,8 @@ class _Scanner:
         return False
 
     def _to_line_end(self) -> None:
-        self.at = self.text.index("\n", self.at)
+        end = self.text.find("\n", self.at)
+        self.at = len(self.text) if end < 0 else end
 
     def _note(self, path: tuple[str, ...], start: int) -> None:
         line = self.text.count("\n", 0, start) + 1
