@@ -85,7 +85,8 @@ VERBS: tuple[Verb, ...] = (
         False,
         {},
         "The map that INTERFACE calls `status`: version, uptime_s, engine, capacity, counts, "
-        "draining, journal; and jobs (number), waiting (a list of {reason, runs, text}).",
+        "draining, journal; and jobs (number), waiting (a list of {reason, runs, text}), process "
+        "({enabled, user, reachable, error}: whether jobs may be processes of the host).",
         LOOK,
     ),
     Verb(
