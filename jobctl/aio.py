@@ -25,7 +25,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import zmq
 
-from jobctl import calls, connect, queueing
+from jobctl import calls, connect, control, queueing
 from jobctl.channel import Channel
 from jobctl.steps import Item, Look, Pause, Step, Steps, Waiting, Work
 from jobd.errors import JobdError, UsageError
@@ -136,7 +136,7 @@ class AsyncClient:
         else:
             channel.close()
 
-    # the calls, each declared once in jobctl/calls.py and jobctl/queueing.py
+    # the calls, each declared once in jobctl/calls.py, queueing.py and control.py
 
     ping = _awaited(calls.ping)
     status = _awaited(calls.status)
@@ -147,6 +147,8 @@ class AsyncClient:
     jobs = _awaited(calls.jobs)
     job_names = _awaited(calls.job_names)
     job = _awaited(calls.job)
+    set = _awaited(control.set_)
+    history = _awaited(control.history)
     pause = _awaited(calls.pause)
     resume = _awaited(calls.resume)
     queue = _awaited(queueing.queue)
@@ -157,13 +159,21 @@ class AsyncClient:
     show = _awaited(calls.show)
     wait = _awaited(calls.wait)
     cancel = _awaited(calls.cancel)
-    hold = _awaited(calls.hold)
-    release = _awaited(calls.release)
+    retry = _awaited(control.retry)
+    hold = _awaited(control.hold)
+    release = _awaited(control.release)
+    next = _awaited(control.next_)
+    edit = _awaited(control.edit)
+    why = _awaited(control.why)
     result = _awaited(calls.result)
     payload = _awaited(calls.payload)
     fetch = _awaited(calls.fetch)
     logs = _iterated(calls.logs)
     follow = _iterated(calls.follow)
+    drain = _awaited(control.drain)
+    undrain = _awaited(control.undrain)
+    events = _iterated(control.events)
+    event_pages = _iterated(control.event_pages)
 
 
 class _Running:

@@ -118,15 +118,14 @@ def apply(
     """Registers all of these jobs, or none: `{jobs: [{job, action, revision, changes}]}`.
 
     `action` is `created`, `changed`, `unchanged`, `moved` (registered otherwise before) or
-    `pruned`; `changes` are `{key, old, new}`. With `prune` jobs of an earlier apply that are
+    `pruned`; `changes` are `{key, before, after}`. With `prune` jobs of an earlier apply that are
     not among them are removed; `dry_run` changes nothing. InvalidError with all that is wrong
     in `details["mistakes"]`.
     """
     asked = {"specs": [dict(spec) for spec in specs]}
     answer = yield from change(to, "job.apply", {**asked, **given(prune=prune, dry_run=dry_run)})
     for row in answer["jobs"]:
-        changes = row.get("changes") or ()
-        row["changes"] = [dict(zip(("key", "old", "new"), one, strict=True)) for one in changes]
+        row.setdefault("changes", [])
     return answer
 
 
@@ -240,16 +239,6 @@ def cancel(
     """Cancels runs, or all live ones of `job`: `{id, status}`, or a list of them."""
     words = None if status is None else list(status)
     return (yield from each_run(to, "run.cancel", selectors, **given(job=job, status=words)))
-
-
-def hold(to: Channel, *selectors: Selector) -> Steps[Any]:
-    """Keeps waiting runs back until they are released: `{id, status}`, or a list of them."""
-    return (yield from each_run(to, "run.hold", selectors))
-
-
-def release(to: Channel, *selectors: Selector) -> Steps[Any]:
-    """Lets held runs start: `{id, status}`, or a list of them."""
-    return (yield from each_run(to, "run.release", selectors))
 
 
 def each_run(to: Channel, verb: str, selectors: Sequence[Selector], **more: Any) -> Steps[Any]:

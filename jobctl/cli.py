@@ -30,11 +30,22 @@ VERBS: dict[str, str] = {
     "result": "write a run's result to stdout",
     "payload": "write a run's payload to stdout",
     "wait": "wait for runs",
+    "why": "tell what a run waits for, and when it will start",
     "cancel": "cancel runs",
+    "retry": "queue ended runs again",
+    "hold": "keep runs back",
+    "release": "let held runs start",
+    "next": "put runs before all others of their job",
+    "edit": "change priority, date, timeout or labels of runs",
     "jobs": "list jobs",
+    "set": "change single settings of a job",
+    "history": "show a job's revisions and what they changed",
     "pause": "keep a job's runs from starting",
     "resume": "let a paused job's runs start again",
     "unregister": "remove a job",
+    "drain": "keep all runs from starting on this host",
+    "undrain": "let runs start on this host again",
+    "events": "show what happens, and who asked for it",
     "init": "write a starter configuration",
     "completion": "print the script that completes words for a shell",
     "doctor": "what is wrong with the set-up, and its remedy",
@@ -148,7 +159,9 @@ def _dispatch(argv: list[str], out: Output) -> int:
     if any(word in ("-h", "--help") for word in _ours(command, rest)):
         out.line(parser.format_help().rstrip())
         return 0
-    given = parser.parse_args(rest)
+    # RUN... or KEY=VALUE... may go on behind an option
+    mixed = getattr(command, "INTERMIXED", False)
+    given = parser.parse_intermixed_args(rest) if mixed else parser.parse_args(rest)
     given.rest = behind
     return _run(command, given, out)
 

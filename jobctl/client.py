@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from jobctl import calls, connect, queueing
+from jobctl import calls, connect, control, queueing
 from jobctl.channel import Channel
 from jobctl.queueing import BATCH_RUNS, Readable
 from jobctl.steps import Steps, drive, stream
@@ -101,7 +101,7 @@ class Client:
         """The first request key of the work under way: with it, it can be asked for again."""
         return self._channel.first_key
 
-    # the calls, each declared once in jobctl/calls.py and jobctl/queueing.py
+    # the calls, each declared once in jobctl/calls.py, queueing.py and control.py
 
     ping = _blocking(calls.ping)
     status = _blocking(calls.status)
@@ -112,6 +112,8 @@ class Client:
     jobs = _blocking(calls.jobs)
     job_names = _blocking(calls.job_names)
     job = _blocking(calls.job)
+    set = _blocking(control.set_)
+    history = _blocking(control.history)
     pause = _blocking(calls.pause)
     resume = _blocking(calls.resume)
     queue = _blocking(queueing.queue)
@@ -122,10 +124,18 @@ class Client:
     show = _blocking(calls.show)
     wait = _blocking(calls.wait)
     cancel = _blocking(calls.cancel)
-    hold = _blocking(calls.hold)
-    release = _blocking(calls.release)
+    retry = _blocking(control.retry)
+    hold = _blocking(control.hold)
+    release = _blocking(control.release)
+    next = _blocking(control.next_)
+    edit = _blocking(control.edit)
+    why = _blocking(control.why)
     result = _blocking(calls.result)
     payload = _blocking(calls.payload)
     fetch = _blocking(calls.fetch)
     logs = _streaming(calls.logs)
     follow = _streaming(calls.follow)
+    drain = _blocking(control.drain)
+    undrain = _blocking(control.undrain)
+    events = _streaming(control.events)
+    event_pages = _streaming(control.event_pages)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from jobctl.calls import ask, given
 from jobctl.channel import Channel
 from jobctl.steps import Item, Steps
+from jobctl.values import split_after
 from jobd.errors import UsageError
 from jobd.wire.envelope import CHUNK
 
@@ -48,6 +49,7 @@ def queue(
     args: Sequence[str] = (),
     key: str | None = None,
     dry_run: bool = False,
+    after: Sequence[int | str] = (),
     batch: str | None = None,
     batch_offset: int | None = None,
 ) -> Steps[dict[str, Any]]:
@@ -56,12 +58,14 @@ def queue(
     Answers `{runs: [{id, existing}], warnings}`; with `dry_run` nothing is queued and
     `settings` tells what a run would have. A large payload may be a file opened for reading.
     Several payloads are one request of less than 1 MiB, all or none; `queue_each` and `queue_many`
-    send more. `batch` and `batch_offset` tell runs of several requests that they belong together.
+    send more. `after` are runs to wait for, each `RUN`, `RUN:ok`, `RUN:any` or `RUN:fail`. `batch`
+    and `batch_offset` tell runs of several requests that they belong together.
 
         jobd.queue("resize", open("photo.jpg", "rb"), key="photo-1", delay=60)
     """
     to.new_keys()
     asked: dict[str, Any] = {"job": job, **given(count=count, priority=priority, key=key)}
+    asked.update(given(after=[list(split_after(str(text))) for text in after] or None))
     asked.update(given(batch=batch, batch_offset=batch_offset))
     for name, seconds in (("delay", delay), ("expires", expires), ("timeout", timeout)):
         if seconds is not None:

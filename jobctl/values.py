@@ -30,6 +30,8 @@ DURATION_FORMS = "500ms, 90s, 10m, 2h30m, 1d or 1w; a bare number is seconds"
 DATE_FORMS = "10m, 2026-03-01T08:00, 08:00, today/tomorrow/yesterday 08:00"
 SELECTOR_FORMS = "42, 40-45, 40,42, last or last:JOB"
 
+_CONDITIONS = ("ok", "any", "fail")
+
 _DAYS = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 
@@ -147,6 +149,24 @@ def is_selector(text: str) -> bool:
     if text.startswith("last:"):
         return is_job_name(text[5:])
     return all(_is_range(piece) for piece in text.split(","))
+
+
+def split_after(text: str) -> tuple[str, str]:
+    """Selector and condition of `RUN[:ok|any|fail]`; `ok` where none is said."""
+    run, colon, word = text.rpartition(":")
+    if colon and word in _CONDITIONS and is_selector(run):
+        return run, word
+    if not is_selector(text):
+        raise UsageError(
+            f"{text!r:.80}: expected RUN, RUN:ok, RUN:any or RUN:fail, with RUN {SELECTOR_FORMS}"
+        )
+    return text, "ok"
+
+
+def after(text: str) -> str:
+    """`text` where it names runs to wait for, and how they are to end."""
+    split_after(text)
+    return text
 
 
 def is_single(text: str) -> bool:

@@ -25,7 +25,7 @@ A job's name is the file's without .toml, unless the file says `name`. With --pr
 earlier apply registered and that are in none of the files are removed (73 while one has live runs);
 jobs by `register` and by the daemon's own jobs.d/ are left alone.
 
-JSON: an array of {"job", "action", "revision", "changes": [{"key", "old", "new"}], "file"};
+JSON: an array of {"job", "action", "revision", "changes": [{"key", "before", "after"}], "file"};
 "action" is created, changed, unchanged, moved (the same, registered otherwise before) or pruned."""
 
 _COLOURS = {"created": "green", "changed": "yellow", "pruned": "red", "unchanged": "dim"}
@@ -84,7 +84,7 @@ def _tell(row: dict[str, Any], out: Output) -> None:
     revision = f" (revision {row['revision']})" if action in ("created", "changed") else ""
     out.line(f"{escape(str(row['job']))}: {painted}{revision}")
     for change in row["changes"]:
-        old, new = _text(change["old"]), _text(change["new"])
+        old, new = _text(change["before"]), _text(change["after"])
         out.line(f"  {escape(str(change['key']))}: {old} -> {new}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobctl import values
 from jobctl.arguments import typed
@@ -45,6 +45,14 @@ def check(given: Namespace, out: Output) -> None:
 def run(given: Namespace, client: Client, out: Output) -> int:
     """Cancels."""
     answer = client.cancel(*given.runs, job=given.job, status=values.words(given.status))
+    tell(answer, out)
+    if answer == []:
+        out.note("no live runs")
+    return 0
+
+
+def tell(answer: Any, out: Output) -> None:
+    """Says how the runs that were changed are now: of one an object, of several an array."""
     rows = answer if isinstance(answer, list) else [answer]
     if out.mode == "id":
         for row in rows:
@@ -54,6 +62,3 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     else:
         for row in rows:
             out.line(f"{row['id']} {out.status(str(row['status']))}")
-        if not rows:
-            out.note("no live runs")
-    return 0

@@ -24,6 +24,10 @@ disk. ARGS behind `--` are put behind the job's command.
   jobctl queue sendemail -p '{"to": "ops@example.com"}'
   jobctl queue resize -f photo.jpg --key photo-1 --in 10m
   jobctl queue crawl --each-line urls.txt
+  jobctl queue report --after 42 --after 43:any
+
+With --after the run is `blocked` until those runs have ended, and `skipped` where one ends in
+another way than was asked for: `ok` (it succeeded; the default), `fail` (in any other way), `any`.
 
 Many runs are sent in requests of at most 1000, each acknowledged and printed before the next; they
 share BATCH_ID. Ctrl-C tells how many are queued, and how to queue the rest.
@@ -69,6 +73,13 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--env", metavar="K=V", action="append", help="a variable; may be repeated")
     parser.add_argument("--label", metavar="K=V", action="append", help="a label; may be repeated")
     parser.add_argument(
+        "--after",
+        metavar="RUN[:ok|any|fail]",
+        action="append",
+        type=typed(values.after),
+        help="start once RUN has succeeded (ok), ended, or failed; may be repeated",
+    )
+    parser.add_argument(
         "--key", metavar="KEY", help="the run of this job that has the key is returned, if any"
     )
 
@@ -106,6 +117,7 @@ def options(given: Namespace, out: Output) -> dict[str, Any]:
         "labels": values.pairs(given.label, "--label"),
         "args": given.rest,
         "key": given.key,
+        "after": given.after or (),
     }
     clock = now()
     text = given.delay or given.at
@@ -139,11 +151,12 @@ def open_payload(given: Namespace, out: Output) -> bytes | Readable:
         return values.payload_bytes(given.payload)
     if not given.file:
         return b""
-    source: Readable = _open(given.file, "-f", out)
+    source: Readable = open_file(given.file, "-f", out)
     return source
 
 
-def _open(path: str, option: str, out: Output) -> Any:
+def open_file(path: str, option: str, out: Output) -> Any:
+    """A file that a payload is read from; `-` is stdin."""
     if path == "-":
         if sys.stdin.isatty():
             out.note("reading from the terminal; Ctrl-D ends it")
@@ -207,7 +220,7 @@ def _answers(
     given: Namespace, client: Client, out: Output, made: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     if given.each_line:
-        with _open(given.each_line, "--each-line", out) as file:
+        with open_file(given.each_line, "--each-line", out) as file:
             lines = _Lines(file)
             yield from client.queue_each(given.job, lines.read(), **made)
         if lines.empty:

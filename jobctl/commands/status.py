@@ -54,7 +54,9 @@ def trouble(status: dict[str, Any]) -> list[str]:
     engine = status.get("engine") or {}
     made = []
     if status.get("draining"):
-        made.append("DRAINING: no run starts on this host")
+        drain = status.get("drain") or {}
+        by = f" (by {drain['by']}, since {drain['at']})" if drain.get("at") else ""
+        made.append(f"DRAINING: no run starts on this host{by}; jobctl undrain lets them")
     if not engine.get("reachable", True):
         text = engine.get("text") or engine.get("error")
         made.append(f"ENGINE {engine.get('name')} IS OUT OF REACH" + (f": {text}" if text else ""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from jobd.core.entities import Run
 from jobd.core.model import Needs, Reason
@@ -36,6 +37,16 @@ class Sample:
     reserved: int
 
 
+class Free(NamedTuple):
+    """What is free of the host: cores, bytes by what is declared, and bytes by what is measured
+    less what is `promised` to running attempts (None: not measured yet). May be less than 0."""
+
+    cpus: float
+    memory: int
+    live: int | None
+    promised: int | None
+
+
 class Ledger:
     """The admission that core/dispatch.py asks. Changed by the core loop's thread alone."""
 
@@ -55,45 +66,50 @@ class Ledger:
         """What keeps every run of that kind from starting, or None."""
         return self.hold or self.engines[kind] or self.disk
 
+    def free(self, reserved: Needs, running: int) -> Free:
+        """What a further run may take beside what `running` attempts hold."""
+        host, alone, sample = self.host, running == 0, self.sample
+        kept = 0 if alone else host.reserve_memory
+        promised = live = None
+        if sample is not None:
+            # what was claimed since has taken nothing yet, what ended has given back: without it,
+            # all runs of one pass were let in for the memory of one
+            promised = sample.unused + reserved.memory - sample.reserved
+            live = sample.available_memory - promised - kept
+        return Free(
+            host.cpus - reserved.cpus - (0 if alone else host.reserve_cpus),
+            host.memory - reserved.memory - kept,
+            live,
+            promised,
+        )
+
     def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:
         """Why `needs` do not fit beside what `running` attempts hold, or None."""
-        host = self.host
-        alone = running == 0
-        free_cpus = host.cpus - reserved.cpus - (0 if alone else host.reserve_cpus)
-        if needs.cpus > free_cpus + 1e-9:
+        host, alone = self.host, running == 0
+        free = self.free(reserved, running)
+        if needs.cpus > free.cpus + 1e-9:
             kept = "" if alone else f", {host.reserve_cpus:g} kept in reserve"
             return Reason(
                 "capacity",
-                f"needs {needs.cpus:g} cpus: {max(0.0, free_cpus):.2f} of {host.cpus:g} free "
+                f"needs {needs.cpus:g} cpus: {max(0.0, free.cpus):.2f} of {host.cpus:g} free "
                 f"({reserved.cpus:g} reserved by {running} running{kept})",
             )
-        free_memory = host.memory - reserved.memory - (0 if alone else host.reserve_memory)
-        if needs.memory > free_memory:
+        if needs.memory > free.memory:
             kept = "" if alone else f", {mib(host.reserve_memory)} kept in reserve"
             return Reason(
                 "capacity",
-                f"needs {mib(needs.memory)} of memory: {mib(max(0, free_memory))} of "
+                f"needs {mib(needs.memory)} of memory: {mib(max(0, free.memory))} of "
                 f"{mib(host.memory)} free ({mib(reserved.memory)} reserved by "
                 f"{running} running{kept})",
             )
-        return self._live_shortfall(needs, reserved, alone)
-
-    def _live_shortfall(self, needs: Needs, reserved: Needs, alone: bool) -> Reason | None:
         sample = self.sample
-        if sample is None:
-            return None
-        reserve = 0 if alone else self.host.reserve_memory
-        # what was claimed since has taken nothing yet, what ended has given back: without it, all
-        # runs of one pass were let in for the memory of one
-        promised = sample.unused + reserved.memory - sample.reserved
-        free = sample.available_memory - promised - reserve
-        if needs.memory <= free:
+        if sample is None or free.live is None or needs.memory <= free.live:
             return None
         return Reason(
             "capacity",
             f"needs {mib(needs.memory)} of memory: the host has {mib(sample.available_memory)} "
-            f"available, of which {mib(max(0, promised))} are promised to running attempts and "
-            f"{mib(reserve)} kept in reserve",
+            f"available, of which {mib(max(0, free.promised or 0))} are promised to running "
+            f"attempts and {mib(0 if alone else host.reserve_memory)} kept in reserve",
         )
 
     def never(self, needs: Needs) -> Reason | None:

@@ -2,7 +2,7 @@
 
 Rows of the answer: `{job, action, revision, changes}`, `action` one of `created`, `changed`,
 `unchanged`, `moved` (only its origin is another), `pruned`, `kept` (to be removed, has live runs);
-`changes` are `[key, old, new]`, None for "not set".
+`changes` are `{key, before, after}`, None for "not set".
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobd.core import events as e
-from jobd.core import masking
 from jobd.core.commands import ApplyJobs, RegisterJob, UnregisterJob
 from jobd.core.effects import Effect
 from jobd.core.entities import Job
-from jobd.core.spec import to_mapping
+from jobd.core.settings import differences
+from jobd.core.spec import parse
 from jobd.core.state import State
 from jobd.errors import ConflictError, InvalidError, JobdError
 
@@ -107,32 +107,9 @@ def _row(
         row["action"] = "moved" if made else "unchanged"
     else:
         row["action"] = "changed"
-        row["changes"] = differences(to_mapping(before.spec), made[0].spec)
+        changes = differences(before.spec, parse(made[0].spec))
+        row["changes"] = [{key: _short(value) for key, value in one.items()} for one in changes]
     return row
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[list[Any]]:
-    """`[key, old, new]` for each dotted key whose value differs; None for one that is not there.
-
-    What listings do not show is masked here too, on both sides.
-    """
-    before, after = _flat(old), _flat(new)
-    shown_before, shown_after = _flat(masking.job(old)), _flat(masking.job(new))
-    return [
-        [key, _short(shown_before.get(key)), _short(shown_after.get(key))]
-        for key in dict.fromkeys([*after, *before])
-        if before.get(key) != after.get(key)
-    ]
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _short(value: Any) -> Any:

@@ -40,6 +40,14 @@ APPLIED, FOLDER = "apply", "jobs.d/"
 
 
 @dataclass(frozen=True, slots=True)
+class SetJob:
+    """Register a new revision of a job with some keys changed: see core/settings.py."""
+
+    job: str
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class UnregisterJob:
     """Remove a job without live runs. `origin`: as in RegisterJob, of who removes it."""
 
@@ -96,8 +104,23 @@ class QueueRun:
     labels: Mapping[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
     key: str | None = None
+    #: parents, each with `ok`, `any` or `fail`: see core/parents.py
+    after: tuple[tuple[int, str], ...] = ()
+    #: the ended run that it does again
+    retry_of: int | None = None
     batch: str | None = None
     batch_offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRuns:
+    """Queue ended runs again, each as a new run of its job with the payload that stands with it.
+
+    All or none.
+    """
+
+    runs: Sequence[tuple[int, bytes | Body]]
+    request: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +128,13 @@ class CancelRun:
     """Cancel one run; an active one is told to stop."""
 
     run: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRuns:
+    """Cancel those of the runs that are not over; many that wait are one record."""
+
+    runs: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +220,31 @@ class ReleaseRun:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveRunFirst:
+    """Put a queued run before all others of its job and priority."""
+
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class EditRun:
+    """Change what is said here of a run that is not over; labels are set beside the others."""
+
+    run: int
+    priority: int | None = None
+    not_before: int | None = None
+    timeout: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DrainHost:
+    """Stop (or with `draining` false, let go on) the starts on this host."""
+
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TimeOver:
     """A timer of a run came due: `timeout` of an attempt, `grace` of a stop, or it `expires`."""
 
@@ -205,9 +260,15 @@ Command = (
     | ApplyJobs
     | PauseJob
     | QueueRun
+    | SetJob
+    | RetryRuns
     | CancelRun
+    | CancelRuns
     | HoldRun
     | ReleaseRun
+    | MoveRunFirst
+    | EditRun
+    | DrainHost
     | Report
     | TimeOver
 )

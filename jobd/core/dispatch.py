@@ -23,7 +23,7 @@ class Admission(Protocol):
     """What the host lets start; capacity/ledger.py is the one that is used."""
 
     def closed(self, kind: Kind) -> Reason | None:
-        """What keeps every run of that kind from starting (its engine, a drain), or None."""
+        """What keeps every run of that kind from starting (its engine, the disk), or None."""
 
     def shortfall(self, needs: Needs, reserved: Needs, running: int) -> Reason | None:
         """Why `needs` do not fit beside what is reserved by `running` attempts, or None."""
@@ -35,6 +35,8 @@ def picks(state: State, admission: Admission, now: Now) -> Iterator[Run]:
     Leaves in each job's `reason` why its first waiting run did not start.
     """
     state.dirty = False
+    if state.host.drained_at is not None:
+        return
     found = {kind: admission.closed(kind) for kind in Kind}
     closed = {kind: reason for kind, reason in found.items() if reason is not None}
     if len(closed) == len(Kind):

@@ -17,8 +17,23 @@ from jobd.core.events import (
     RunFinished,
     RunHeld,
 )
-from jobd.core.model import JobSpec, Reason
+from jobd.core.model import JobSpec, Reason, met
 from jobd.core.states import AttemptState, Outcome, RunState, Status
+
+#: how many of a job's run times are kept, for estimates
+TIMES = 20
+
+
+class Host:
+    """What is kept of the host as a whole."""
+
+    __slots__ = ("drained_at", "drained_by", "rev")
+
+    def __init__(self) -> None:
+        self.rev = 0
+        #: since when no run starts on it, and who wanted that; None and empty where they may
+        self.drained_at: int | None = None
+        self.drained_by = ""
 
 
 class Job:
@@ -30,6 +45,7 @@ class Job:
         "held",
         "id",
         "keys",
+        "made",
         "name",
         "origin",
         "parked",
@@ -41,6 +57,7 @@ class Job:
         "rev",
         "revision",
         "revisions",
+        "times",
         "waiting",
     )
 
@@ -53,6 +70,8 @@ class Job:
         self.revision = 0
         #: definitions by number: all that a kept run is pinned to
         self.revisions: dict[int, JobSpec] = {}
+        #: when each revision was registered, and the caller as it stands in events
+        self.made: dict[int, tuple[int, list[Any]]] = {}
         self.registered_at = 0
         #: where its newest definition comes from (see commands.RegisterJob)
         self.origin = ""
@@ -65,11 +84,13 @@ class Job:
         #: its runs by idempotency key
         self.keys: dict[str, int] = {}
         self.waiting = 0
-        #: of the waiting: those that are not due, between two attempts or delayed
-        self.parked = {Status.RETRYING: 0, Status.DELAYED: 0}
+        #: of the waiting: those that are not due (between two attempts or delayed), or blocked
+        self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
         self.held = 0
         self.active = 0
         self.done: dict[Outcome, int] = {}
+        #: how long its last attempts ran, in milliseconds, oldest first
+        self.times: deque[int] = deque(maxlen=TIMES)
 
     @property
     def spec(self) -> JobSpec:
@@ -105,6 +126,7 @@ class Run:
         "note",
         "options",
         "origin",
+        "parents",
         "priority",
         "queued_at",
         "rev",
@@ -135,6 +157,8 @@ class Run:
         #: wall time before which it does not start; None once it is in the ready index
         self.due: int | None = None
         self.attempts: list[Attempt] | None = None
+        #: parents that it still waits for, by id; None or empty: none
+        self.parents: set[int] | None = None
         #: how it ended, or why it is held
         self.note: RunFinished | RunHeld | None = None
 
@@ -146,6 +170,11 @@ class Run:
     def option(self, name: str) -> Any:
         """One of the things that few runs have, or None."""
         return self.options.get(name) if self.options else None
+
+    def meets(self, parent: int, outcome: str) -> bool:
+        """Whether its condition on that parent lets it start, now that the parent has ended."""
+        conditions = self.option("after") or ()
+        return all(met(outcome, how) for number, how in conditions if number == parent)
 
     @property
     def timeout(self) -> int:

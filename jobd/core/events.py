@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
 
-#: what a record is about
-JOB, RUN = 1, 2
+#: what a record is about; the host is one thing, its id is 1
+JOB, RUN, HOST = 1, 2, 3
 
 
 class JobRegistered(NamedTuple):
@@ -59,10 +59,23 @@ class JobResumed(NamedTuple):
     caller: list[Any]
 
 
+class JobRunsCancelled(NamedTuple):
+    """Every waiting or held run of the job with an id in `ranges` (`[first, last]`) is cancelled.
+
+    One record however many they are. Active runs, and those of other jobs, are not meant.
+    """
+
+    job: int
+    ranges: list[list[int]]
+    at: int
+    caller: list[Any]
+
+
 class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
-    `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key.
+    `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key,
+    after, retry_of.
     `request` is the client's key, `batch_index` the run's place among those of the same request.
     """
 
@@ -114,6 +127,26 @@ class RunReleased(NamedTuple):
     run: int
     at: int
     caller: list[Any] | None = None
+
+
+class RunEdited(NamedTuple):
+    """Settings of a run were changed. `changes`: priority, or what `options` of RunQueued holds.
+
+    A `not_before` that is not after `at` means: due at once; `labels` are set beside the others.
+    """
+
+    run: int
+    at: int
+    changes: dict[str, Any]
+    caller: list[Any]
+
+
+class RunMovedFirst(NamedTuple):
+    """A queued run was put before all others of its job and priority."""
+
+    run: int
+    at: int
+    caller: list[Any]
 
 
 class AttemptClaimed(NamedTuple):
@@ -171,20 +204,41 @@ class AttemptEnded(NamedTuple):
     log_tail: bytes = b""
 
 
+class HostDrainStarted(NamedTuple):
+    """No run starts on this host from now on."""
+
+    host: int
+    at: int
+    caller: list[Any]
+
+
+class HostDrainEnded(NamedTuple):
+    """Runs may start again."""
+
+    host: int
+    at: int
+    caller: list[Any]
+
+
 Event = (
     JobRegistered
     | JobRemoved
     | JobPaused
     | JobResumed
+    | JobRunsCancelled
     | RunQueued
     | RunRequeued
     | RunFinished
     | RunHeld
     | RunReleased
+    | RunEdited
+    | RunMovedFirst
     | AttemptClaimed
     | AttemptStarted
     | AttemptStopping
     | AttemptEnded
+    | HostDrainStarted
+    | HostDrainEnded
 )
 
 #: the number on disk, what it is about, the event
@@ -193,15 +247,20 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (2, JOB, JobRemoved),
     (3, JOB, JobPaused),
     (4, JOB, JobResumed),
+    (5, JOB, JobRunsCancelled),
     (16, RUN, RunQueued),
     (17, RUN, RunRequeued),
     (18, RUN, RunFinished),
     (19, RUN, RunHeld),
     (20, RUN, RunReleased),
+    (21, RUN, RunEdited),
+    (22, RUN, RunMovedFirst),
     (32, RUN, AttemptClaimed),
     (33, RUN, AttemptStarted),
     (34, RUN, AttemptStopping),
     (35, RUN, AttemptEnded),
+    (48, HOST, HostDrainStarted),
+    (49, HOST, HostDrainEnded),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}

@@ -33,6 +33,15 @@ class Reason(NamedTuple):
     text: str
 
 
+#: what a run may ask of a parent that it waits for, and how a sentence says it
+CONDITIONS = {"ok": "succeed", "any": "end", "fail": "fail"}
+
+
+def met(outcome: str, condition: str) -> bool:
+    """Whether a parent that ended so meets the condition."""
+    return condition == "any" or (condition == "ok") is (outcome == Outcome.SUCCEEDED)
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """When an attempt is followed by another, and after what wait.

@@ -8,7 +8,7 @@ not searched for when its run is cancelled or changed: it goes stale and is drop
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from jobd.core.entities import Job, Run
@@ -58,17 +58,59 @@ class Ready:
         queue = job.ready.get(priority)
         while queue:
             run = self._runs.get(queue[0])
-            if (
-                run is not None
-                and run.state is RunState.WAITING
-                and run.due is None
-                and run.priority == priority
-            ):
+            if run is not None and self._fits(run, priority):
                 return run
             queue.popleft()
         if queue is not None:
             self._drop(job, priority)
         return None
+
+    def ahead(self, run: Run, most: int, open_: Callable[[Job], bool]) -> tuple[list[Run], int]:
+        """The runs that are asked before a ready one (`most` at most), and how many are of its job.
+
+        Of other jobs only where they are `open_`, and of those with its priority as many as their
+        turns bring before it.
+        """
+        own = self._before(run.job, run.priority, run.id, most)
+        found: list[Run] = []
+        for priority in self.priorities():
+            if priority <= run.priority:
+                break
+            for job in self._rings[priority]:
+                if job is run.job or open_(job):
+                    found += self._before(job, priority, None, most - len(found))
+        others = [
+            self._before(job, run.priority, None, min(len(own) + 1, most))
+            for job in self._rings.get(run.priority, ())
+            if job is not run.job and open_(job)
+        ]
+        for turn, mine in enumerate([*own, None]):
+            found += [queue[turn] for queue in others if turn < len(queue)]
+            if mine is not None:
+                found.append(mine)
+            if len(found) >= most:
+                break
+        before = len(own)
+        if before >= most:
+            # so many that those which are stale no longer matter
+            before = run.job.ready[run.priority].index(run.id)
+        return found[:most], before
+
+    def _before(self, job: Job, priority: int, until: int | None, most: int) -> list[Run]:
+        """The job's ready runs at a priority, each once, up to the one with the id `until`."""
+        found: dict[int, Run] = {}
+        for number in job.ready.get(priority, ()):
+            if number == until or len(found) >= most:
+                break
+            run = self._runs.get(number)
+            if run is not None and self._fits(run, priority):
+                found[number] = run
+        return list(found.values())
+
+    @staticmethod
+    def _fits(run: Run, priority: int) -> bool:
+        """Whether the entry still means the run."""
+        return run.state is RunState.WAITING and run.due is None and run.priority == priority
 
     def take(self, run: Run) -> None:
         """Take out the head of a job's queue; the job's turn comes after the others'."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jobd.core.entities import Attempt, Run
-from jobd.core.model import Now, Reason
+from jobd.core.model import CONDITIONS, Now, Reason
+from jobd.core.state import State
 from jobd.core.states import DEAD_OUTCOMES, AttemptState, Outcome, RunState, Status
 from jobd.units import duration_text
 
@@ -27,9 +28,9 @@ def status(run: Run) -> Status:
         assert attempt is not None
         assert attempt.state is not None
         return _ACTIVE[attempt.state]
-    if run.due is None:
-        return Status.QUEUED
-    return Status.RETRYING if run.attempts else Status.DELAYED
+    if run.due is not None:
+        return Status.RETRYING if run.attempts else Status.DELAYED
+    return Status.BLOCKED if run.parents else Status.QUEUED
 
 
 def dead(run: Run) -> bool:
@@ -51,9 +52,30 @@ def reason(run: Run, now: Now, host: Reason | None) -> Reason | None:
             return Reason("delayed", f"due in {wait}")
         what = f"attempt {last.number + 1} in {wait}"
         return Reason("backoff", f"{what}: attempt {last.number} {ended_text(last)}")
+    if run.parents:
+        return Reason("parents", parents_text(run))
     if run.job.paused:
         return Reason("paused", f"job {run.job.name} is paused: jobctl resume {run.job.name}")
     return host or run.job.reason or Reason("order", "its turn has not come yet")
+
+
+def parents_text(run: Run) -> str:
+    """What a run still asks of its parents: `waits for run 5 to succeed`, and how many more."""
+    pending = run.parents or set()
+    waits = [pair for pair in run.option("after") or () if pair[0] in pending]
+    if not waits:
+        return "waits for no run any more"
+    number, condition = waits[0]
+    more = f", and for {len(waits) - 1} more" if len(waits) > 1 else ""
+    return f"waits for run {number} to {CONDITIONS[condition]}{more}"
+
+
+def draining(state: State) -> Reason | None:
+    """That no run starts on the host because somebody drains it, or None."""
+    host = state.host
+    if host.drained_at is None:
+        return None
+    return Reason("draining", f"{host.drained_by} drains this host: jobctl undrain")
 
 
 def _active_reason(run: Run) -> Reason | None:

@@ -20,7 +20,14 @@ from jobd.core.states import AttemptState, RunState
 KILL_AGAIN = 10_000
 
 _ARMING = frozenset(
-    {e.RunQueued, e.RunRequeued, e.RunReleased, e.AttemptStarted, e.AttemptStopping}
+    {
+        e.RunQueued,
+        e.RunRequeued,
+        e.RunReleased,
+        e.RunEdited,
+        e.AttemptStarted,
+        e.AttemptStopping,
+    }
 )
 
 _Entry = tuple[int, int, int, str]
@@ -65,6 +72,8 @@ class Timers:
             last = run.attempt
             if last is None or last.end is None:
                 heapq.heappush(self._wall, (run.due, run.id, 0, "due"))
+            elif _dated(run):
+                heapq.heappush(self._wall, (run.due, run.id, last.number, "due"))
             else:
                 whole = max(0, run.due - last.end.at)
                 left = min(max(0, run.due - now.wall), whole)
@@ -94,7 +103,7 @@ class Timers:
                 if what == "due":
                     self._come_due(state, run, number, now)
                 elif what == "expires":
-                    if run.state in (RunState.WAITING, RunState.HELD) and not run.attempts:
+                    if _expired(run, now):
                         over.append(TimeOver(what, run_id, 0))
                 elif self._live(run, number, what):
                     over.append(TimeOver(what, run_id, number))
@@ -108,7 +117,7 @@ class Timers:
         current = run.attempt.number if run.attempt else 0
         if run.state is not RunState.WAITING or run.due is None or current != number:
             return
-        if number == 0 and run.due > now.wall:
+        if run.due > now.wall and _dated(run):
             return  # its date was moved; another entry stands for it
         state.make_ready(run)
 
@@ -128,3 +137,15 @@ class Timers:
         if self._wall:
             waits.append(self._wall[0][0] - now.wall)
         return max(0, min(waits)) if waits else None
+
+
+def _dated(run: Run) -> bool:
+    """Whether a person said when it is due: a date, and not the wait after an attempt."""
+    return not run.attempts or run.due == run.option("not_before")
+
+
+def _expired(run: Run, now: Now) -> bool:
+    """Whether it had to start by now and has not; the time may have been moved since it was set."""
+    at = run.expires_at
+    waits = run.state in (RunState.WAITING, RunState.HELD)
+    return waits and not run.attempts and at is not None and at <= now.wall

@@ -21,7 +21,15 @@ from jobd.core.commands import Caller, Command
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
-from jobd.core.events import KIND_OF, RUN, TYPE_OF, AttemptClaimed, Event, encode
+from jobd.core.events import (
+    KIND_OF,
+    RUN,
+    TYPE_OF,
+    AttemptClaimed,
+    Event,
+    JobRunsCancelled,
+    encode,
+)
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.requests import KEEP_MS
@@ -32,7 +40,8 @@ from jobd.errors import DiskFailedError
 from jobd.journal import Journal, RecordIn, record_cost
 from jobd.server.desk import Desk
 from jobd.server.health import Pulse
-from jobd.server.kernel import Kernel
+from jobd.server.kernel import ANYTHING, Kernel
+from jobd.server.recent import Recent
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +51,8 @@ SYSTEM = Caller(os.geteuid(), "jobd", 0)
 _LONGEST_WAIT_MS = 30_000
 #: a batch is written when it has grown to this, in the middle of a pass
 _FULL_BATCH = 8 << 20
+#: records that a batch is made of; one may hold some more (journal/FORMAT.md, "Limits")
+_MOST_RECORDS = 60_000
 #: reports taken in one pass
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
@@ -81,6 +92,7 @@ class CoreLoop:
         self.pulse = pulse
         self.timers = Timers()
         self.room = Room(journal, state)
+        self.recent = Recent(journal.lsn)
         self.now = clock()
         self.desk: Desk | None = None
         self.performer: Performer | None = None
@@ -91,6 +103,8 @@ class CoreLoop:
         self._events: list[Event] = []
         self._effects: list[Effect] = []
         self._changed: set[int] = set()
+        #: ranges of runs that were changed by one event
+        self._ranges: list[list[int]] = []
         self._last_batch = self.now.mono
         self._marked = False
         self._stopping = False
@@ -120,6 +134,8 @@ class CoreLoop:
     def decide(self, command: Command, caller: Caller) -> Any:
         """Decide on a command and apply what follows; its answer is true after the sync."""
         decision = decide(self.state, command, self.now, self.rules, caller)
+        if len(self._records) + len(decision.events) > _MOST_RECORDS:
+            self.commit()  # a decision is in one batch
         self._take(decision.events)
         self._effects += decision.effects
         return decision.answer
@@ -135,6 +151,8 @@ class CoreLoop:
             self.room.pending += record_cost(len(body))
             if kind == RUN:
                 self._changed.add(event[0])
+            elif type(event) is JobRunsCancelled:
+                self._ranges += event.ranges
 
     def touch(self, run: int) -> None:
         """Have requests that wait for the run asked again: something about it is new."""
@@ -171,13 +189,16 @@ class CoreLoop:
         self._dispatch()
         self.commit()
         if desk is not None:
-            if self._changed:
+            if self._changed or self._ranges:
                 changed, self._changed = self._changed, set()
-                desk.changed(self.kernel, changed)
+                ranges, self._ranges = self._ranges, []
+                desk.changed(self.kernel, changed, ranges)
                 self.commit()  # a request that was asked again may change something itself
-            self._more |= desk.stream()
+            self._more |= desk.stream() or bool(self._changed)
             desk.flush()
-        self._changed.clear()
+        else:
+            self._changed.clear()
+            self._ranges.clear()
 
     def _take_inbox(self) -> None:
         for _ in range(min(len(self._inbox), _TAKEN)):
@@ -200,7 +221,7 @@ class CoreLoop:
             self._commit_if_full()
 
     def _commit_if_full(self) -> None:
-        if self.room.pending >= _FULL_BATCH or len(self._records) > 60_000:
+        if self.room.pending >= _FULL_BATCH or len(self._records) > _MOST_RECORDS:
             self.commit()
 
     def commit(self) -> None:
@@ -215,8 +236,10 @@ class CoreLoop:
                 raise
             for event, where in zip(self._events, places, strict=True):
                 self.state.placed(event, where)
+            self.recent.add(self.journal.lsn, self._events, self.room.pending)
             self._records.clear()
-            self._events.clear()
+            self._events = []
+            self._changed.add(ANYTHING)
             self.room.pending = 0
             self._last_batch = self._clock().mono
             self._marked = False

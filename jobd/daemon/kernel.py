@@ -17,14 +17,16 @@ from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Kind
-from jobd.core.status import reason
+from jobd.core.status import draining, reason
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
+from jobd.daemon.past import Past
 from jobd.errors import JobdError
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Refusals
 from jobd.server.kernel import Request
+from jobd.server.recent import Page
 from jobd.server.rows import counts
 
 #: reasons that `status` tells, the most frequent first
@@ -53,6 +55,9 @@ class DaemonKernel:
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
+        self.recent = loop.recent
+        self.ledger = loop.ledger
+        self._past = Past(loop.journal)
         #: runs whose log somebody follows: shared with the threads that write logs
         self.watched: set[int] = set()
 
@@ -81,7 +86,7 @@ class DaemonKernel:
 
     def hold_reason(self, kind: Kind) -> Reason | None:
         """What keeps every run of that kind from starting now, or None."""
-        return self._loop.ledger.closed(kind)
+        return draining(self.state) or self._loop.ledger.closed(kind)
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""
@@ -150,6 +155,10 @@ class DaemonKernel:
             return self._bodies.read(Body(*event.result))
         return None
 
+    def events_after(self, after: int, since: int, most: int) -> Page:
+        """Events of the queue's files behind `after`, not older than `since` (ms UTC)."""
+        return self._past.page(after, since, most)
+
     def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
         """Take a chunk of a large payload; the size so far."""
         key = upload_key(caller.uid, name)
@@ -195,7 +204,10 @@ class DaemonKernel:
             "counts": counts(state, state.active.values()),
             "jobs": len(state.jobs),
             "configuration": self.configuration,
-            "draining": False,
+            "draining": state.host.drained_at is not None,
+            "drain": {"at": state.host.drained_at, "by": state.host.drained_by}
+            if state.host.drained_at is not None
+            else None,
             "paused": sorted(job.name for job in state.jobs.values() if job.paused),
             "waiting": self._waiting(),
             "journal": {

@@ -23,6 +23,7 @@ from jobd.journal.lock import DirectoryLock, prepare_directory
 from jobd.journal.record import Record, RecordIn
 from jobd.journal.recovery import Report, mend
 from jobd.journal.replay import records_of
+from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.space import FILL_STEP, SpaceMaker, is_full, is_scarce
 from jobd.journal.writer import Writer
 
@@ -167,6 +168,23 @@ class Journal:
         """
         self._check()
         return self._bodies.read(where)
+
+    def batches_after(self, after: int, mark: Mark | None = None) -> Iterator[Batch]:
+        """The durable batches with an lsn above `after`, oldest first. Safe in any thread.
+
+        `mark` is one that an earlier call's batches had. Raises QueueDamagedError.
+        """
+        self._check()
+        return batches_after(self._fs, list(self._writer.files), after, mark)
+
+    def last_before(self, at: int) -> int:
+        """The lsn of a batch behind which lies all that was written from `at` (ms UTC) on."""
+        return last_before(list(self._writer.files), at)
+
+    @property
+    def lsn(self) -> int:
+        """That of the last batch."""
+        return self._writer.lsn
 
     def idle(self) -> bool:
         """Writes the idle mark if the last batch is a real one; whether it did (DURABILITY W8).

@@ -220,6 +220,7 @@ class Walk:
                 lsn, chain, flags = its_lsn, crc, bits
                 records += count
                 at = end
+                self.crc = crc  # for who goes on from here another time
                 yield payload, count, base + start, lsn
         finally:
             self.offset, self.lsn, self.crc = base + at, lsn, chain

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
-from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
+from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
 from jobd.server.router import Router
 from jobd.wire import envelope
 from jobd.wire.verbs import BY_NAME
@@ -53,9 +53,15 @@ class Desk:
             self._answer(kernel, request)
         return len(requests) == _TAKEN
 
-    def changed(self, kernel: Kernel, runs: Iterable[int]) -> None:
-        """Ask again the requests that wait for one of these runs."""
+    def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
+        """Ask again the requests that wait for one of these runs, or one in these ranges."""
         woken: dict[Request, None] = {}
+        if ranges:
+            # looked for among those that are waited for: the ranges may mean a million
+            runs |= {
+                run for run in self._by_run if any(first <= run <= last for first, last in ranges)
+            }
+            runs.add(MANY)
         for run in runs:
             self._watched.discard(run)
             woken.update(dict.fromkeys(self._by_run.get(run, ())))
@@ -133,11 +139,11 @@ class Desk:
         if isinstance(value, Parts):
             self._streams.append((request, value.parts))
         elif isinstance(value, Offload):
-            self._offload(kernel, request, value.work)
+            self._offload(kernel, request, value)
         else:
             self._reply(request, envelope.result(request.number, value))
 
-    def _offload(self, kernel: Kernel, request: Request, work: Callable[[], Any]) -> None:
+    def _offload(self, kernel: Kernel, request: Request, offload: Offload) -> None:
         request.changed.clear()
         self._offloaded.add(request)
 
@@ -145,21 +151,32 @@ class Desk:
             value: Any = None
             problem: BaseException | None = None
             try:
-                value = guarded(request.verb, work)
+                value = guarded(request.verb, offload.work)
             except (JobdError, Later) as error:
                 problem = error
-            self._post(lambda: self._done(kernel, request, value, problem))
+            self._post(lambda: self._done(kernel, request, offload, value, problem))
 
         self._pool.submit(run)
 
     def _done(
-        self, kernel: Kernel, request: Request, value: Any, problem: BaseException | None
+        self,
+        kernel: Kernel,
+        request: Request,
+        offload: Offload,
+        value: Any,
+        problem: BaseException | None,
     ) -> None:
         self._offloaded.discard(request)
+        then = offload.then
+        if problem is None and then is not None:
+            try:
+                value = guarded(request.verb, lambda: then(value))
+            except (JobdError, Later) as error:
+                problem = error
         if isinstance(problem, JobdError):
             self._refuse(request, problem)
         elif isinstance(problem, Later):
-            if problem.runs & request.changed:
+            if problem.runs & request.changed or MANY in request.changed:
                 self._answer(kernel, request)  # it changed after the thread had looked
             else:
                 self._park(kernel, request, problem)

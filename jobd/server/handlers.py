@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
-from jobd.server import host, jobs, logs, runs
+from jobd.server import changes, events, host, jobs, logs, runs, why
 from jobd.server.access import authorize
 from jobd.server.kernel import Kernel, Later, Request
 from jobd.wire.verbs import BY_NAME
@@ -23,6 +23,8 @@ HANDLERS: dict[str, Handler] = {
     "job.register": jobs.register,
     "job.unregister": jobs.unregister,
     "job.apply": jobs.apply,
+    "job.set": jobs.set_,
+    "job.history": jobs.history,
     "job.list": jobs.list_,
     "job.show": jobs.show,
     "job.pause": jobs.pause,
@@ -31,12 +33,20 @@ HANDLERS: dict[str, Handler] = {
     "run.list": runs.list_,
     "run.show": runs.show,
     "run.wait": runs.wait,
-    "run.cancel": runs.cancel,
-    "run.hold": runs.hold,
-    "run.release": runs.release,
+    "run.why": why.why,
+    "run.cancel": changes.cancel,
+    "run.retry": changes.retry,
+    "run.hold": changes.hold,
+    "run.release": changes.release,
+    "run.next": changes.next_,
+    "run.edit": changes.edit,
     "run.result": runs.result,
     "run.payload": runs.payload,
     "log.read": logs.read,
+    "host.drain": host.drain,
+    "host.undrain": host.undrain,
+    "host.idle": host.idle,
+    "events.read": events.read,
     "upload.put": host.upload,
 }
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from jobd.core.commands import DrainHost
 from jobd.errors import UsageError
 from jobd.server.access import Sight
-from jobd.server.kernel import Kernel, Offload, Request
-from jobd.wire.envelope import CHUNK, KEY_BYTES
+from jobd.server.kernel import Kernel, Later, Offload, Request
+from jobd.wire.envelope import CHUNK, HOLD_MS, KEY_BYTES
+
+#: ids in one answer
+_IDS = 1000
 
 
 def ping(kernel: Kernel, request: Request) -> Any:
@@ -36,6 +40,33 @@ def status(kernel: Kernel, request: Request) -> Any:
 def doctor(kernel: Kernel, request: Request) -> Any:
     """host.doctor"""
     return Offload(lambda: {"findings": kernel.findings()})
+
+
+def drain(kernel: Kernel, request: Request) -> Any:
+    """host.drain"""
+    return _drain(kernel, request, True)
+
+
+def undrain(kernel: Kernel, request: Request) -> Any:
+    """host.undrain"""
+    return _drain(kernel, request, False)
+
+
+def _drain(kernel: Kernel, request: Request, draining: bool) -> Any:
+    changed = kernel.decide(DrainHost(draining), request.caller)
+    return {"draining": draining, "changed": changed, "active": len(kernel.state.active)}
+
+
+def idle(kernel: Kernel, request: Request) -> Any:
+    """host.idle"""
+    active = list(kernel.state.active)
+    if active and not request.final:
+        raise Later(active, min(request.arguments.get("hold", HOLD_MS), HOLD_MS))
+    return {
+        "ready": not active,
+        "draining": kernel.state.host.drained_at is not None,
+        "active": active[:_IDS],
+    }
 
 
 def upload(kernel: Kernel, request: Request) -> Any:

@@ -6,12 +6,21 @@ from collections.abc import Generator
 from typing import Any
 
 from jobd.codec import MAX_FRAME
-from jobd.core.commands import APPLIED, ApplyJobs, PauseJob, RegisterJob, UnregisterJob
-from jobd.core.decide import find_job
+from jobd.core.commands import (
+    APPLIED,
+    ApplyJobs,
+    PauseJob,
+    RegisterJob,
+    SetJob,
+    UnregisterJob,
+)
+from jobd.core.decision import find_job
+from jobd.core.entities import Job
+from jobd.core.settings import differences
 from jobd.errors import UsageError
 from jobd.server.access import Sight, require_admin, unknown_people
 from jobd.server.kernel import Kernel, Parts, Request
-from jobd.server.rows import job_row
+from jobd.server.rows import by_of, job_row
 
 #: a registration's record is bounded by what a job file may hold (core/specvalues.py)
 _ROOM = 1 << 20
@@ -60,6 +69,39 @@ def _warnings(kernel: Kernel, names: list[str]) -> list[str]:
     holds = {job.spec.kind: kernel.hold_reason(job.spec.kind) for job in jobs}
     warnings += [f"its runs will wait: {h.text}" for h in holds.values() if h is not None]
     return list(dict.fromkeys(warnings))
+
+
+def set_(kernel: Kernel, request: Request) -> Any:
+    """job.set"""
+    kernel.require_room(_ROOM)
+    name = request.arguments["job"]
+    job = find_job(kernel.state, name)
+    before = job.spec
+    revision, changed = kernel.decide(SetJob(name, request.arguments["settings"]), request.caller)
+    return {
+        "job": name,
+        "revision": revision,
+        "changed": changed,
+        "changes": differences(before, job.spec),
+        "warnings": _warnings(kernel, [name]),
+    }
+
+
+def history(kernel: Kernel, request: Request) -> Any:
+    """job.history"""
+    return Parts(_history(find_job(kernel.state, request.arguments["job"])))
+
+
+def _history(job: Job) -> Generator[Any, None, Any]:
+    numbers = sorted(job.revisions)
+    for number, earlier in zip(reversed(numbers), [*reversed(numbers[:-1]), None], strict=True):
+        at, caller = job.made[number]
+        changes = []
+        if earlier is not None:
+            changes = differences(job.revisions[earlier], job.revisions[number])
+        row = {"revision": number, "at": at, "by": by_of(caller), "changes": changes}
+        yield {"revisions": [row]}
+    return {"count": len(numbers)}
 
 
 def unregister(kernel: Kernel, request: Request) -> Any:

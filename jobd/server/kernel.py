@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
+from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
@@ -13,6 +14,12 @@ from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.errors import JobdError
 from jobd.runlog.folder import LogFolder
+from jobd.server.recent import Page, Recent
+
+#: what Later names instead of a run: ask again when anything at all has happened
+ANYTHING = 0
+#: stands among a request's changed runs for more than are named
+MANY = -1
 
 
 class Request:
@@ -77,18 +84,24 @@ class Parts:
 
 
 class Offload:
-    """Work on files, for a thread beside the loop; it answers or raises as a handler does."""
+    """Work on files, for a thread beside the loop; it answers or raises as a handler does.
 
-    __slots__ = ("work",)
+    `then`, where given, makes the answer of what the work gave, in the loop's own thread.
+    """
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    __slots__ = ("then", "work")
+
+    def __init__(self, work: Callable[[], Any], then: Callable[[Any], Any] | None = None) -> None:
         self.work = work
+        self.then = then
 
 
 class Kernel(Protocol):
     """The core loop, as handlers see it. Only used from its own thread, but for the file calls."""
 
     logs: LogFolder
+    recent: Recent
+    ledger: Ledger
 
     @property
     def state(self) -> State:
@@ -131,6 +144,9 @@ class Kernel(Protocol):
     def payload(self, run: Run) -> bytes:
         """The run's payload, from the queue."""
 
+    def payload_source(self, run: Run) -> bytes | Body:
+        """The payload's bytes where they are in the queue, else which body file has them."""
+
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
 
@@ -142,6 +158,9 @@ class Kernel(Protocol):
 
     def findings(self) -> list[dict[str, Any]]:
         """What is wrong with the set-up, and what to do about it."""
+
+    def events_after(self, after: int, since: int, most: int) -> Page:
+        """Events of the queue's files behind `after`, not older than `since` (ms UTC)."""
 
     def watch_log(self, run: int) -> None:
         """Have parked requests for the run asked again when its log grows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jobd.core import masking
@@ -22,7 +22,6 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     attempts = run.attempts or []
     ended = next((a.end for a in reversed(attempts) if a.end is not None), None)
     over = run.state is RunState.DONE
-    trigger, uid, user, pid, principal = run.origin
     started = next((a.started for a in attempts if a.started is not None), None)
     said = kernel.progress(run.id) if run.state is RunState.ACTIVE else None
     if said and why is None:
@@ -36,12 +35,12 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "dead": dead(run),
         "reason": {"code": why.code, "text": why.text} if why else None,
         "priority": run.priority,
-        "trigger": {"kind": trigger, "name": None, "scheduled_at": None},
+        "trigger": {"kind": run.origin[0], "name": None, "scheduled_at": None},
         "labels": run.option("labels") or {},
         "key": run.option("key"),
-        "retry_of": None,
+        "retry_of": run.option("retry_of"),
         "payload_size": run.size,
-        "submitted_by": {"uid": uid, "user": user, "pid": pid, "principal": principal or None},
+        "submitted_by": by_of(run.origin[1:]),
         "queued_at": run.queued_at,
         "not_before": run.due or run.option("not_before"),
         "started_at": started.started_at if started else None,
@@ -55,7 +54,23 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         # more than INTERFACE names: what a client needs to tell "attempt 2 of 5"
         "attempts_allowed": run.spec.retry.attempts,
         "timeout_ms": run.timeout,
+        "after": parents(run),
     }
+
+
+def parents(run: Run) -> list[dict[str, Any]]:
+    """The runs that it waits or waited for, what of each, and whether it still does."""
+    pending = run.parents or set()
+    return [
+        {"run": number, "condition": condition, "pending": number in pending}
+        for number, condition in run.option("after") or ()
+    ]
+
+
+def by_of(caller: Sequence[Any]) -> dict[str, Any]:
+    """A caller as it stands in events (uid, user, pid, principal), as rows have it."""
+    uid, user, pid, principal = caller
+    return {"uid": uid, "user": user, "pid": pid, "principal": principal or None}
 
 
 def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from jobd.core import masking
 from jobd.core.access import Right
-from jobd.core.commands import Body, CancelRun, HoldRun, QueueRun, ReleaseRun
-from jobd.core.decide import find_job
+from jobd.core.commands import Body, QueueRun
+from jobd.core.decision import find_job
 from jobd.core.entities import Run
 from jobd.core.spec import to_mapping
 from jobd.core.specvalues import texts, variables
@@ -31,9 +31,9 @@ _WINDOW = 50
 #: runs that one request may queue
 MOST = 10_000
 #: bytes that one request may make the queue grow by
-_MOST_BYTES = 8 << 20
+MOST_BYTES = 8 << 20
 #: what a queued run takes of the queue beside its payload, at most but for its options
-_RUN_ROOM = 512
+RUN_ROOM = 512
 
 
 def queue(kernel: Kernel, request: Request) -> Any:
@@ -46,9 +46,9 @@ def queue(kernel: Kernel, request: Request) -> Any:
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
     size = sum(len(p) for p in command.payloads if isinstance(p, bytes))
-    room = size + len(command.payloads) * (_RUN_ROOM + _options_size(command))
-    if room > _MOST_BYTES:
-        raise UsageError(f"{room} bytes in one request: at most {_MOST_BYTES} are taken; send less")
+    room = size + len(command.payloads) * (RUN_ROOM + _options_size(command))
+    if room > MOST_BYTES:
+        raise UsageError(f"{room} bytes in one request: at most {MOST_BYTES} are taken; send less")
     kernel.require_room(room)
     runs, warnings = kernel.decide(command, request.caller)
     if not all(_readable(kernel, request, run) for run, existing in runs if existing):
@@ -65,15 +65,16 @@ def _options_size(command: QueueRun) -> int:
     """Bytes that each of the command's runs takes for what it says beside the payload."""
     texts_ = [*command.args, *command.env, *command.labels]
     texts_ += [*command.env.values(), *command.labels.values()]
-    return sum(4 * len(text) + 5 for text in texts_)
+    # a parent: its number, its condition, and that they are a pair
+    return sum(4 * len(text) + 5 for text in texts_) + 16 * len(command.after)
 
 
 def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
     arguments = request.arguments
-    payloads = _payloads(kernel, request)
+    payloads = payloads_of(kernel, request)
     not_before = arguments.get("not_before")
     if "delay" in arguments:
-        not_before = kernel.now.wall + _positive("delay", arguments["delay"])
+        not_before = kernel.now.wall + positive("delay", arguments["delay"])
     env = arguments.get("env")
     args = arguments.get("args")
     labels = arguments.get("labels")
@@ -88,18 +89,29 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
         request=request.key,
         priority=arguments.get("priority"),
         not_before=not_before,
-        expires=_positive("expires", arguments["expires"]) if "expires" in arguments else None,
+        expires=positive("expires", arguments["expires"]) if "expires" in arguments else None,
         timeout=arguments.get("timeout"),
         env=variables(env, "env") if env else {},
-        labels=_labels(labels) if labels else {},
+        labels=labels_of(labels) if labels else {},
         args=texts(args, "args") if args else (),
         key=key,
+        after=_parents(kernel, request),
         batch=_batch(arguments.get("batch")),
-        batch_offset=_positive("batch_offset", arguments.get("batch_offset", 0)),
+        batch_offset=positive("batch_offset", arguments.get("batch_offset", 0)),
     )
 
 
-def _payloads(kernel: Kernel, request: Request) -> list[bytes | Body]:
+def _parents(kernel: Kernel, request: Request) -> tuple[tuple[int, str], ...]:
+    found: dict[tuple[int, str], None] = {}
+    for pair in request.arguments.get("after", ()):
+        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[1], str):
+            raise UsageError("run.queue: after: expected pairs of a run and ok, any or fail")
+        named, _ = resolve(kernel, request, [pair[0]], Right.READ)
+        found.update(dict.fromkeys((run.id, pair[1]) for run in named))
+    return tuple(found)
+
+
+def payloads_of(kernel: Kernel, request: Request) -> list[bytes | Body]:
     arguments = request.arguments
     given = [name for name in ("payload", "payloads", "upload") if name in arguments]
     if len(given) > 1:
@@ -125,13 +137,13 @@ def _batch(batch: str | None) -> str | None:
     return batch
 
 
-def _positive(name: str, value: int) -> int:
+def positive(name: str, value: int) -> int:
     if value < 0:
         raise InvalidError(f"{name}: {value}: expected a number from 0 on")
     return value
 
 
-def _labels(labels: dict[str, Any]) -> dict[str, str]:
+def labels_of(labels: dict[str, Any]) -> dict[str, str]:
     for name, value in labels.items():
         if not isinstance(name, str) or not isinstance(value, str) or len(labels) > 64:
             raise InvalidError("labels: expected at most 64 pairs of text and text")
@@ -154,6 +166,7 @@ def _settings(kernel: Kernel, command: QueueRun) -> dict[str, Any]:
     settings["labels"] = dict(command.labels)
     settings["runs"] = len(command.payloads)
     settings["not_before"] = command.not_before
+    settings["after"] = [list(pair) for pair in command.after]
     return masking.job(settings)
 
 
@@ -169,10 +182,10 @@ def list_(kernel: Kernel, request: Request) -> Any:
     limit = arguments.get("limit")
     if limit is None and not arguments.get("all"):
         limit = _WINDOW
-    return Parts(_window(kernel, _filter(kernel, request), limit))
+    return Parts(_window(kernel, filter_of(kernel, request), limit))
 
 
-def _filter(kernel: Kernel, request: Request) -> Callable[[Run], bool]:
+def filter_of(kernel: Kernel, request: Request) -> Callable[[Run], bool]:
     arguments = request.arguments
     words_ = arguments.get("status")
     known = {str(word) for word in Status} | {"dead"}
@@ -321,53 +334,3 @@ def _chunks(data: bytes) -> Generator[Any, None, Any]:
     for start in range(0, len(data), CHUNK):
         yield {"data": data[start : start + CHUNK]}
     return {"size": len(data)}
-
-
-# -- changing --------------------------------------------------------------------------------
-
-
-def cancel(kernel: Kernel, request: Request) -> Any:
-    """run.cancel"""
-    named, single = _chosen(kernel, request)
-    changed = []
-    for run in named:
-        if single or run.state is not RunState.DONE:
-            kernel.decide(CancelRun(run.id), request.caller)
-            changed.append([run.id, str(status(run))])
-    return {"runs": changed[:MOST], "count": len(changed)}
-
-
-def _chosen(kernel: Kernel, request: Request) -> tuple[list[Run], bool]:
-    arguments = request.arguments
-    if ("runs" in arguments) == ("job" in arguments):
-        raise UsageError("run.cancel: expected either runs or a job")
-    if "runs" in arguments:
-        return resolve(kernel, request, arguments["runs"])
-    find_job(kernel.state, arguments["job"])
-    wanted = _filter(kernel, request)
-    return [run for run in kernel.state.live_runs() if wanted(run)], False
-
-
-def hold(kernel: Kernel, request: Request) -> Any:
-    """run.hold"""
-    return _each(kernel, request, HoldRun)
-
-
-def release(kernel: Kernel, request: Request) -> Any:
-    """run.release"""
-    return _each(kernel, request, ReleaseRun)
-
-
-def _each(kernel: Kernel, request: Request, command: type[HoldRun] | type[ReleaseRun]) -> Any:
-    """One run, or refuse; of several those where it is possible."""
-    named, single = resolve(kernel, request, request.arguments["runs"])
-    changed = []
-    for run in named:
-        try:
-            kernel.decide(command(run.id), request.caller)
-        except ConflictError:
-            if single:
-                raise
-            continue
-        changed.append([run.id, str(status(run))])
-    return {"runs": changed, "count": len(changed)}

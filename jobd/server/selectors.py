@@ -16,12 +16,15 @@ from jobd.wire.verbs import BY_NAME
 MOST = 100_000
 
 
-def resolve(kernel: Kernel, request: Request, selectors: Sequence[Any]) -> tuple[list[Run], bool]:
+def resolve(
+    kernel: Kernel, request: Request, selectors: Sequence[Any], right: Right | None = None
+) -> tuple[list[Run], bool]:
     """The runs that the selectors name, each once and in that order; and whether one was named
     plainly, so that a single answer is wanted.
 
     A range takes what is there of it, as far as the caller may read it. Where the verb needs
-    another right than to read, each run is asked for it, and one refusal is all of the answer.
+    another right than to read (or `right` is one), each run is asked for it, and one refusal is
+    all of the answer.
     Raises UsageError, NotFoundError, ForbiddenError.
     """
     if not selectors or not all(isinstance(selector, str) for selector in selectors):
@@ -29,7 +32,7 @@ def resolve(kernel: Kernel, request: Request, selectors: Sequence[Any]) -> tuple
     found: dict[int, Run] = {}
     words = [word for selector in selectors for word in selector.split(",")]
     sight = Sight(kernel, request.caller)
-    right = _right(request.verb)
+    right = right or _right(request.verb)
     for word in words:
         for run in _runs(kernel, request, sight, word):
             if not sight.run(run, right):

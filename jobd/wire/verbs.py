@@ -118,9 +118,9 @@ VERBS: tuple[Verb, ...] = (
         "Registers all of the jobs in `specs` (each as in job.register), or none. With `prune`, "
         "jobs of an earlier apply that are not among them are removed; conflict while one has live "
         "runs. With `dry_run` nothing is changed. Answers {jobs: [{job, action, revision, changes: "
-        "[[key, old, new], ...]}, ...], warnings}; `action` is created, changed, unchanged, moved "
-        "(the same, registered otherwise before) or pruned. A refusal's details have `mistakes`: "
-        "[[job, text], ...], every one that was found.",
+        "[{key, before, after}, ...]}, ...], warnings}; `action` is created, changed, unchanged, "
+        "moved (the same, registered otherwise before) or pruned. A refusal's details have "
+        "`mistakes`: [[job, text], ...], every one that was found.",
         MANAGE,
     ),
     Verb(
@@ -132,6 +132,24 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "job.show", False, {"job": "str"}, "The job as in its file, with defaults filled in.", LOOK
+    ),
+    Verb(
+        "job.set",
+        True,
+        {"job": "str", "settings": "map"},
+        "Registers a new revision of the job with some keys changed, by their paths (`timeout`, "
+        "`resources.memory`, `env.LANG`). A text that the key does not take is read as JSON; nil "
+        "takes the default again. Answers {job, revision, changed, changes: [{key, before, "
+        "after}, ...], warnings}.",
+        MANAGE,
+    ),
+    Verb(
+        "job.history",
+        False,
+        {"job": "str"},
+        "Parts {revisions: [{revision, at, by, changes: [{key, before, after}, ...]}, ...]}, "
+        "newest first, then {count}. The oldest one has no changes.",
+        LOOK,
     ),
     Verb(
         "job.pause",
@@ -165,6 +183,7 @@ VERBS: tuple[Verb, ...] = (
             "labels": "map?",
             "args": "list?",
             "key": "str?",
+            "after": "list?",
             "batch": "str?",
             "batch_offset": "int?",
             "dry_run": "bool?",
@@ -174,7 +193,8 @@ VERBS: tuple[Verb, ...] = (
         "the job's command. `delay` counts from when the daemon takes the request. Runs of one "
         "request find BATCH_ID and BATCH_INDEX in their environment; where one batch takes several "
         "requests they share `batch` (1 to 64 letters and digits); `batch_offset` says how many "
-        "runs came before. The answer "
+        "runs came before. `after` are pairs of a run selector and `ok`, `any` or `fail`: the run "
+        "waits for those to end, and is skipped where one ends otherwise. The answer "
         "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
         "`dry_run` nothing is queued and the answer is {settings: map}.",
         SUBMIT,
@@ -220,15 +240,58 @@ VERBS: tuple[Verb, ...] = (
         True,
         {"runs": "list?", "job": "str?", "status": "list?"},
         "Cancels the named runs, or all live ones of a job. A waiting one ends at once, an "
-        "active one is told to stop. Answers {runs: [[id, status], ...], count}.",
+        "active one is told to stop. Answers {runs: [[id, status], ...], count}; `runs` has the "
+        "first 10,000.",
         OWN,
+    ),
+    Verb(
+        "run.retry",
+        True,
+        {"runs": "list", "payload": "bytes?", "upload": "bytes?"},
+        "Queues ended runs again, each as a new run with `retry_of` set: with its own payload or "
+        "the one given, by the newest revision of its job. Of several those that have ended. "
+        "Answers {runs: [[retry_of, id], ...], count, single}.",
+        SUBMIT,
+    ),
+    Verb(
+        "run.next",
+        True,
+        {"runs": "list"},
+        "Puts queued runs before all others of their job and priority, the first one named "
+        "first. Answers as run.hold.",
+        MANAGE,
+    ),
+    Verb(
+        "run.edit",
+        True,
+        {
+            "runs": "list",
+            "priority": "int?",
+            "not_before": "int?",
+            "delay": "int?",
+            "timeout": "int?",
+            "labels": "map?",
+        },
+        "Changes settings of runs that wait or are held; `labels` (set beside the others) of "
+        "active ones too. `not_before` or `delay` is another date, `timeout` of the attempts to "
+        "come. Answers as run.hold.",
+        MANAGE,
+    ),
+    Verb(
+        "run.why",
+        False,
+        {"runs": "list"},
+        "Why runs are where they are. Parts {runs: [{id, job, status, reason, constraints, place, "
+        "estimated_start, estimate}]}, then {count, single}. Each constraint is {name, ok, text} "
+        "and its numbers; `place` is {in_job, of_job, ahead}.",
+        READ,
     ),
     Verb(
         "run.hold",
         True,
         {"runs": "list"},
-        "Keeps waiting runs back until they are released. Answers {runs: [[id, status], ...], "
-        "count}.",
+        "Keeps waiting runs back until they are released. Of several those that can be. Answers "
+        "{runs: [[id, status], ...], count}.",
         MANAGE,
     ),
     Verb(
@@ -265,6 +328,33 @@ VERBS: tuple[Verb, ...] = (
         READ,
     ),
     Verb(
+        "host.drain",
+        True,
+        {},
+        "No run starts on this host from now on; queueing goes on, and what runs does. Answers "
+        "{draining, changed, active}: how many runs are active.",
+    ),
+    Verb("host.undrain", True, {}, "Undoes host.drain. Answers {draining, changed, active}."),
+    Verb(
+        "host.idle",
+        False,
+        {"hold": "int?"},
+        "Waits until no run is active, `hold` milliseconds at most (HOLD_MS where not said). "
+        "Answers {ready, draining, active: [id, ...]}; not ready: ask again.",
+    ),
+    Verb(
+        "events.read",
+        False,
+        {"after": "int?", "since": "int?", "audit": "bool?", "hold": "int?"},
+        "What happened, oldest first: behind the event numbered `after`, not before `since` (ms); "
+        "with neither nothing yet, and `next` is the last number there is. `audit`: what somebody "
+        "asked for alone. With `hold` and nothing new it waits. Answers {events: [{seq, at, "
+        "event, job, run, ..., by}, ...], next, more}: go on with `after` = `next`; `more` says "
+        "that there is more now, also where `events` is empty. What the caller may not see is left "
+        "out.",
+        LOOK,
+    ),
+    Verb(
         "upload.put",
         True,
         {"upload": "bytes", "offset": "int", "data": "bytes", "last": "bool"},
@@ -279,6 +369,6 @@ BY_NAME: dict[str, Verb] = {verb.name: verb for verb in VERBS}
 
 #: keys in answers whose values are times in integer milliseconds UTC (or None)
 TIME_KEYS = frozenset(
-    {"queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
-    | {"loaded_at"}
+    {"at", "queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
+    | {"estimated_start", "loaded_at"}
 )

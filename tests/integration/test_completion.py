@@ -53,7 +53,7 @@ def complete(home: Path, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("un", ["unregister"]),
+        ("unr", ["unregister"]),
         ("help ca", ["cancel"]),
         ("-o js", ["json", "jsonl"]),
         ("queue s", ["send-news", "sendemail"]),

@@ -149,6 +149,7 @@ def dump(state: State) -> dict[str, Any]:
         "names": {name: job.id for name, job in state.jobs.items()},
         "runs": {run.id: _run(run) for run in state.runs.oldest_first()},
         "active": list(state.active),
+        "host": (state.host.rev, state.host.drained_at, state.host.drained_by),
         "next": (state.next_run, state.next_job),
         "reserved": (state.reserved_millicpus, state.reserved_memory),
         "counts": (state.waiting, state.held, {str(o): n for o, n in state.done.items() if n}),
@@ -198,6 +199,7 @@ def _run(run: Run) -> tuple[Any, ...]:
         list(run.origin),
         run.options,
         (run.size, run.body),
+        set(run.parents or ()),
         attempts,
         (type(run.note).__name__, _plain(run.note)),
     )
@@ -228,6 +230,12 @@ def problems(state: State) -> Iterator[str]:
             yield f"run {run.id}: {run.state!r}, with open attempts {open_ends}"
         if run.due is not None and run.state not in (RunState.WAITING, RunState.HELD):
             yield f"run {run.id}: {run.state!r}, and still due at {run.due}"
+        for parent in run.parents or ():
+            found = state.runs.get(parent)
+            if found is None or found.state is RunState.DONE:
+                yield f"run {run.id}: still waits for run {parent}, which is over"
+            elif run.id not in state.children.of(parent):
+                yield f"run {run.id}: waits for run {parent}, whose end would not be told to it"
         if (run.note is not None) != (run.state in (RunState.HELD, RunState.DONE)):
             yield f"run {run.id}: {run.state!r}, noted {run.note}"
 
@@ -255,6 +263,8 @@ def _words(run: Run) -> list[str]:
     words = [run.state.name]
     if run.state is RunState.WAITING and run.due is not None:
         words.append("retrying" if run.attempts else "delayed")
+    elif run.state is RunState.WAITING and run.parents:
+        words.append("blocked")
     if run.state is RunState.DONE:
         words.append(f"done {getattr(run.note, 'outcome', None)}")
     return words
@@ -285,5 +295,6 @@ def _ready_problems(state: State, runs: list[Run]) -> Iterator[str]:
             if priority not in job.ready:
                 yield f"ring of priority {priority} has job {job.name}, which has no queue there"
     for run in runs:
-        if run.state is RunState.WAITING and run.due is None and run.id not in indexed:
+        ready = run.state is RunState.WAITING and run.due is None and not run.parents
+        if ready and run.id not in indexed:
             yield f"run {run.id}: due, and not in the ready index"

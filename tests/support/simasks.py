@@ -5,10 +5,20 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from jobd.core.commands import QueueRun
+from jobd.core.commands import (
+    CancelRuns,
+    Command,
+    DrainHost,
+    EditRun,
+    MoveRunFirst,
+    QueueRun,
+    RetryRuns,
+    SetJob,
+)
 from tests.support.core import ANN
 
 JOBS = ("a", "b", "c")
+HOW = ("ok", "ok", "any", "fail")
 
 
 def definition(rng: Random, name: str) -> dict[str, Any]:
@@ -36,8 +46,10 @@ def definition(rng: Random, name: str) -> dict[str, Any]:
     }
 
 
-def submission(rng: Random, wall: int) -> QueueRun:
-    """Somebody queues something."""
+def submission(rng: Random, wall: int, last: int) -> QueueRun:
+    """Somebody queues something, perhaps behind runs up to `last`."""
+    behind = rng.choice([0, 0, 0, 1, 2]) if last else 0
+    after = {rng.randint(max(1, last - 6), last): rng.choice(HOW) for _ in range(behind)}
     key = rng.choice([None, None, None, "k1", "k2"])
     count = 1 if key else rng.choice([1, 1, 1, 3])
     return QueueRun(
@@ -51,4 +63,29 @@ def submission(rng: Random, wall: int) -> QueueRun:
         expires=rng.choice([None, None, None, rng.randrange(60_000)]),
         timeout=rng.choice([None, None, 10_000]),
         key=key,
+        after=tuple(after.items()),
     )
+
+
+def change(rng: Random, some: list[int], wall: int) -> Command:
+    """Somebody changes something about runs that are there, a job, or the host."""
+    match rng.randrange(7):
+        case 0:
+            # sometimes so many that they are one record
+            return CancelRuns(some if rng.random() < 0.5 else some[:2])
+        case 1 | 2:
+            return EditRun(
+                some[0],
+                priority=rng.choice([None, 0, 5, 9]),
+                not_before=rng.choice([None, 0, wall - 1, wall + rng.randrange(90_000)]),
+                timeout=rng.choice([None, None, 10_000]),
+                labels=rng.choice([{}, {"a": "1"}]),
+            )
+        case 3:
+            return MoveRunFirst(some[0])
+        case 4:
+            return RetryRuns([(run, b"again") for run in some[: rng.choice([1, 2])]])
+        case 5:
+            return DrainHost(rng.random() < 0.3)
+        case _:
+            return SetJob(rng.choice(JOBS), {"limits.concurrency": rng.choice(["1", "3", None])})

@@ -15,7 +15,9 @@ from jobd.capacity.ledger import Host, Ledger, Sample
 from jobd.core import events as e
 from jobd.core.commands import (
     CancelRun,
+    CancelRuns,
     Command,
+    DrainHost,
     HoldRun,
     PauseJob,
     QueueRun,
@@ -29,7 +31,7 @@ from jobd.core.model import Now, Reason
 from jobd.core.states import AttemptState, Kind, RunState
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from tests.support.core import START, SYSTEM, Bench, dump, live, problems
-from tests.support.simasks import JOBS, definition, submission
+from tests.support.simasks import JOBS, change, definition, submission
 from tests.support.simworld import World
 
 MIB = 1 << 20
@@ -88,11 +90,11 @@ class Life(Bench):
     def act(self) -> None:
         """One thing happens."""
         rng = self.rng
-        match rng.randrange(14):
+        match rng.randrange(16):
             case 0 | 1 | 2 | 3 | 4:
                 self.queue_some()
             case 5:
-                self.cancel(self.some_run())
+                self.change_by(CancelRun(self.some_run()))
             case 6:
                 self.try_(HoldRun(self.some_run()))
             case 7:
@@ -109,6 +111,8 @@ class Life(Bench):
                 self.open_or_close()
             case 12:
                 self.sample()
+            case 13 | 14:
+                self.change()
 
     def queue_some(self) -> None:
         """Queue something new, or ask again with a request that was answered."""
@@ -118,7 +122,7 @@ class Life(Bench):
             if again.events or again.answer[0] != answer:
                 raise Broken(f"asked again with its key, a request answers {again}, not {answer}")
             return
-        command = submission(self.rng, self.now.wall)
+        command = submission(self.rng, self.now.wall, self.state.next_run - 1)
         answer = self.try_(command)
         if answer is not None:
             runs = answer[0]
@@ -126,13 +130,20 @@ class Life(Bench):
             if not any(existing for _, existing in runs):
                 self.promise(lambda: self.requests.append((command, runs)))
 
-    def cancel(self, run: int) -> None:
-        """Somebody cancels a run."""
+    def change(self) -> None:
+        """Somebody changes something that is there."""
+        some = [self.some_run(), *range(max(1, self.state.next_run - 30), self.state.next_run)]
+        self.change_by(change(self.rng, some, self.now.wall))
+
+    def change_by(self, command: Command) -> None:
+        """Decide and apply, or nothing where it is refused; what was cancelled stays so."""
         try:
-            self.do(CancelRun(run))
-        except (ConflictError, NotFoundError):
+            self.do(command)
+        except (ConflictError, NotFoundError, RefusedError, InvalidError):
             return
-        self.promise(lambda: self.cancelled.add(run))
+        if isinstance(command, CancelRun | CancelRuns):
+            runs = [command.run] if isinstance(command, CancelRun) else command.runs
+            self.promise(lambda: self.cancelled.update(set(runs) - set(self.ended)))
 
     def release(self, id_: int) -> None:
         """Somebody releases a run; where its attempt was lost, that is one more than the job's."""
@@ -239,6 +250,7 @@ class Life(Bench):
         self.revisions = {
             **{(e.JOB, job.id): job.rev for job in self.state.jobs_by_id.values()},
             **{(e.RUN, run.id): run.rev for run in self.state.runs.oldest_first()},
+            (e.HOST, 1): self.state.host.rev,
         }
         self.not_yet.clear()
         self.overdue.clear()
@@ -274,6 +286,8 @@ class Life(Bench):
             "starts though it was cancelled": run.id in self.cancelled,
             "starts while its job is paused": job.paused,
             "starts while the engine is gone": self.ledger.closed(run.spec.kind) is not None,
+            "starts while the host is drained": self.state.host.drained_at is not None,
+            "starts before its parents": bool(run.parents),
             "starts beyond its job's limit": limit is not None and job.active >= limit,
             "starts before its date": not run.attempts and not_before > self.highest_wall,
             "starts before its wait is over": self.not_yet.get(run.id, 0) > self.now.mono,
@@ -287,6 +301,8 @@ class Life(Bench):
         mono = self.now.mono
         if isinstance(event, e.RunRequeued):
             self.not_yet[event.run] = mono + event.delay
+        elif isinstance(event, e.RunEdited) and "not_before" in event.changes:
+            self.not_yet.pop(event.run, None)
         elif isinstance(event, e.AttemptStarted):
             self.overdue[event.run, event.number] = mono + self.run(event.run).timeout
         elif isinstance(event, e.AttemptEnded | e.AttemptStopping):
@@ -344,6 +360,7 @@ class Life(Bench):
         self.world.willing = True
         self.ledger.engines, self.ledger.sample = dict.fromkeys(Kind), None
         self.state.dirty = True
+        self.try_(DrainHost(False))
         for name in JOBS:
             self.try_(PauseJob(name, False))
         for _ in range(turns):

@@ -110,6 +110,8 @@ def event_for(bench: Bench, run: int, cls: type) -> e.Event:
         e.RunFinished: e.RunFinished(run, at, "failed", "exit", "text"),
         e.RunHeld: e.RunHeld(run, at, "held", "text"),
         e.RunReleased: e.RunReleased(run, at),
+        e.RunEdited: e.RunEdited(run, at, {"priority": 7}, WHO),
+        e.RunMovedFirst: e.RunMovedFirst(run, at, WHO),
         e.AttemptClaimed: e.AttemptClaimed(run, number + 1, at),
         e.AttemptStarted: e.AttemptStarted(run, max(1, number), at, at, "engine", "image"),
         e.AttemptStopping: e.AttemptStopping(run, max(1, number), at, "cancelled"),

@@ -14,12 +14,17 @@ from jobd.core.commands import (
     Caller,
     PauseJob,
     RegisterJob,
+    SetJob,
     UnregisterJob,
 )
+from jobd.core.decision import caller_fields
 from jobd.core.masking import MASK
+from jobd.core.model import Now
 from jobd.core.policy import Rules
 from jobd.errors import ConflictError, ForbiddenError, InvalidError
-from tests.support.core import Bench, queueing, refused, replay
+from tests.support.core import ANN, START, Bench, queueing, refused, replay
+
+WHO = caller_fields(ANN)
 
 
 @pytest.fixture
@@ -36,7 +41,10 @@ def job(name: str, **more: Any) -> dict[str, Any]:
 def apply(bench: Bench, *specs: dict[str, Any], origin: str = APPLIED, **options: Any) -> Any:
     """The rows that applying answers, without empty `changes`."""
     rows = bench.do(ApplyJobs([(spec, origin) for spec in specs], **options)).answer
-    return [(row["job"], row["action"], row.get("changes") or []) for row in rows]
+    return [
+        (row["job"], row["action"], [list(one.values()) for one in row.get("changes") or ()])
+        for row in rows
+    ]
 
 
 def test_all_are_registered_and_only_differences_are_changed(bench: Bench) -> None:
@@ -110,12 +118,22 @@ def test_what_comes_from_a_file_is_changed_there(bench: Bench) -> None:
     assert apply(bench, origin=origin, prune=FOLDER) == [("a", "pruned", [])]
 
 
+def test_single_settings_keep_the_origin(bench: Bench) -> None:
+    apply(bench, job("a"))
+    apply(bench, job("filed"), origin=f"{FOLDER}filed.toml")
+    bench.do(SetJob("a", {"priority": 3}))
+    assert bench.state.jobs["a"].origin == APPLIED
+    refused(bench, SetJob("filed", {"priority": 3}), ConflictError, "jobs.d/filed.toml")
+
+
 def test_a_job_moves_to_another_origin_without_a_new_revision(bench: Bench) -> None:
     bench.do(RegisterJob(job("a")))
+    bench.now = Now(START.wall + 5, START.mono + 5)
     assert apply(bench, job("a")) == [("a", "moved", [])]
     assert apply(bench, job("a"), origin=f"{FOLDER}a.toml") == [("a", "moved", [])]
     assert bench.state.jobs["a"].revision == 1
     assert bench.state.jobs["a"].origin == "jobs.d/a.toml"
+    assert bench.state.jobs["a"].made[1] == (START.wall, WHO), "who made it is not who moved it"
     again = replay(bench.events).jobs["a"]
     assert (again.revision, again.origin) == (1, "jobs.d/a.toml")
 

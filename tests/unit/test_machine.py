@@ -29,6 +29,8 @@ def allowed(run: Run, cls: type) -> RunState | None:
     if cls in ATTEMPT_EVENTS:
         if attempt is None or (attempt.state, cls) not in machine.ATTEMPT:
             return None
+    elif after is RunState.ACTIVE:
+        return after
     elif run.state is RunState.ACTIVE and attempt and attempt.state is not AttemptState.ENDED:
         return None  # a run does not leave before its attempt has ended
     return after

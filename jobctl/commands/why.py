@@ -1,0 +1,74 @@
+"""`jobctl why`: what a run waits for, with numbers, and when it will start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobctl import render, values
+from jobctl.arguments import typed
+from jobctl.commands.ls import when
+from jobctl.output import Output, now
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from jobctl.client import Client
+
+MANUAL = """\
+Tells why a run is where it is: each thing that it has to get past before it starts, with numbers,
+its place in the queue, and when it will probably start where that can be told from the times that
+the last runs took.
+
+  jobctl why 42
+
+JSON: {"id", "job", "status", "reason", "constraints": [{"name", "ok", "text", ...}],
+"place": {"in_job", "of_job", "ahead"}, "estimated_start", "estimate"}, or an array of them."""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Runs."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=typed(values.selector))
+
+
+def run(given: Namespace, client: Client, out: Output) -> int:
+    """Tells."""
+    answer = client.why(*given.runs)
+    rows = answer if isinstance(answer, list) else [answer]
+    if out.mode == "id":
+        for row in rows:
+            out.line(str(row["id"]))
+    elif out.json:
+        out.value(answer) if isinstance(answer, dict) else out.values(rows)
+    else:
+        for index, row in enumerate(rows):
+            if index:
+                out.line("")
+            _tell(row, out)
+    return 0
+
+
+def _tell(row: dict[str, Any], out: Output) -> None:
+    head = f"run {row['id']} of {render.escape(str(row['job']))}: "
+    out.line(head + out.status(str(row["status"])))
+    reason = row.get("reason")
+    if reason:
+        out.line(f"  {render.escape(str(reason['text']))}")
+    for constraint in row["constraints"]:
+        mark = out.paint("green", "ok ") if constraint["ok"] else out.paint("red", "-- ")
+        out.line(f"  {mark} {constraint['name']:11}  {render.escape(str(constraint['text']))}")
+    place = row.get("place")
+    if place:
+        text = f"  place: {place['in_job']} of {place['of_job']} in its job"
+        out.line(f"{text}, {place['ahead']} before it on the host")
+    if row["constraints"] or row.get("estimate"):
+        out.line("  " + render.escape(_estimate(row)))
+
+
+def _estimate(row: dict[str, Any]) -> str:
+    at, text = when(row.get("estimated_start")), row.get("estimate")
+    if at is not None:
+        ahead = render.age(at, now()) if at > now() + 500 else "now"
+        return f"starts about {values.clock(at)} ({ahead}): {text}"
+    if row["constraints"]:
+        return f"start: cannot be told: {text}"
+    return str(text)

@@ -1,0 +1,100 @@
+"""What the events of people's changes to waiting runs and to the host do to the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from jobd.core import events as e
+from jobd.core import machine
+from jobd.core.entities import Job, Run
+from jobd.core.moves import Moves
+from jobd.core.states import Outcome, RunState
+
+#: the states that a cancel of many at once means
+_IDLE = (RunState.WAITING, RunState.HELD)
+
+
+def idle_runs(state: Moves, job: Job, ranges: list[list[int]]) -> Iterator[Run]:
+    """The runs of the job with an id in `ranges` that wait or are held, oldest first."""
+    for first, last in ranges:
+        for number in range(first, min(last, state.next_run - 1) + 1):
+            run = state.runs.get(number)
+            if run is not None and run.job is job and run.state in _IDLE:
+                yield run
+
+
+def _runs_cancelled(state: Moves, event: e.JobRunsCancelled) -> None:
+    job = state.job(event.job)
+    # one note for all of them: that there are many is why this event is there
+    note = e.RunFinished(0, event.at, Outcome.CANCELLED, "cancelled", cancelled_by(event.caller))
+    note = note._replace(caller=event.caller)
+    for run in idle_runs(state, job, event.ranges):
+        state.leave(run, e.JobRunsCancelled)
+        run.note = note
+        state.finish(run, Outcome.CANCELLED)
+
+
+def cancelled_by(caller: list[Any]) -> str:
+    """The sentence that a run keeps which was cancelled before it ran."""
+    return f"was cancelled by {caller[1]}"
+
+
+def _edited(state: Moves, event: e.RunEdited) -> None:
+    run = state.run(event.run)
+    machine.run_after(run.id, run.state, e.RunEdited)
+    changes = dict(event.changes)
+    if "not_before" in changes and run.state is RunState.ACTIVE:
+        raise machine.TransitionError(f"run {run.id}: is active and cannot be put off")
+    waits = run.state is RunState.WAITING
+    ready = waits and run.due is None and not run.parents
+    if waits:
+        state.lift(run)
+    priority = changes.pop("priority", None)
+    # ready and not moved, it keeps its place
+    moved = (priority is not None and priority != run.priority) or "not_before" in changes
+    if priority is not None:
+        run.priority = priority
+    if "labels" in changes:
+        changes["labels"] = {**(run.option("labels") or {}), **changes["labels"]}
+    if changes:
+        # not changed in place: the runs of one request share theirs
+        run.options = {**(run.options or {}), **changes}
+    if "not_before" in changes:
+        due = changes["not_before"]
+        run.due = due if due > event.at else None
+    if waits and (moved or not ready):
+        state.settle(run)
+    state.dirty = True
+
+
+def _moved_first(state: Moves, event: e.RunMovedFirst) -> None:
+    run = state.run(event.run)
+    after = machine.run_after(run.id, run.state, e.RunMovedFirst)
+    if run.parents:
+        raise machine.TransitionError(f"run {run.id}: moved while it waits for parents")
+    run.state = after
+    # it was due: in a replay, where that is no event, it may still be put aside
+    state.lift(run)
+    run.due = None
+    state.settle(run, front=True)
+
+
+def _drain_started(state: Moves, event: e.HostDrainStarted) -> None:
+    state.host.drained_at = event.at
+    state.host.drained_by = event.caller[1]
+
+
+def _drain_ended(state: Moves, event: e.HostDrainEnded) -> None:
+    state.host.drained_at = None
+    state.host.drained_by = ""
+    state.dirty = True
+
+
+APPLIERS: dict[type[Any], Callable[[Moves, Any], None]] = {
+    e.JobRunsCancelled: _runs_cancelled,
+    e.RunEdited: _edited,
+    e.RunMovedFirst: _moved_first,
+    e.HostDrainStarted: _drain_started,
+    e.HostDrainEnded: _drain_ended,
+}

@@ -1,0 +1,165 @@
+"""The tables of everything in memory, and the small steps of which every change is made.
+
+core/state.py and core/edits.py make events' effects of them. What only time or another run's end
+decides (due, blocked) moves a waiting run between two places alone: put aside and counted by its
+word, or in the ready index.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobd.core import machine
+from jobd.core.entities import Attempt, Host, Job, Run
+from jobd.core.parents import Children
+from jobd.core.ready import Ready
+from jobd.core.requests import Requests
+from jobd.core.runs import RunTable
+from jobd.core.states import AttemptState, Outcome, RunState, Status
+
+
+class Moves:
+    """Jobs, runs, and the indexes over them. One owner: the core loop's thread."""
+
+    def __init__(self) -> None:
+        self.host = Host()
+        self.jobs: dict[str, Job] = {}
+        self.jobs_by_id: dict[int, Job] = {}
+        self.runs = RunTable()
+        self.ready = Ready(self.runs)
+        self.requests = Requests()
+        self.children = Children()
+        #: runs with a live attempt, by id, oldest claim first
+        self.active: dict[int, Run] = {}
+        self.next_run = 1
+        self.next_job = 1
+        #: what live attempts hold of the host: thousandths of a core (they do not drift), bytes
+        self.reserved_millicpus = 0
+        self.reserved_memory = 0
+        self.waiting = 0
+        #: of the waiting: those that are not due, or wait for parents
+        self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
+        self.held = 0
+        self.done: dict[Outcome, int] = {}
+        #: set by whatever may let a waiting run start; cleared by dispatch
+        self.dirty = True
+        self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    # -- finding ---------------------------------------------------------------------------
+
+    def job(self, id_: int) -> Job:
+        """The job with that id. Raises TransitionError."""
+        job = self.jobs_by_id.get(id_)
+        if job is None:
+            raise machine.TransitionError(f"job {id_}: not known")
+        return job
+
+    def run(self, id_: int) -> Run:
+        """The run with that id. Raises TransitionError."""
+        run = self.runs.get(id_)
+        if run is None:
+            raise machine.TransitionError(f"run {id_}: not known")
+        return run
+
+    def attempt(self, run: Run, number: int) -> Attempt:
+        """The run's attempt of that number. Raises TransitionError."""
+        attempts = run.attempts or []
+        if not 0 < number <= len(attempts) or attempts[number - 1].number != number:
+            raise machine.TransitionError(f"run {run.id}: no attempt {number}")
+        return attempts[number - 1]
+
+    # -- a run's place -----------------------------------------------------------------------
+
+    def leave(self, run: Run, event: type) -> None:
+        """Move the run by the table, and take it out of the counts of where it was."""
+        before, after = run.state, machine.run_after(run.id, run.state, event)
+        attempt = run.attempt
+        if before is RunState.ACTIVE and attempt and attempt.state is not AttemptState.ENDED:
+            raise machine.TransitionError(
+                f"run {run.id}: {event.__name__} before its attempt ended"
+            )
+        run.state = after
+        if before is RunState.WAITING:
+            self.waiting -= 1
+            run.job.waiting -= 1
+            if not self.lift(run) and run.job.reason is not None:
+                self.dirty = True  # it may be the one that others had to wait behind
+        elif before is RunState.HELD:
+            self.held -= 1
+            run.job.held -= 1
+
+    def move_attempt(self, id_: int, number: int, event: type) -> Attempt:
+        """Move the run and its attempt by the tables."""
+        run = self.run(id_)
+        attempt = self.attempt(run, number)
+        state = machine.attempt_after(id_, attempt.state, event)
+        run.state = machine.run_after(id_, run.state, event)
+        attempt.state = state
+        return attempt
+
+    def wait(self, run: Run, *, front: bool = False) -> None:
+        """Take a run among the waiting, and put it where it belongs."""
+        self.waiting += 1
+        run.job.waiting += 1
+        self.settle(run, front=front)
+
+    def lift(self, run: Run) -> bool:
+        """Take a waiting run out of where it is put aside; False where it is nowhere aside.
+
+        To be called before what decides on its place is changed: due, parents, attempts.
+        """
+        word = _aside(run)
+        if word is None:
+            return False
+        self.parked[word] -= 1
+        run.job.parked[word] -= 1
+        return True
+
+    def settle(self, run: Run, *, front: bool = False) -> None:
+        """Put a waiting run aside, or where nothing keeps it there into the ready index."""
+        word = _aside(run)
+        if word is None:
+            self.push(run, front=front)
+        else:
+            self.parked[word] += 1
+            run.job.parked[word] += 1
+
+    def push(self, run: Run, *, front: bool = False) -> None:
+        """Put a run into the ready index: at the end of its job's queue, or in front."""
+        # behind one that is already known not to fit, another of the same job changes nothing
+        if front or run.job.reason is None or run.priority not in run.job.ready:
+            self.dirty = True
+        self.ready.push(run, front=front)
+
+    def take(self, run: Run) -> None:
+        """Take a run out of the ready index: the head it was found at, or left to go stale."""
+        if self.ready.head(run.job, run.priority) is run:
+            self.ready.take(run)
+
+    def finish(self, run: Run, outcome: Outcome) -> None:
+        """Count a run that has left for good, and let its children have it.
+
+        Those that it lets start are put where they belong; those whose condition it did not meet
+        stay as they are: an event of their own ends them, in the same batch (core/parents.py).
+        """
+        run.due = None
+        run.parents = None
+        self.done[outcome] = self.done.get(outcome, 0) + 1
+        run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
+        for child in self.children.pop(run.id):
+            found = self.runs.get(child)
+            if found is None or not found.parents or not found.meets(run.id, outcome):
+                continue
+            waits = found.state is RunState.WAITING
+            if waits:
+                self.lift(found)
+            found.parents.discard(run.id)
+            if waits:
+                self.settle(found)
+
+
+def _aside(run: Run) -> Status | None:
+    """The word that a waiting run is put aside under; None where it could start."""
+    if run.due is not None:
+        return Status.RETRYING if run.attempts else Status.DELAYED
+    return Status.BLOCKED if run.parents else None

@@ -1,0 +1,245 @@
+"""What follows from the queueing of runs, new ones and ended ones again."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from jobd.core import events as e
+from jobd.core.allowed import check_rules
+from jobd.core.commands import Body, Caller, QueueRun, RetryRuns
+from jobd.core.decision import (
+    Decision,
+    caller_fields,
+    check_due,
+    check_priority,
+    check_timeout,
+    find_job,
+    find_run,
+)
+from jobd.core.entities import Job, Run
+from jobd.core.model import CONDITIONS, JobSpec, Now
+from jobd.core.parents import MOST as MOST_PARENTS
+from jobd.core.parents import MOST_PAIRS
+from jobd.core.policy import Rules
+from jobd.core.skips import skipped_at_once
+from jobd.core.state import State
+from jobd.core.states import RunState
+from jobd.core.status import status
+from jobd.errors import ConflictError, InvalidError, RefusedError
+from jobd.units import MAX_MS, size_text
+
+
+def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+    if command.request is not None:
+        made = state.requests.find(command.request)
+        if made:
+            return Decision([], [], ([(run, False) for run in made], []))
+    job = find_job(state, command.job)
+    spec = job.spec
+    if command.key is not None and len(command.payloads) != 1:
+        raise InvalidError(f"job {job.name}: a key names one run, not {len(command.payloads)}")
+    if command.key is not None and command.key in job.keys:
+        return _existing(state, job, command)
+    _check_submission(job, command, rules)
+    _check_times(command, now, rules)
+    _check_after(state, command)
+    options = _options(state, spec, command, now)
+    events: list[e.Event] = []
+    priority = spec.priority if command.priority is None else command.priority
+    who = caller_fields(command.caller)
+    for index, payload in enumerate(command.payloads):
+        events.append(
+            e.RunQueued(
+                state.next_run + index,
+                job.id,
+                job.revision,
+                now.wall,
+                command.trigger,
+                who,
+                payload_fields(payload),
+                priority,
+                options,
+                command.request,
+                index,
+            )
+        )
+    answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in events], [])
+    for number, _ in answer[0] if command.after else ():
+        skip = skipped_at_once(state, number, command.after, now.wall)
+        if skip is not None:
+            events.append(skip)
+    return Decision(events, [], answer)
+
+
+def payload_fields(payload: bytes | Body) -> Any:
+    """A payload as it stands in events."""
+    return payload if isinstance(payload, bytes) else [payload.name, payload.size, payload.crc]
+
+
+def _existing(state: State, job: Job, command: QueueRun) -> Decision:
+    assert command.key is not None
+    run = find_run(state, job.keys[command.key])
+    warnings = []
+    if run.option("key_crc") != _payload_crc(command.payloads[0]):
+        warnings.append(
+            f"run {run.id} has key {command.key!r:.80} and another payload; it was left as it is"
+        )
+    return Decision([], [], ([(run.id, True)], warnings))
+
+
+def _payload_crc(payload: bytes | Body) -> int:
+    return zlib.crc32(payload) if isinstance(payload, bytes) else payload.crc
+
+
+def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | None = None) -> None:
+    """Refuse what may not be queued; `more` is how many come to the job, where not all of them
+    are in `command`."""
+    check_rules(job.spec, rules)
+    for payload in command.payloads:
+        size = len(payload) if isinstance(payload, bytes) else payload.size
+        if size > rules.max_payload:
+            raise InvalidError(
+                f"job {job.name}: a payload of {size} bytes: "
+                f"{size_text(rules.max_payload)} at most here (maxima.payload)"
+            )
+    if not command.payloads:
+        raise InvalidError(f"job {job.name}: nothing to queue: expected one payload at least")
+    limit = job.spec.queue
+    if limit is not None and job.waiting + (more or len(command.payloads)) > limit:
+        raise RefusedError(
+            f"job {job.name}: its queue is full: {job.waiting} of {limit} runs wait (limits.queue)"
+        )
+    if command.priority is not None:
+        check_priority(command.priority)
+
+
+def _check_times(command: QueueRun, now: Now, rules: Rules) -> None:
+    """Refuse times beyond reason: what no record can hold would be met when it is written."""
+    if command.timeout is not None:
+        check_timeout(command.timeout, rules)
+    if command.expires is not None and not 0 <= command.expires <= MAX_MS:
+        raise InvalidError(f"expires: {command.expires} ms: expected 0 to 100 years")
+    if command.not_before is not None:
+        check_due(command.not_before, now)
+
+
+def _check_after(state: State, command: QueueRun) -> None:
+    if len(command.after) > MOST_PARENTS:
+        raise InvalidError(f"after: {len(command.after)} runs: {MOST_PARENTS} at most")
+    if state.children.pairs + len(command.after) * len(command.payloads) > MOST_PAIRS:
+        raise RefusedError(
+            f"after: {state.children.pairs} times a run waits for another already, "
+            f"{MOST_PAIRS} at most; queue fewer, or later"
+        )
+    for number, condition in command.after:
+        find_run(state, number)
+        if condition not in CONDITIONS:
+            raise InvalidError(f"after: {condition!r:.40}: expected one of {', '.join(CONDITIONS)}")
+
+
+def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[str, Any] | None:
+    options: dict[str, Any] = {}
+    if command.not_before is not None and command.not_before > now.wall:
+        options["not_before"] = command.not_before
+    if command.env:
+        options["env"] = dict(command.env)
+    if command.labels:
+        options["labels"] = dict(command.labels)
+    if command.args:
+        options["args"] = list(command.args)
+    if command.timeout is not None:
+        options["timeout"] = command.timeout
+    expires = spec.expires if command.expires is None else command.expires
+    if expires is not None:
+        options["expires_at"] = max(now.wall, command.not_before or 0) + expires
+    if command.after:
+        options["after"] = [list(pair) for pair in command.after]
+    if command.retry_of is not None:
+        options["retry_of"] = command.retry_of
+    if command.key is not None:
+        options["key"] = command.key
+        options["key_crc"] = _payload_crc(command.payloads[0])
+    batch = command.batch
+    if batch is None and len(command.payloads) > 1 and command.request is not None:
+        batch = command.request.hex()
+    if batch is not None:
+        # its id, and the run that its indexes are counted from
+        options["batch"] = [batch, state.next_run - command.batch_offset]
+    return options or None
+
+
+def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Caller) -> Decision:
+    if command.request is not None:
+        made = state.requests.find(command.request)
+        if made:
+            return Decision([], [], [(_retried(state, run), run) for run in made])
+    events: list[e.Event] = []
+    more: Counter[str] = Counter()
+    for index, (number, payload) in enumerate(command.runs):
+        run = find_run(state, number)
+        again = _again(run, index, payload, command, caller)
+        job = find_job(state, again.job)
+        more[job.name] += 1
+        _check_submission(job, again, rules, more[job.name])
+        options = _options(state, job.spec, again, now)
+        events.append(
+            e.RunQueued(
+                state.next_run + index,
+                job.id,
+                job.revision,
+                now.wall,
+                again.trigger,
+                caller_fields(caller),
+                payload_fields(payload),
+                job.spec.priority if again.priority is None else again.priority,
+                options,
+                command.request,
+                index,
+            )
+        )
+    pairs = zip(command.runs, events, strict=True)
+    return Decision(events, [], [(old, event[0]) for (old, _), event in pairs])
+
+
+def _retried(state: State, run: int) -> int:
+    found = state.runs.get(run)
+    return found.option("retry_of") if found is not None else 0
+
+
+def _again(
+    run: Run, index: int, payload: bytes | Body, command: RetryRuns, caller: Caller
+) -> QueueRun:
+    """The run as it was asked for, by the newest revision of its job, without its date and key.
+
+    `index`: how many are queued before it by the same command.
+    """
+    if run.state is not RunState.DONE:
+        raise ConflictError(f"run {run.id}: is {status(run)}: only an ended run can be retried")
+    expires = run.expires_at
+    if expires is not None:
+        expires -= max(run.queued_at, run.option("not_before") or 0)
+    batch = run.option("batch")
+    return QueueRun(
+        run.job.name,
+        [payload],
+        "retry",
+        caller,
+        command.request,
+        # what nobody had set otherwise is as the job says now
+        None if run.priority == run.spec.priority else run.priority,
+        expires=None if expires == run.spec.expires else expires,
+        timeout=run.option("timeout"),
+        env=run.option("env") or {},
+        labels=run.option("labels") or {},
+        args=tuple(run.option("args") or ()),
+        batch=batch[0] if batch else None,
+        # counted from where it is as if all of its batch stood there again
+        batch_offset=run.id - batch[1] - index if batch else 0,
+        retry_of=run.id,
+    )
+
+
+DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: _queue, RetryRuns: _retry}

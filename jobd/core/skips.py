@@ -1,0 +1,80 @@
+"""What the end of runs means for those that wait for them: some will never start.
+
+Those that may start now need no event: that follows from the parent's own (core/moves.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+
+from jobd.core import events as e
+from jobd.core.entities import Run
+from jobd.core.model import CONDITIONS, met
+from jobd.core.parents import outcome_of
+from jobd.core.state import State
+from jobd.core.states import Outcome, RunState
+
+
+def skipped_by(state: State, events: Sequence[e.Event], at: int) -> list[e.Event]:
+    """The ends of all runs that the ends in `events` (not applied yet) let down, and so on."""
+    over = deque(_ends(state, events))
+    gone = {number for number, _ in over}
+    cancelled = [event for event in events if type(event) is e.JobRunsCancelled]
+    made: list[e.Event] = []
+    while over:
+        number, outcome = over.popleft()
+        for child in map(state.runs.get, state.children.of(number)):
+            if child is None or child.id in gone or not child.parents:
+                continue
+            text = _let_down(number, outcome, child.option("after"))
+            if text is None or any(_means(event, child) for event in cancelled):
+                continue
+            gone.add(child.id)
+            made.append(_skip(child.id, text, at))
+            over.append((child.id, Outcome.SKIPPED))
+    return made
+
+
+def skipped_at_once(
+    state: State, run: int, after: Sequence[Sequence[object]], at: int
+) -> e.RunFinished | None:
+    """The end of a run that is queued behind one that has ended otherwise already; else None."""
+    for number, _ in after:
+        parent = state.runs.get(int(str(number)))
+        if parent is not None and parent.state is RunState.DONE:
+            text = _let_down(parent.id, outcome_of(parent), after)
+            if text is not None:
+                return _skip(run, text, at)
+    return None
+
+
+def _let_down(parent: int, outcome: str, after: Sequence[Sequence[object]]) -> str | None:
+    """The sentence for a run that asked for another end of its parent; None where it is met."""
+    for number, condition in after:
+        if number == parent and not met(outcome, str(condition)):
+            return f"run {parent} was to {CONDITIONS[str(condition)]} and is {outcome}"
+    return None
+
+
+def _skip(run: int, text: str, at: int) -> e.RunFinished:
+    return e.RunFinished(run, at, Outcome.SKIPPED, "parent", text)
+
+
+def _ends(state: State, events: Iterable[e.Event]) -> Iterator[tuple[int, str]]:
+    """Run and outcome of each end in `events` that somebody may wait for."""
+    for event in events:
+        if type(event) is e.RunFinished:
+            yield event.run, event.outcome
+        elif type(event) is e.JobRunsCancelled:
+            for run in map(state.runs.get, state.children.parents()):
+                if run is not None and _means(event, run):
+                    yield run.id, Outcome.CANCELLED
+
+
+def _means(event: e.JobRunsCancelled, run: Run) -> bool:
+    return (
+        run.job.id == event.job
+        and run.state in (RunState.WAITING, RunState.HELD)
+        and any(first <= run.id <= last for first, last in event.ranges)
+    )

@@ -1,0 +1,202 @@
+"""run.why: each thing that a run has to get past before it starts, with its numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from jobd.capacity.ledger import mib
+from jobd.core.entities import Job, Run
+from jobd.core.estimate import MOST, Estimate, estimate, remaining
+from jobd.core.model import Needs
+from jobd.core.states import RunState
+from jobd.core.status import draining, parents_text, reason, status
+from jobd.server.kernel import Kernel, Parts, Request
+from jobd.server.selectors import resolve
+from jobd.units import duration_text
+
+Constraint = dict[str, Any]
+
+
+def why(kernel: Kernel, request: Request) -> Any:
+    """run.why"""
+    named, single = resolve(kernel, request, request.arguments["runs"])
+    return Parts(_rows(kernel, named, single))
+
+
+def _rows(kernel: Kernel, named: list[Run], single: bool) -> Generator[Any, None, Any]:
+    for run in named:
+        # one a pass: a run deep in its queue takes some milliseconds
+        yield {"runs": [_row(kernel, run)]}
+    return {"count": len(named), "single": single}
+
+
+def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
+    told = reason(run, kernel.now, kernel.hold_reason(run.spec.kind))
+    row: dict[str, Any] = {
+        "id": run.id,
+        "job": run.job.name,
+        "status": str(status(run)),
+        "reason": {"code": told.code, "text": told.text} if told else None,
+        "constraints": [],
+        "place": None,
+        "estimated_start": None,
+        "estimate": None,
+    }
+    if run.state is RunState.ACTIVE:
+        left = remaining(run, kernel.now)
+        if left is not None:
+            row["estimate"] = f"ends in {_in(left)}, if it takes as long as the last ones"
+    elif run.state is not RunState.DONE:
+        _waiting_row(kernel, run, row)
+    return row
+
+
+def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
+    ready = run.state is RunState.WAITING and run.due is None and not run.parents
+    ahead: list[Run] = []
+    if ready:
+        ahead, own = kernel.state.ready.ahead(run, MOST, _open)
+        job = run.job
+        row["place"] = {
+            "in_job": own + 1,
+            "of_job": job.waiting - sum(job.parked.values()),
+            "ahead": len(ahead),
+        }
+    constraints = [*_of_run(kernel, run), *_of_job(run), *_of_host(kernel, run)]
+    row["constraints"] = [*constraints, *_turn(run, ahead, ready)]
+    lasting = [c["name"] for c in constraints if not c["ok"] and c["name"] in _LASTING]
+    if lasting:
+        guess = Estimate(None, f"not while it is held up by: {', '.join(lasting)}")
+    else:
+        host = kernel.ledger.host
+        guess = estimate(kernel.state, run, ahead, Needs(host.cpus, host.memory), kernel.now)
+    row["estimated_start"], row["estimate"] = guess
+
+
+def _open(job: Job) -> bool:
+    """Whether runs of the job can start at all now: those that cannot are before nobody."""
+    limit = None if job.removed else job.spec.concurrency
+    return not job.paused and (limit is None or job.active < limit)
+
+
+#: what does not pass by itself, so that nobody can say when
+_LASTING = frozenset({"held", "paused", "draining", "engine", "disk"})
+
+
+def _constraint(name: str, ok: bool, text: str, **numbers: Any) -> Constraint:
+    return {"name": name, "ok": ok, "text": text, **numbers}
+
+
+def _of_run(kernel: Kernel, run: Run) -> Iterator[Constraint]:
+    held = run.state is RunState.HELD
+    note = run.note.text if held and run.note is not None else "nobody holds it"
+    yield _constraint("held", not held, note)
+    now = kernel.now.wall
+    due = run.due if run.due is not None else run.option("not_before")
+    if run.due is not None:
+        what = "its next attempt is" if run.attempts else "it is"
+        yield _constraint("due", False, f"{what} due in {_in(run.due - now)}", not_before=run.due)
+    else:
+        yield _constraint("due", True, "it is due", not_before=due)
+    if run.option("after"):
+        pending = run.parents or set()
+        rows = [
+            {"run": number, "condition": condition, "pending": number in pending}
+            for number, condition in run.option("after")
+        ]
+        text = parents_text(run) if pending else "its parents have ended as they should"
+        yield _constraint("parents", not pending, text, parents=rows)
+    if run.expires_at is not None and not run.attempts:
+        left = run.expires_at - now
+        yield _constraint(
+            "expires", True, f"it expires in {_in(left)} if not started", expires_at=run.expires_at
+        )
+
+
+def _of_job(run: Run) -> Iterator[Constraint]:
+    job = run.job
+    text = (
+        f"job {job.name} is paused: jobctl resume {job.name}"
+        if job.paused
+        else "its job is not paused"
+    )
+    yield _constraint("paused", not job.paused, text)
+    limit = job.spec.concurrency if not job.removed else run.spec.concurrency
+    if limit is None:
+        yield _constraint("concurrency", True, "no limit", active=job.active, limit=None)
+    else:
+        yield _constraint(
+            "concurrency",
+            job.active < limit,
+            f"{job.active} of {limit} runs of job {job.name} are active",
+            active=job.active,
+            limit=limit,
+        )
+
+
+def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
+    drain = draining(kernel.state)
+    yield _constraint("draining", drain is None, drain.text if drain else "the host is not drained")
+    ledger, state, needs = kernel.ledger, kernel.state, run.spec.needs
+    hold = ledger.hold or ledger.engines[run.spec.kind]
+    yield _constraint("engine", hold is None, f"{hold.code}: {hold.text}" if hold else "it answers")
+    if ledger.disk is not None:
+        yield _constraint("disk", False, ledger.disk.text)
+    host, running = ledger.host, len(state.active)
+    reserved = Needs(state.reserved_millicpus / 1000, state.reserved_memory)
+    free = ledger.free(reserved, running)
+    kept = 0.0 if not running else host.reserve_cpus
+    yield _constraint(
+        "cpu",
+        needs.cpus <= free.cpus + 1e-9,
+        f"needs {needs.cpus:g}: {max(0.0, free.cpus):g} of {host.cpus:g} free, {reserved.cpus:g} "
+        f"reserved by {running} running, {kept:g} kept in reserve",
+        needed=needs.cpus,
+        free=max(0.0, free.cpus),
+        total=host.cpus,
+        reserved=reserved.cpus,
+    )
+    kept_memory = 0 if not running else host.reserve_memory
+    yield _constraint(
+        "memory",
+        needs.memory <= free.memory,
+        f"needs {mib(needs.memory)}: {mib(max(0, free.memory))} of {mib(host.memory)} free, "
+        f"{mib(reserved.memory)} reserved by {running} running, {mib(kept_memory)} kept in reserve",
+        needed=needs.memory,
+        free=max(0, free.memory),
+        total=host.memory,
+        reserved=reserved.memory,
+    )
+    sample = ledger.sample
+    if sample is not None and free.live is not None:
+        promised = max(0, free.promised or 0)
+        yield _constraint(
+            "memory-now",
+            needs.memory <= free.live,
+            f"needs {mib(needs.memory)}: {mib(sample.available_memory)} available on the host, "
+            f"{mib(promised)} of it promised to running attempts, {mib(kept_memory)} kept",
+            needed=needs.memory,
+            free=max(0, free.live),
+            available=sample.available_memory,
+            promised=promised,
+        )
+
+
+def _turn(run: Run, ahead: list[Run], ready: bool) -> Iterator[Constraint]:
+    if not ready:
+        return
+    told = run.job.reason
+    if ahead:
+        more = "or more " if len(ahead) >= MOST else ""
+        text = f"{len(ahead)} {more}{'run is' if len(ahead) == 1 else 'runs are'} before it"
+        yield _constraint("order", False, text, ahead=len(ahead))
+    elif told is not None and "is kept for run" in told.text:
+        yield _constraint("order", False, told.text, ahead=0)
+    else:
+        yield _constraint("order", True, "it is the next", ahead=0)
+
+
+def _in(ms: int) -> str:
+    """A time ahead, in whole seconds."""
+    return duration_text(max(0, ms + 999) // 1000 * 1000)
