@@ -25,7 +25,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import zmq
 
-from jobctl import calls, connect, control, queueing
+from jobctl import calls, connect, control, queueing, transfers
 from jobctl.channel import Channel
 from jobctl.steps import Item, Look, Pause, Step, Steps, Waiting, Work
 from jobd.errors import JobdError, UsageError
@@ -136,7 +136,7 @@ class AsyncClient:
         else:
             channel.close()
 
-    # the calls, each declared once in jobctl/calls.py, queueing.py and control.py
+    # the calls, each declared once in jobctl/calls.py, queueing.py, control.py, transfers.py
 
     ping = _awaited(calls.ping)
     status = _awaited(calls.status)
@@ -168,6 +168,9 @@ class AsyncClient:
     result = _awaited(calls.result)
     payload = _awaited(calls.payload)
     fetch = _awaited(calls.fetch)
+    output = _awaited(transfers.output)
+    save_output = _awaited(transfers.save_output)
+    build = _awaited(transfers.build)
     logs = _iterated(calls.logs)
     follow = _iterated(calls.follow)
     drain = _awaited(control.drain)

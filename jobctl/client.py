@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from jobctl import calls, connect, control, queueing
+from jobctl import calls, connect, control, queueing, transfers
 from jobctl.channel import Channel
 from jobctl.queueing import BATCH_RUNS, Readable
 from jobctl.steps import Steps, drive, stream
@@ -101,7 +101,7 @@ class Client:
         """The first request key of the work under way: with it, it can be asked for again."""
         return self._channel.first_key
 
-    # the calls, each declared once in jobctl/calls.py, queueing.py and control.py
+    # the calls, each declared once in jobctl/calls.py, queueing.py, control.py, transfers.py
 
     ping = _blocking(calls.ping)
     status = _blocking(calls.status)
@@ -133,6 +133,9 @@ class Client:
     result = _blocking(calls.result)
     payload = _blocking(calls.payload)
     fetch = _blocking(calls.fetch)
+    output = _blocking(transfers.output)
+    save_output = _blocking(transfers.save_output)
+    build = _blocking(transfers.build)
     logs = _streaming(calls.logs)
     follow = _streaming(calls.follow)
     drain = _blocking(control.drain)

@@ -28,9 +28,14 @@ CONFIG = """\
 # timeout = "6h"
 # attempts = 10
 # payload = "16M"
+# output = "256M"                  # of the files that an attempt leaves in OUTPUT_DIR
+# context = "512M"                 # of what `register --build` sends
 
 [images]
 # allow = ["*"]                    # patterns of images that jobs may use
+# pull = "missing"                 # missing, always, never: where a job does not say
+# keep_age = "30d"                 # pulled images that nobody needs are removed, longest unused
+# keep_size = "20G"                # first; off unless one of the two is given
 
 [allow]                            # what of the host jobs may have
 # mounts = ["/srv/data", "/srv/in:ro"]   # folders, and what is below them

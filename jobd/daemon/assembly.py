@@ -6,22 +6,26 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
-from jobd.core.commands import Report
+from jobd.core.commands import Report, ReportStarted
 from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
+from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engines import Engines, make_sides
+from jobd.daemon.imagegc import ImageCollector, needs
+from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.orders import admitted
@@ -45,6 +49,8 @@ from jobd.server.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from jobd.engine.imagestore import ImageStore
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +104,8 @@ class Daemon:
             loop.stop()
 
     _told_to_stop = False
+    _images: ImageTable | None = None
+    _collector: ImageCollector | None = None
 
     def reload(self) -> None:
         """Read the configuration anew: taken whole, or not at all. Safe in a signal handler."""
@@ -150,7 +158,11 @@ class Daemon:
         self._sides = sides
         self._closers.append(sides.close)
         engines = Engines(sides, config, self._engine_is, self._reconcile, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state))
+        store: ImageStore | None = getattr(sides.containers, "images", None)
+        builds = Builds(store, bodies, config.context_bytes, loop.fatal)
+        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds)
+        # who waits for a build waits for what no run's number can be
+        builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)
@@ -165,6 +177,7 @@ class Daemon:
             fatal=loop.fatal,
             admit=lambda order: admitted(order, loop.rules),
             log_limit=config.log_bytes,
+            output_limit=config.output_bytes,
         )
         self._closers.append(lambda: self._drivers.close(_STOP_PATIENCE))
         self._performer = EffectPerformer(
@@ -185,6 +198,8 @@ class Daemon:
         loop.desk = Desk(self._router, loop.post, kernel.watched)
         self._closers.append(loop.desk.close)
         self._performer.adopt_all()
+        if store is not None:
+            self._keep_images(store)
         engines.start()
         self._closers.append(engines.close)
 
@@ -196,8 +211,7 @@ class Daemon:
             self.config,
             self.loop,
             kernel,
-            self._drivers,
-            self._performer,
+            self._limits_are,
             serving=f"serving {self.places.socket}",
             say=self._say,
         )
@@ -207,6 +221,25 @@ class Daemon:
         )
         self._reloader = Reloader(read, in_force.read_anew, self.loop.fatal)
         self._closers.append(self._reloader.close)
+
+    def _limits_are(self, config: Config) -> None:
+        """What parts beside the loop go by, from now on."""
+        self._drivers.log_limit = self._performer.log_bytes = config.log_bytes
+        self._drivers.output_limit = config.output_bytes
+        self._kernel.builds.context_bytes = config.context_bytes
+        if self._collector is not None:
+            self._collector.keep = config.keep_images
+
+    def _keep_images(self, store: ImageStore) -> None:
+        """Remember what is pulled and used; remove what is not needed, where that is wanted."""
+        table = ImageTable(self.places.state / "images.json")
+        self._closers.append(table.save)
+        store.on_pull(lambda name, new, old: table.pulled(name, new, old, time.time()))
+        self._images = table
+        self._collector = ImageCollector(
+            store, table, self.config.keep_images, needs(self.loop.state, self.loop.post)
+        )
+        self._closers.append(Repeating("images", self._collector.work, self.loop.fatal).close)
 
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop
@@ -227,6 +260,8 @@ class Daemon:
     # -- from other threads ------------------------------------------------------------------
 
     def _report(self, report: Report) -> None:
+        if isinstance(report, ReportStarted) and self._images is not None:
+            self._images.used(report.image_id, time.time())
         self.loop.post(lambda: self.loop.decide(report, SYSTEM))
 
     def _engine_is(self, kind: Kind, trouble: Reason | None) -> None:
@@ -286,9 +321,10 @@ def replayed(journal: Journal) -> State:
 
 
 def result_bodies(state: State) -> set[str]:
-    """The names of the body files that hold results."""
+    """The names of the body files that hold results and output folders."""
     ends = (a.end for run in state.runs.oldest_first() for a in run.attempts or [])
-    return {end.result[0] for end in ends if end is not None and isinstance(end.result, list)}
+    found = (body for end in ends if end is not None for body in (end.result, end.output))
+    return {body[0] for body in found if isinstance(body, list)}
 
 
 def process_owner(config: Config) -> tuple[int, int] | None:

@@ -35,6 +35,8 @@ def main(where: Source) -> int:
     if trouble:
         print(f"# secrets: {trouble}")
     print(f"# engine: {engine_line(settings.config)}")
+    read_from = settings.config.docker_config or "those of this user: ~/.docker/config.json"
+    print(f"# credentials for registries: {read_from}")
     who = settings.config.process
     said = who if isinstance(who, str) else f"run as {who.name}, not isolated"
     print(f"# processes: {said}")

@@ -25,7 +25,14 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "maxima.timeout": lambda config: _optional(config.rules.max_timeout, duration_text),
     "maxima.attempts": lambda config: config.rules.max_attempts,
     "maxima.payload": lambda config: size_text(config.rules.max_payload),
+    "maxima.output": lambda config: size_text(config.output_bytes),
+    "maxima.context": lambda config: size_text(config.context_bytes),
     "images.allow": lambda config: list(config.rules.images),
+    "images.pull": lambda config: config.rules.defaults.get("pull"),
+    "images.keep_age": lambda config: _optional(
+        config.keep_images.age, lambda seconds: duration_text(round(seconds * 1000))
+    ),
+    "images.keep_size": lambda config: _optional(config.keep_images.size, size_text),
     "allow.mounts": lambda config: [
         root if writable else f"{root}:ro" for root, writable in config.rules.mounts
     ],

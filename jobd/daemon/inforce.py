@@ -12,9 +12,7 @@ from dataclasses import replace
 from jobd.core.jobfile import JobFile
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
-from jobd.daemon.drivers import Drivers
 from jobd.daemon.kernel import DaemonKernel
-from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.reloading import apply_command, not_taken, refusal, told
 from jobd.daemon.sdnotify import notify
 from jobd.daemon.settings import Settings
@@ -27,15 +25,15 @@ _JOB_ROOM = 8 << 10
 
 
 class InForce:
-    """What is in force. `say` is told, in one line, of each configuration that was taken."""
+    """What is in force. `take` is called with each configuration that was taken, for the parts
+    beside the loop; `say` is told of it in one line."""
 
     def __init__(
         self,
         config: Config,
         loop: CoreLoop,
         kernel: DaemonKernel,
-        drivers: Drivers,
-        performer: EffectPerformer,
+        take: Callable[[Config], None],
         *,
         serving: str,
         say: Callable[[str], None],
@@ -43,8 +41,7 @@ class InForce:
         self._config = config
         self._loop = loop
         self._kernel = kernel
-        self._drivers = drivers
-        self._performer = performer
+        self._take_beside = take
         self._serving = serving
         self._say = say
 
@@ -88,7 +85,7 @@ class InForce:
             raise
         loop.ledger.host = config.host
         loop.state.dirty = True
-        self._drivers.log_limit = self._performer.log_bytes = config.log_bytes
+        self._take_beside(config)
         for name in not_taken(self._config, config):
             _log.warning("jobd.toml: %s has changed: it is taken at the next start", name)
         self._config = config

@@ -21,7 +21,7 @@ from jobd.core.entities import Job, Run
 from jobd.core.model import Access
 from jobd.errors import ForbiddenError, JobdError, NotFoundError
 from jobd.server.kernel import Kernel, Request
-from jobd.wire.verbs import Verb
+from jobd.wire.verb import Verb
 
 _log = logging.getLogger(__name__)
 

@@ -10,67 +10,7 @@ computed.
 
 from __future__ import annotations
 
-from typing import Any
-
-from jobd.errors import UsageError
-
-_TYPES: dict[str, Any] = {
-    "str": str,
-    "bytes": bytes,
-    "int": int,
-    "bool": bool,
-    "list": list,
-    "map": dict,
-}
-
-
-#: rights, as core/access.py has them (which the client must not load)
-LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN = "look", "submit", "read", "own", "manage", "admin"
-
-
-class Verb:
-    """One thing that can be asked of the daemon.
-
-    A verb that declares no right is for administrators. `overrides` are arguments that set what
-    the job says otherwise: from others only what its `access.override` names is let through.
-    """
-
-    __slots__ = ("arguments", "changes", "manual", "name", "overrides", "required", "right")
-
-    def __init__(
-        self,
-        name: str,
-        changes: bool,
-        arguments: dict[str, str],
-        manual: str,
-        right: str = ADMIN,
-        overrides: tuple[str, ...] = (),
-    ) -> None:
-        self.name = name
-        #: whether it changes anything: then it carries a key and may be asked again for 24 hours
-        self.changes = changes
-        self.arguments = {key: _TYPES[text.rstrip("?")] for key, text in arguments.items()}
-        self.required = frozenset(key for key, text in arguments.items() if text[-1] != "?")
-        self.manual = manual
-        self.right = right
-        self.overrides = overrides
-
-    def check(self, given: dict[str, Any]) -> None:
-        """Raises UsageError naming the argument that is unknown, missing or of a wrong type."""
-        known = self.arguments
-        for key, value in given.items():
-            wanted = known.get(key)
-            if wanted is None:
-                raise UsageError(f"{self.name}: unknown argument {key!r:.60}")
-            if type(value) is not wanted:
-                raise UsageError(
-                    f"{self.name}: argument {key!r} is {type(value).__name__}, "
-                    f"expected {wanted.__name__}"
-                )
-        if not self.required <= given.keys():
-            missing = sorted(self.required - given.keys())
-            raise UsageError(f"{self.name}: argument {missing[0]!r} is missing")
-
+from jobd.wire.verb import ADMIN, LOOK, MANAGE, OWN, READ, SUBMIT, Verb
 
 VERBS: tuple[Verb, ...] = (
     Verb(
@@ -304,6 +244,16 @@ VERBS: tuple[Verb, ...] = (
         "Parts {data}, then {size}. Not ended: conflict; no result: not-found.",
         READ,
     ),
+    Verb(
+        "run.output",
+        False,
+        {"run": "str", "attempt": "int?", "offset": "int?"},
+        "Up to CHUNK bytes, from `offset` on, of a tar of what an attempt left in OUTPUT_DIR: "
+        "regular files and folders with relative names. The last attempt that ended where none is "
+        "said. Answers {run, attempt, files, size, crc, data}: ask until `size` bytes are there, "
+        "and compare their CRC-32. None ended: conflict; nothing was left: not-found.",
+        READ,
+    ),
     Verb("run.payload", False, {"run": "str"}, "Parts {data}, then {size}.", READ),
     Verb(
         "log.read",
@@ -326,6 +276,31 @@ VERBS: tuple[Verb, ...] = (
         "`progress` is what a starting attempt last said (a held request answers when it "
         "differs from the one given).",
         READ,
+    ),
+    Verb(
+        "image.build",
+        True,
+        {
+            "upload": "bytes",
+            "job": "str",
+            "dockerfile": "str?",
+            "args": "map?",
+            "network": "str?",
+            "target": "str?",
+        },
+        "Begins to build an image from a tar that was sent by `upload.put` with `context`; for "
+        "administrators. `network` is none, host or bridge. The image is named "
+        "`jobd/<job>:<first 12 digits of its id>`; nothing is registered. Answers {build}.",
+    ),
+    Verb(
+        "image.output",
+        False,
+        {"build": "int", "offset": "int?", "hold": "int?"},
+        "What a build has said from `offset` (bytes) on; waits where there is nothing new, `hold` "
+        "milliseconds at most. Answers {data, offset, end, image, image_id}: `offset` is where to "
+        "go on, `image` the name and `image_id` the id once `end` is true. A build that failed: "
+        "invalid, or refused where trying again may help, after all that it said. Not-found where "
+        "the daemon was started anew.",
     ),
     Verb(
         "host.drain",
@@ -357,10 +332,17 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "upload.put",
         True,
-        {"upload": "bytes", "offset": "int", "data": "bytes", "last": "bool"},
+        {
+            "upload": "bytes",
+            "offset": "int",
+            "data": "bytes",
+            "last": "bool",
+            "context": "bool?",
+        },
         "Sends a large payload in chunks of at most CHUNK bytes, in order, under a name of "
         "KEY_BYTES random bytes. The answer to the last one means: on disk. Kept 24 hours if no "
-        "run comes to use it. Answers {size}.",
+        "run comes to use it. With `context` it is what an image is built from, which may be "
+        "larger and is an administrator's. Answers {size}.",
         SUBMIT,
     ),
 )

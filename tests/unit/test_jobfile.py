@@ -114,7 +114,6 @@ B = [1]
         "on = []",
         "overlap = 'skip'",
         "schedule = []",
-        "stdin = 'payload'",
         "total_timeout = '1h'",
     ],
 )
