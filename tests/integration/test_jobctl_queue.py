@@ -168,7 +168,7 @@ def test_queue_and_wait_exits_as_the_run_did(daemon: Daemon) -> None:
         "queue j --env A",
         "queue j --in soon",
         "queue j --priority high",
-        "queue j --after 3",
+        "queue j --after 3:never",
         "ls --limit 0",
         "logs 1-3",
         "logs",
