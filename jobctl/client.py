@@ -25,6 +25,7 @@ from jobctl.control import Control, parents
 from jobctl.follow import read as read_log
 from jobctl.logtext import Entry
 from jobctl.shape import FINAL, shaped
+from jobctl.transfers import Transfers
 from jobctl.values import is_single
 from jobd.errors import TimeOverError, UsageError
 from jobd.wire.envelope import CHUNK, HOLD_MS, KEY_BYTES
@@ -41,7 +42,7 @@ class Readable(Protocol):
         """At most `size` bytes; none at the end."""
 
 
-class Client(Control):
+class Client(Control, Transfers):
     """A connection to one jobd, made with the first request; not to be shared between threads.
 
     `socket` is the path of its socket, `home` the folder of a daemon that has one; where neither

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobctl.commands.result import add_arguments, check, write
+from jobctl.commands.result import add_common, check, write
 from jobctl.output import Output
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from jobctl.client import Client
 
 __all__ = ["MANUAL", "add_arguments", "check", "run"]
+
+add_arguments = add_common
 
 MANUAL = """\
 Writes the payload of a run to stdout, byte for byte.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import REMAINDER
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,19 @@ said is at its default. Behind IMAGE all is the COMMAND's, options too.
   jobctl register --process --name tidy /usr/local/bin/tidy --all
 
 NAME defaults to the image's last path part without its tag. With --process there is no image: the
-COMMAND runs as a process of the host, not isolated, in a folder of its own."""
+COMMAND runs as a process of the host, not isolated, in a folder of its own.
 
-USAGE = "[--name NAME] [OPTIONS] IMAGE [COMMAND...] | --process --name NAME [OPTIONS] COMMAND..."
+With --build there is no IMAGE either: it is built on the daemon's engine from DIR (less what DIR's
+.dockerignore names), its output is shown, and it is registered under its own id with pull = never.
+For administrators. A build that fails registers nothing.
+
+  jobctl register --name hello --build . --memory 64M"""
+
+USAGE = (
+    "[--name NAME] [OPTIONS] IMAGE [COMMAND...]\n"
+    "       jobctl register --build DIR [--name NAME] [OPTIONS] [COMMAND...]\n"
+    "       jobctl register --process --name NAME [OPTIONS] COMMAND..."
+)
 
 #: options whose text goes into the spec as it was typed (the daemon reads job files the same way):
 #: option, place in the spec, metavar, help
@@ -37,6 +48,7 @@ _TEXTS = (
     ("--network", "network", "NET", "none, bridge, host, or a network's name"),
     ("--user", "user", "UID[:GID]", "who it runs as in the container"),
     ("--pull", "pull", "WHEN", "missing, always or never"),
+    ("--stdin", "stdin", "WHAT", "payload: it reads the payload; none"),
     ("--stop-signal", "stop_signal", "S", "how it is told to stop (SIGTERM)"),
     ("--stop-grace", "stop_grace", "D", "how long it has to stop"),
     ("--retry-delay", "retry.delay", "D", "before the second attempt"),
@@ -89,7 +101,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--retry-on", metavar="WORD,...", help="outcomes and exit statuses: failed,75,1-10"
     )
     parser.add_argument("--config-file", metavar="FILE", help="the config's text, from a file")
-    parser.add_argument("image", metavar="IMAGE")
+    build = parser.add_argument_group("building")
+    build.add_argument("--build", metavar="DIR", help="build the image from this folder")
+    build.add_argument("--file", metavar="PATH", help="the Dockerfile in it (Dockerfile)")
+    build.add_argument("--build-arg", metavar="K=V", action="append", help="may be repeated")
+    build.add_argument("--build-network", metavar="NET", help="none, host or bridge")
+    build.add_argument("--build-target", metavar="STAGE", help="the stage to build")
+    parser.add_argument("image", metavar="IMAGE", nargs="?")
     parser.add_argument("command", metavar="COMMAND", nargs=REMAINDER)
 
 
@@ -111,21 +129,37 @@ def default_name(image: str) -> str:
 
 def check(given: Namespace, out: Output) -> None:
     """Reads what has a form, before anything is asked."""
-    if not given.image:
-        raise UsageError(f"register: {'COMMAND' if given.process else 'IMAGE'} is empty")
-    if given.process and not given.name:
-        raise UsageError("register: --process needs a --name: there is no image to take it from")
+    if given.process:
+        _check_process(given)
+    elif given.build is None and not given.image:
+        raise UsageError("register: IMAGE is missing or empty; or name a folder with --build")
+    if given.build is None:
+        for option in ("file", "build_arg", "build_network", "build_target"):
+            if getattr(given, option) is not None:
+                raise UsageError(f"--{option.replace('_', '-')}: goes with --build")
     spec(given)
 
 
+def _check_process(given: Namespace) -> None:
+    if given.build is not None:
+        raise UsageError("register: --process and --build exclude each other")
+    if not given.image:
+        raise UsageError("register: COMMAND is empty")
+    if not given.name:
+        raise UsageError("register: --process needs a --name: there is no image to take it from")
+
+
 def spec(given: Namespace) -> dict[str, Any]:
-    """The job file that the command line stands for."""
-    made: dict[str, Any] = {"name": given.name or default_name(given.image)}
+    """The job file that the command line stands for; without `image` where that is to be built."""
+    # where there is no image to name, what stands in its place is the command's first word
+    words = [*([given.image] if given.image else []), *given.command]
     if given.process:
-        # what stands where an image would is the command's first word
-        made["command"] = [given.image, *given.command]
+        made: dict[str, Any] = {"name": given.name, "command": words}
+    elif given.build is not None:
+        name = given.name or os.path.basename(os.path.abspath(given.build))
+        made = {"name": name, "pull": "never", **({"command": words} if words else {})}
     else:
-        made["image"] = given.image
+        made = {"name": given.name or default_name(given.image), "image": given.image}
         if given.command:
             made["command"] = list(given.command)
     for name, items in (("env", given.env), ("secrets", given.secret)):
@@ -175,7 +209,10 @@ def _read(path: str) -> str:
 
 def run(given: Namespace, client: Client, out: Output) -> int:
     """Registers."""
-    answer = client.register(spec(given))
+    made = spec(given)
+    if given.build is not None:
+        made["image"] = _build(given, made["name"], client, out)
+    answer = client.register(made)
     if out.json:
         out.value(answer)
         return 0
@@ -187,3 +224,30 @@ def run(given: Namespace, client: Client, out: Output) -> int:
         what = "" if answer["changed"] else " (nothing has changed)"
         out.line(f"{answer['job']}: revision {answer['revision']}{what}")
     return 0
+
+
+def _build(given: Namespace, name: str, client: Client, out: Output) -> str:
+    """The name of the image that was built; what the build says goes to stderr."""
+    try:
+        built = client.build(
+            given.build,
+            name,
+            dockerfile=given.file or "Dockerfile",
+            args=values.pairs(given.build_arg, "--build-arg"),
+            network=given.build_network,
+            target=given.build_target,
+            said=lambda data: out.talk_bytes(_readable(data) if out.talk_terminal else data),
+        )
+    except KeyboardInterrupt:
+        out.note("the build goes on; the same command again finds what it has done")
+        raise
+    out.note(f"built {built['image']}")
+    return str(built["image"])
+
+
+def _readable(data: bytes) -> bytes:
+    """What a build says, as a terminal may see it."""
+    from jobctl.render import escape
+
+    lines = data.decode("utf-8", "backslashreplace").split("\n")
+    return "\n".join(escape(line.rstrip("\r"), tabs=True) for line in lines).encode()

@@ -19,13 +19,26 @@ Writes the result of a run (what it wrote to RESULT_FILE) to stdout, byte for by
 ended; 66: it gave none.
 
   jobctl result 42 > answer.json
+  jobctl result 42 --out results/42
+
+With --out: the files that it left in OUTPUT_DIR, in a folder of their own, which is made.
 
 On a terminal control characters are escaped; --raw lets them through.
-JSON: {"run", "size", "encoding": "utf-8" or "base64", "data"}."""
+JSON: {"run", "size", "encoding": "utf-8" or "base64", "data"}; with --out {"run", "attempt",
+"files", "size", "out"}."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """All of `result` and of `payload`."""
+    """All of `result`."""
+    add_common(parser)
+    parser.add_argument("--out", metavar="DIR", help="the output files, into a new folder")
+    parser.add_argument(
+        "--attempt", metavar="N", type=typed(values.positive), help="of that attempt (with --out)"
+    )
+
+
+def add_common(parser: ArgumentParser) -> None:
+    """What `result` and `payload` have."""
     parser.add_argument("run", metavar="RUN", type=typed(values.selector))
     parser.add_argument("--raw", action="store_true", help="bytes as they are, on a terminal too")
 
@@ -34,10 +47,20 @@ def check(given: Namespace, out: Output) -> None:
     """One run has one result."""
     if not values.is_single(given.run):
         raise UsageError(f"{given.run}: expected one run")
+    if getattr(given, "attempt", None) is not None and given.out is None:
+        raise UsageError("--attempt: goes with --out; a result is the last attempt's")
 
 
 def run(given: Namespace, client: Client, out: Output) -> int:
     """Writes the result."""
+    if given.out is not None:
+        answer = client.save_output(given.run, given.out, attempt=given.attempt)
+        if out.json:
+            out.value({**answer, "out": given.out})
+        else:
+            what = f"{answer['files']} file{'' if answer['files'] == 1 else 's'}"
+            out.note(f"run {answer['run']}, attempt {answer['attempt']}: {what} in {given.out}")
+        return 0
     return write("run.result", given, client, out)
 
 

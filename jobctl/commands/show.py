@@ -123,6 +123,38 @@ def _show_run(row: dict[str, Any], out: Output) -> None:
         out.line("  " + line)
     if row.get("attempts"):
         out.table(row["attempts"], ATTEMPTS)
+    for attempt in row.get("attempts") or ():
+        used = receipt(attempt)
+        if used:
+            out.line(f"  attempt {attempt.get('number')} used: {'; '.join(used)}")
+        if attempt.get("note"):
+            out.line(f"  attempt {attempt.get('number')}: {render.escape(str(attempt['note']))}")
+
+
+def receipt(attempt: dict[str, Any]) -> list[str]:
+    """What an attempt used and where each figure comes from; what nobody could tell is left out."""
+    parts = []
+    if attempt.get("cpu_seconds") is not None:
+        parts.append(_from(f"CPU {_cpu(attempt)}", attempt.get("cpu_source")))
+    if attempt.get("memory_peak") is not None:
+        peak = f"memory {_size(attempt, 'memory_peak')} at most"
+        parts.append(_from(peak, attempt.get("memory_peak_source")))
+    if attempt.get("block_read") is not None:
+        block = f"{_size(attempt, 'block_read')} read, {_size(attempt, 'block_written')} written"
+        parts.append(_from(f"disk {block}", attempt.get("block_source")))
+    if attempt.get("throttled_periods"):
+        held = f"{attempt.get('throttled_periods')} of {attempt.get('periods')} periods"
+        text = f"held back by its CPU limit {render.span(attempt['throttled_ms'])} in {held}"
+        parts.append(_from(text, attempt.get("throttle_source")))
+    if attempt.get("output_files"):
+        size = _size(attempt, "output_size")
+        count = attempt["output_files"]
+        parts.append(f"{count} output file{'' if count == 1 else 's'} kept ({size})")
+    return parts
+
+
+def _from(text: str, source: object) -> str:
+    return f"{text} ({source})" if source in ("parent", "sampled") else text
 
 
 def fields(values_: dict[str, Any]) -> list[str]:

@@ -140,7 +140,9 @@ class ReportEnded:
     """An attempt ended; facts only, the core decides what they mean.
 
     `host_fault` says that the host ended it (the engine was stopped, the host went down).
-    `log_tail` holds the last words, 8 KiB at most; `result` is inline up to 4 KiB, else a Body.
+    `log_tail` holds the last words, 8 KiB at most; `result` is inline up to 4 KiB, else a Body;
+    `output` is a Body with `output_files` files; `note` what could not be kept. What it used and
+    where that comes from is as in AttemptEnded.
     """
 
     run: int
@@ -157,6 +159,17 @@ class ReportEnded:
     log_truncated: bool = False
     log_tail: bytes = b""
     result: bytes | Body | None = None
+    cpu_source: str = "none"
+    block_read: int | None = None
+    block_written: int | None = None
+    block_source: str = "none"
+    throttled_ms: int | None = None
+    throttled_periods: int | None = None
+    periods: int | None = None
+    throttle_source: str = "none"
+    output: Body | None = None
+    output_files: int = 0
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,10 @@ class AttemptEnded(NamedTuple):
     """It is over and its end is known for good; what is left of it may be removed.
 
     `charged` says whether it counts against the job's attempts; `result` is bytes, or
-    `[name, size, crc]` of a body file, or None; `log_tail` its last words, 8 KiB at most.
+    `[name, size, crc]` of a body file, or None; `log_tail` its last words, 8 KiB at most. Each
+    source is `parent`, `sampled` or `none`; the throttled `periods` are those of its CPU limit.
+    `output` is the body file (a tar) with what it left in OUTPUT_DIR, `output_files` how many files
+    those are; `note` tells what of all it left could not be kept.
     """
 
     run: int
@@ -197,6 +200,17 @@ class AttemptEnded(NamedTuple):
     log_truncated: bool = False
     result: Any = None
     log_tail: bytes = b""
+    cpu_source: str = "none"
+    block_read: int | None = None
+    block_written: int | None = None
+    block_source: str = "none"
+    throttled_ms: int | None = None
+    throttled_periods: int | None = None
+    periods: int | None = None
+    throttle_source: str = "none"
+    output: Any = None
+    output_files: int = 0
+    note: str | None = None
 
 
 class HostDrainStarted(NamedTuple):

@@ -109,6 +109,8 @@ class JobSpec:
     concurrency: int | None = None
     queue: int | None = None
     retry: Retry = field(default_factory=Retry)
+    #: `none` or `payload`: what its standard input gives
+    stdin: str = "none"
     access: Access = field(default_factory=Access)
 
     @property

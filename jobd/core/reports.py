@@ -69,7 +69,6 @@ def _ended(state: State, report: ReportEnded, now: Now) -> Consequence:
         return [], []
     run, attempt = found
     outcome = outcome_of(attempt, report)
-    result = report.result
     end = e.AttemptEnded(
         run.id,
         attempt.number,
@@ -86,10 +85,26 @@ def _ended(state: State, report: ReportEnded, now: Now) -> Consequence:
         report.memory_peak_source,
         report.log_bytes,
         report.log_truncated,
-        [result.name, result.size, result.crc] if isinstance(result, Body) else result,
+        _recorded(report.result),
         report.log_tail,
+        report.cpu_source,
+        report.block_read,
+        report.block_written,
+        report.block_source,
+        report.throttled_ms,
+        report.throttled_periods,
+        report.periods,
+        report.throttle_source,
+        _recorded(report.output),
+        report.output_files,
+        report.note,
     )
     return _end(run, end)
+
+
+def _recorded(body: bytes | Body | None) -> Any:
+    """Bytes as they are; a body file by its name."""
+    return [body.name, body.size, body.crc] if isinstance(body, Body) else body
 
 
 def _refused(state: State, report: ReportRefused, now: Now) -> Consequence:

@@ -51,6 +51,7 @@ KEYS: dict[str, Key] = {
     "secrets": Key("secrets", v.secrets, v.mapped),
     "config": Key("config", v.config),
     "network": Key("network", v.text(128)),
+    "stdin": Key("stdin", v.choice("none", "payload")),
     "mounts": Key("mounts", a.mounts, a.mounts_listed),
     "devices": Key("devices", a.devices, v.listed),
     "priority": Key("priority", v.whole(-1000, 1000)),

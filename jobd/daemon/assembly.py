@@ -6,21 +6,25 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
-from jobd.core.commands import Report
+from jobd.core.commands import Report, ReportStarted
 from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
+from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engines import Engines, make_sides
+from jobd.daemon.imagegc import ImageCollector, needs
+from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
@@ -41,6 +45,8 @@ from jobd.server.router import Router
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from jobd.engine.imagestore import ImageStore
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +94,7 @@ class Daemon:
             loop.stop()
 
     _told_to_stop = False
+    _images: ImageTable | None = None
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -132,7 +139,11 @@ class Daemon:
         sides = make_sides(config, journal.store, places.state, lambda: loop.rules)
         self._closers.append(sides.close)
         engines = Engines(sides, config, self._engine_is, self._reconcile, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state))
+        store: ImageStore | None = getattr(sides.containers, "images", None)
+        builds = Builds(store, bodies, config.context_bytes, loop.fatal)
+        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds)
+        # who waits for a build waits for what no run's number can be
+        builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)
@@ -147,6 +158,7 @@ class Daemon:
             fatal=loop.fatal,
             admit=lambda order: admitted(order, loop.rules),
             log_limit=config.log_bytes,
+            output_limit=config.output_bytes,
         )
         self._closers.append(lambda: self._drivers.close(_STOP_PATIENCE))
         self._performer = EffectPerformer(
@@ -167,8 +179,21 @@ class Daemon:
         loop.desk = Desk(self._router, loop.post, kernel.watched)
         self._closers.append(loop.desk.close)
         self._performer.adopt_all()
+        if store is not None:
+            self._keep_images(store)
         engines.start()
         self._closers.append(engines.close)
+
+    def _keep_images(self, store: ImageStore) -> None:
+        """Remember what is pulled and used; remove what is not needed, where that is wanted."""
+        table = ImageTable(self.places.state / "images.json")
+        self._closers.append(table.save)
+        store.on_pull(lambda name, new, old: table.pulled(name, new, old, time.time()))
+        self._images = table
+        collector = ImageCollector(
+            store, table, self.config.keep_images, needs(self.loop.state, self.loop.post)
+        )
+        self._closers.append(Repeating("images", collector.work, self.loop.fatal).close)
 
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop
@@ -189,6 +214,8 @@ class Daemon:
     # -- from other threads ------------------------------------------------------------------
 
     def _report(self, report: Report) -> None:
+        if isinstance(report, ReportStarted) and self._images is not None:
+            self._images.used(report.image_id, time.time())
         self.loop.post(lambda: self.loop.decide(report, SYSTEM))
 
     def _engine_is(self, kind: Kind, trouble: Reason | None) -> None:
@@ -248,9 +275,10 @@ def replayed(journal: Journal) -> State:
 
 
 def result_bodies(state: State) -> set[str]:
-    """The names of the body files that hold results."""
+    """The names of the body files that hold results and output folders."""
     ends = (a.end for run in state.runs.oldest_first() for a in run.attempts or [])
-    return {end.result[0] for end in ends if end is not None and isinstance(end.result, list)}
+    found = (body for end in ends if end is not None for body in (end.result, end.output))
+    return {body[0] for body in found if isinstance(body, list)}
 
 
 def process_owner(config: Config) -> tuple[int, int] | None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from jobd.core.commands import (
     Report,
@@ -20,7 +21,8 @@ from jobd.core.commands import (
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.follow import Follower, LostError
 from jobd.daemon.patience import Backoff, Losses, Timing
-from jobd.daemon.workdir import Collected, Inputs, Workdir
+from jobd.daemon.stdin import CUT, InputWatch
+from jobd.daemon.workdir import Collected, Inputs, Output, Workdir
 from jobd.engine.base import (
     Ending,
     Engine,
@@ -37,6 +39,8 @@ from jobd.engine.base import (
 )
 from jobd.errors import DiskFailedError, QueueDamagedError, RefusedError
 from jobd.runlog.writer import LogWriter
+
+_Kept = TypeVar("_Kept")
 
 #: 128 + SIGKILL, 128 + SIGTERM: how an engine that stops ends its attempts
 _KILLED = (137, 143)
@@ -100,6 +104,7 @@ class AttemptDriver:
         self._foreign = False
         self._begun = time.monotonic()
         self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
+        self._input = InputWatch(assignment.order.stdin, self.control)
 
     def run(self) -> None:
         """The thread's body: ends when the attempt is discarded or the daemon stops."""
@@ -112,9 +117,11 @@ class AttemptDriver:
     def _run(self) -> None:
         if self._assignment.started or self._begin():
             self.control.began()
+            self._input.began()
             with self._open_log() as log:
                 self._watch(log)
         self.control.ended()
+        self._input.ended()
         self.control.wait_for_discard()
         engine = None if self._foreign else self._engine
         discard_patiently(engine, self.ref, self._workdir, self.control, self._timing)
@@ -140,6 +147,7 @@ class AttemptDriver:
             self._post(ReportLost(*self._id, str(lost)))
             return
         self.control.ended()
+        self._input.ended()
         follower.read_rest()
         self._report_end(log, ending)
 
@@ -245,11 +253,13 @@ class AttemptDriver:
 
     def _report_end(self, log: LogWriter, ending: Ending) -> None:
         host_fault = self._is_host_fault(ending)
-        collected = self._collect()
-        for note in ending.notes:
-            log.note(note)
+        collected, output = self._collect(), self._collect_output()
+        cut = CUT if self._input.cut else None
+        # of bounded length: room for it was kept in the queue when the attempt was claimed
+        note = "; ".join(text for text in (collected.note, output.note) if text)[:1000] or None
+        for each in (*ending.notes, *([note] if note else [])):
+            log.note(each)
         log.finish(*ending.cut)
-        usage = ending.usage
         self._post(
             ReportEnded(
                 *self._id,
@@ -257,20 +267,25 @@ class AttemptDriver:
                 at=ending.finished_at,
                 oom=ending.oom,
                 host_fault=host_fault,
-                error="; ".join(text for text in (ending.error, collected.note) if text) or None,
-                cpu_seconds=usage.cpu_seconds,
-                memory_peak=usage.memory_peak,
-                memory_peak_source=usage.memory_peak_source,
+                error="; ".join(text for text in (cut, ending.error) if text) or None,
+                **_receipt(ending.usage),
                 log_bytes=log.log_bytes,
                 log_truncated=log.truncated,
                 log_tail=log.last_words(),
                 result=collected.result,
+                output=output.body,
+                output_files=output.files,
+                note=note,
             )
         )
 
     def _is_host_fault(self, ending: Ending) -> bool:
         """Whether the host ended it (DURABILITY: "dockerd stop kills the job")."""
-        if self.control.asked or ending.oom:
+        if self.control.asked:
+            return False
+        if self._input.cut:
+            return True
+        if ending.oom:
             return False
         if ending.host_fault is not None:
             return ending.host_fault
@@ -297,15 +312,32 @@ class AttemptDriver:
             self.control.pause(min(left, 0.5))
 
     def _collect(self) -> Collected:
+        kept = self._patiently("result", self._workdir.collect_result)
+        return Collected(note=kept) if isinstance(kept, str) else kept
+
+    def _collect_output(self) -> Output:
+        kept = self._patiently("output", self._workdir.collect_output)
+        return Output(note=kept) if isinstance(kept, str) else kept
+
+    def _patiently(self, what: str, collect: Callable[[], _Kept]) -> _Kept | str:
+        """What `collect` gives, or a note where the disk had no room for it for too long."""
         until = time.monotonic() + self._timing.result_patience
         while True:
             try:
-                return self._workdir.collect_result()
+                return collect()
             except RefusedError as error:
                 if time.monotonic() >= until:
-                    return Collected(note=f"result lost: {error}")
-                self._progress(f"waiting for room for the result: {error}")
+                    return f"{what} lost: {error}"
+                self._progress(f"waiting for room for the {what}: {error}")
                 self.control.pause(self._backoff.pause())
+
+
+def _receipt(usage: Usage) -> dict[str, Any]:
+    """What it used, by the report's names; what it uses now is over."""
+    return {each.name: getattr(usage, each.name) for each in fields(usage) if each.name in _USED}
+
+
+_USED = frozenset(each.name for each in fields(ReportEnded))
 
 
 def discard_patiently(

@@ -13,6 +13,7 @@ from jobd import VERSION
 from jobd.daemon import config as configuration
 from jobd.daemon.places import Places, is_system, under, usual
 from jobd.errors import JobdError, QueueDamagedError
+from jobd.units import duration_text, size_text
 
 _MANUAL = """\
 jobd runs container jobs on this host: durably queued, started as capacity allows.
@@ -112,6 +113,8 @@ def _check(arguments: argparse.Namespace) -> int:
     print(f"engine         {config.engine} {config.engine_socket or ''}".rstrip())
     who = config.process
     print(f"processes      {who if isinstance(who, str) else f'run as {who.name}, not isolated'}")
+    print(f"credentials    {config.docker_config or 'those of this user: ~/.docker/config.json'}")
+    print(f"pulled images  {_images(config)}")
     print(f"capacity       {host.cpus:g} cpus, {host.memory >> 20} MiB of memory")
     print(f"reserve        {host.reserve_cpus:g} cpus, {host.reserve_memory >> 20} MiB")
     rules = config.rules
@@ -127,3 +130,14 @@ def _check(arguments: argparse.Namespace) -> int:
     ):
         print(f"{what:14} {', '.join(words) or 'none'}")
     return 0
+
+
+def _images(config: configuration.Config) -> str:
+    """What becomes of images that jobd has pulled."""
+    keep = config.keep_images
+    parts = []
+    if keep.age is not None:
+        parts.append(f"not used for {duration_text(round(keep.age * 1000))}")
+    if keep.size is not None:
+        parts.append(f"beyond {size_text(keep.size)} in all")
+    return f"pulled ones are removed: {', '.join(parts)}" if parts else "kept"

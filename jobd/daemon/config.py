@@ -21,12 +21,16 @@ from jobd.core.access import Policy
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
+from jobd.daemon.imagegc import Keep
 from jobd.daemon.places import Places
+from jobd.daemon.workdir import OUTPUT_LIMIT
 from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
+#: of a folder that an image is built from
+CONTEXT_BYTES = 512 << 20
 ENGINES = ("auto", "docker", "podman", "process", "fake")
 #: who processes of the host run as where jobd is root and nobody says otherwise (INTERFACE)
 PROCESS_USER = "jobd-run"
@@ -45,6 +49,12 @@ class Config:
     #: who processes of the host run as, or why there are none here, with the remedy
     process: Account | str = ""
     log_bytes: int = LOG_BYTES
+    #: of the files that an attempt leaves in its output folder, in all
+    output_bytes: int = OUTPUT_LIMIT
+    #: of what an image is built from
+    context_bytes: int = CONTEXT_BYTES
+    #: of the images that jobd has pulled: since their last use, and of all together
+    keep_images: Keep = field(default_factory=Keep)
     #: of the socket: 0o660 is for its owner and its group, 0o666 for everybody on the host
     socket_mode: int = 0o660
     #: the socket's group, or None for the daemon's own
@@ -97,7 +107,12 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.timeout": v.duration(1),
     "maxima.attempts": v.whole(1, 1000),
     "maxima.payload": v.size(0),
+    "maxima.output": v.size(0),
+    "maxima.context": v.size(0),
     "images.allow": _names,
+    "images.pull": v.choice("missing", "always", "never"),
+    "images.keep_age": v.duration(1),
+    "images.keep_size": v.size(0),
     "allow.mounts": _roots,
     "allow.networks": _names,
     "allow.devices": _names,
@@ -143,12 +158,16 @@ def load(
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     except InvalidError as error:
         raise ConfigError(f"{path}: {error}") from None
-    protected = _protected(path, places, config.engine_socket)
+    beside = path.parent / "docker"
+    if config.docker_config is None and beside.is_dir():
+        # a system's user has no HOME where credentials for registries could be
+        config = replace(config, docker_config=beside)
+    protected = _protected(path, places, config)
     rules = replace(config.rules, protected=protected, resolve=os.path.realpath)
     return replace(config, rules=rules)
 
 
-def _protected(path: Path, places: Places, engine_socket: str | None) -> tuple[str, ...]:
+def _protected(path: Path, places: Places, config: Config) -> tuple[str, ...]:
     """What must never be mounted of the daemon's own, as written and with links resolved."""
     own = {
         path.absolute(),
@@ -159,7 +178,9 @@ def _protected(path: Path, places: Places, engine_socket: str | None) -> tuple[s
         places.logs,
         places.socket.parent,
     }
-    for url in (engine_socket, os.environ.get("DOCKER_HOST")):
+    if config.docker_config is not None:
+        own.add(config.docker_config)
+    for url in (config.engine_socket, os.environ.get("DOCKER_HOST")):
         if url and url.startswith("unix://"):
             own.add(Path(url.removeprefix("unix://")))
     return tuple(sorted({str(each) for each in own} | {os.path.realpath(each) for each in own}))
@@ -197,10 +218,18 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         docker_config=Path(docker_config) if docker_config else None,
         process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
+        output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
+        context_bytes=values.get("maxima.context", CONTEXT_BYTES),
+        keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),
         defaults=defaults,
     )
+
+
+def _keep_images(values: Mapping[str, Any]) -> Keep:
+    age = values.get("images.keep_age")
+    return Keep(None if age is None else age / 1000, values.get("images.keep_size"))
 
 
 def _near(word: str, known: Any) -> str:
@@ -264,6 +293,8 @@ def _rules(
         **defaults.get("resources", {}),
     }
     filled = {**defaults, "resources": resources}
+    if "images.pull" in values:
+        filled.setdefault("pull", values["images.pull"])
     return Rules(
         defaults=filled,
         max_cpus=min(values.get("maxima.cpus", host.cpus), host.cpus),

@@ -67,6 +67,13 @@ class Control:
             self._changed.notify_all()
             self._deliver_soon()
 
+    def kill(self) -> None:
+        """See to it that the attempt is killed, for the host's fault: nobody asked for its end."""
+        with self._changed:
+            self._signal = "SIGKILL"
+            self._changed.notify_all()
+            self._deliver_soon()
+
     def discard(self) -> None:
         """The end is durable: what is left of the attempt is to be removed."""
         with self._changed:

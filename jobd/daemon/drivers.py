@@ -11,7 +11,7 @@ from jobd.core.commands import Report
 from jobd.daemon.attempt import Assignment, AttemptDriver, discard_patiently
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.patience import Timing
-from jobd.daemon.workdir import Inputs, Workdir
+from jobd.daemon.workdir import OUTPUT_LIMIT, Inputs, Workdir
 from jobd.engine.base import EngineError, Order
 from jobd.engine.sides import Sides
 from jobd.journal.bodies import Bodies
@@ -24,8 +24,9 @@ class Drivers:
 
     `post(report)`, `progress(run, attempt, text)` and `grew(run)` (its log has more) are called
     from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is the
-    size of one log file in bytes. `admit` looks at each order right before it is started, and
-    raises StartRefusedError for what is not allowed.
+    size of one log file, `output_limit` that of the output files of one attempt, in bytes. `admit`
+    looks at each order right before it is started, and raises StartRefusedError for what is not
+    allowed.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Drivers:
         timing: Timing | None = None,
         admit: Callable[[Order], Order] = lambda order: order,
         log_limit: int = DEFAULT_LIMIT,
+        output_limit: int = OUTPUT_LIMIT,
         boot_ms: int | None = None,
     ) -> None:
         self._sides = sides
@@ -55,6 +57,7 @@ class Drivers:
         self._timing = timing or Timing()
         self._admit = admit
         self._log_limit = log_limit
+        self._output_limit = output_limit
         self._boot_ms = host_boot_ms() if boot_ms is None else boot_ms
         self._lock = threading.Lock()
         self._drivers: dict[tuple[int, int], AttemptDriver] = {}
@@ -64,7 +67,7 @@ class Drivers:
 
     def workdir(self, run: int, attempt: int) -> Workdir:
         """The folder of an attempt: an order is made with its paths."""
-        return Workdir(self._work, run, attempt, self._bodies)
+        return Workdir(self._work, run, attempt, self._bodies, self._output_limit)
 
     def start(self, order: Order, inputs: Inputs) -> None:
         """A claim of this daemon's own: prepare, start, follow, report."""
@@ -164,9 +167,10 @@ class Drivers:
         found: dict[int, int] = {}
         for (run, _), driver in alive:
             try:
-                memory = driver.usage().memory_peak
+                usage = driver.usage()
             except EngineError:
                 continue
+            memory = usage.memory_peak if usage.memory_now is None else usage.memory_now
             if memory is not None:
                 found[run] = memory
         return found

@@ -17,6 +17,7 @@ from jobd.core.policy import Rules
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Kind
 from jobd.core.status import draining, reason
+from jobd.daemon.builds import Builds
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
 from jobd.daemon.past import Past
@@ -42,6 +43,7 @@ class DaemonKernel:
         logs: LogFolder,
         engines: Engines,
         place: str,
+        builds: Builds,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
@@ -51,6 +53,7 @@ class DaemonKernel:
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
         self.logs = logs
+        self.builds = builds
         self.recent = loop.recent
         self.ledger = loop.ledger
         self._past = Past(loop.journal)
@@ -151,14 +154,27 @@ class DaemonKernel:
             return self._bodies.read(Body(*event.result))
         return None
 
+    def output(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+        return self._bodies.read_at(body, offset, size)
+
     def events_after(self, after: int, since: int, most: int) -> Page:
         """Events of the queue's files behind `after`, not older than `since` (ms UTC)."""
         return self._past.page(after, since, most)
 
-    def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
-        """Take a chunk of a large payload; the size so far."""
+    def upload(
+        self,
+        caller: Caller,
+        name: bytes,
+        offset: int,
+        data: bytes,
+        last: bool,
+        context: bool = False,
+    ) -> int:
+        """Take a chunk of a large payload, or of a build's context; the size so far."""
         key = upload_key(caller.uid, name)
-        return self._bodies.upload(key, offset, data, last, limit=self._loop.rules.max_payload)
+        limit = self.builds.context_bytes if context else self._loop.rules.max_payload
+        return self._bodies.upload(key, offset, data, last, limit=limit)
 
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""

@@ -19,6 +19,7 @@ from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
 from jobd.core.policy import Rules
 from jobd.core.states import Kind
+from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Mount, Order, StartRefusedError
 
@@ -66,6 +67,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         task_dir=folder / "job",
         log_bytes=log_bytes,
         secrets_dir=folder / "secrets" if files else None,
+        stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
         devices=spec.devices,
     )
 

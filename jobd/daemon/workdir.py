@@ -12,17 +12,21 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from jobd.core.commands import Body
+from jobd.daemon.outputs import Packing
 from jobd.daemon.sweep import remove_tree
 from jobd.errors import RefusedError
 from jobd.journal.bodies import Bodies
 
 #: what a result may be long, in bytes
 RESULT_LIMIT = 16 << 20
+#: what the files of an output folder may be in all, in bytes, where nothing else is said
+OUTPUT_LIMIT = 256 << 20
 #: up to this many bytes a result lives in the journal itself (ARCHITECTURE, "Bodies")
 INLINE = 4 << 10
 
@@ -53,11 +57,31 @@ class Collected:
     note: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """The tar of an output folder, or None where that was empty; `note` says what is not in it."""
+
+    body: Body | None = None
+    files: int = 0
+    note: str | None = None
+
+
 class Workdir:
     """The folder of one attempt. For one thread at a time."""
 
-    def __init__(self, work: Path, run: int, attempt: int, bodies: Bodies) -> None:
-        """`work` is the folder of all attempts' folders; nothing is touched yet."""
+    def __init__(
+        self,
+        work: Path,
+        run: int,
+        attempt: int,
+        bodies: Bodies,
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> None:
+        """`work` is the folder of all attempts' folders; nothing is touched yet.
+
+        `output_limit` bounds the bytes of the files in its output folder that are kept.
+        """
+        self._output_limit = output_limit
         self._work = work.absolute()  # it is mounted: an engine takes no other
         self._name = f"{run:d}.{attempt:d}"
         self._bodies = bodies
@@ -161,19 +185,29 @@ class Workdir:
         finally:
             os.close(fd)
 
-    def has_output_files(self) -> bool:
-        """Whether the attempt left anything in `out/`: what keeping it later begins with."""
+    def collect_output(self) -> Output:
+        """What the attempt has left in OUTPUT_DIR, as a tar (daemon/outputs.py).
+
+        Raises RefusedError where the disk has no room for it (try again), DiskFailedError.
+        """
         try:
             folder = os.open(self.path, _DIRECTORY)
         except FileNotFoundError:
-            return False
+            return Output()
         try:
             with _entered(folder, "job") as job, _entered(job, "out") as out:
-                return bool(os.listdir(out))
-        except OSError:
-            return False
+                return self._pack(out)
+        except OSError as error:
+            return Output(note=f"output not kept: OUTPUT_DIR: {error.strerror}")
         finally:
             os.close(folder)
+
+    def _pack(self, out: int) -> Output:
+        packing = Packing(out, self._output_limit)
+        with closing(packing.chunks()) as chunks:
+            first = next(chunks, None)
+            body = None if first is None else self._bodies.put_all(chain([first], chunks))
+        return Output(body, packing.files, packing.note)
 
     def remove(self) -> bool:
         """Remove the folder and all in it; False where something could not be removed.

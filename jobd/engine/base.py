@@ -85,6 +85,23 @@ class Mount:
     read_only: bool = True
 
 
+class Input(Protocol):
+    """What one attempt is given on its standard input. For an engine's threads."""
+
+    def open(self) -> int:
+        """A file descriptor of the bytes, taken before the attempt could write there."""
+
+    def begun(self) -> None:
+        """The attempt was started by this process, which writes its input."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the attempt is known to have ended: it takes no more."""
+
+    def settled(self, whole: bool) -> None:
+        """Writing has come to its end: with the last byte or the attempt's end, or it broke."""
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """Everything an engine has to know to start one attempt. Built by the daemon, never by a user.
@@ -120,6 +137,8 @@ class Order:
     #: how much output the engine itself has to be able to give back, at least
     log_bytes: int
     secrets_dir: Path | None = None
+    #: what its standard input is written from; None: it has none
+    stdin: Input | None = None
     #: devices of the host, by their paths
     devices: tuple[str, ...] = ()
 
@@ -139,17 +158,28 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an attempt used. `memory_peak` in bytes; None where nobody can tell.
+    """What an attempt used. Sizes in bytes; None where nobody can tell.
 
-    Where the peak comes from: `parent`, a cgroup of the attempt's own that outlives it, so by the
-    kernel's count of all its processes together; `sampled`, the greatest of looks once a second;
-    `rusage`, what the kernel tells of ended processes: the largest single one, not their sum, and
-    without those that were not waited for; `none`.
+    Where a figure comes from: `parent`, a cgroup of the attempt's own that outlives it, so by the
+    kernel's count of all its processes together; `sampled`, looks once a second, so the last moment
+    is missing; `rusage`, what the kernel tells of ended processes: of memory the largest single
+    one, not their sum, and without those that were not waited for; `none`.
     """
 
     cpu_seconds: float | None = None
     memory_peak: int | None = None
     memory_peak_source: str = "none"
+    #: while it runs: in use, less the cache of files, which the kernel gives to whoever needs it
+    memory_now: int | None = None
+    cpu_source: str = "none"
+    block_read: int | None = None
+    block_written: int | None = None
+    block_source: str = "none"
+    #: for how long, and in how many of all `periods`, it was held back by its CPU limit
+    throttled_ms: int | None = None
+    throttled_periods: int | None = None
+    periods: int | None = None
+    throttle_source: str = "none"
 
 
 @dataclass(frozen=True, slots=True)

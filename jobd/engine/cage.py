@@ -10,7 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobd.engine.usage import Cgroups, CgroupSettings, Reading
+from jobd.engine.cgroupfiles import Reading
+from jobd.engine.usage import Cgroups, CgroupSettings
 
 #: the cgroup that holds those of the attempts; not the containers' one, which their engine sweeps
 NAME = "jobd-process"
@@ -82,9 +83,9 @@ class Cages:
             _limit(folder, {"pids.max": pids}),
         )
 
-    def read(self, ref: str) -> Reading | None:
+    def read(self, ref: str, *, alive: bool = False) -> Reading | None:
         """What the attempt's processes used together, or None where it has no cgroup."""
-        return self._cgroups.read_parent(ref)
+        return self._cgroups.read_parent(ref, alive=alive)
 
     def pids(self, ref: str) -> set[int]:
         """The processes that are in the attempt's cgroup."""

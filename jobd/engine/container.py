@@ -80,7 +80,9 @@ def body(order: Order, image: str, settings: Settings) -> dict[str, object]:
         "Labels": dict(order.labels),
         # a terminal would merge the two streams
         "Tty": False,
-        "OpenStdin": False,
+        "OpenStdin": order.stdin is not None,
+        # without it the end of the payload would not be the end of the input (facts, 1.5)
+        "StdinOnce": order.stdin is not None,
         "StopSignal": order.stop_signal,
         "HostConfig": host,
     }

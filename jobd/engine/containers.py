@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from jobd.core.policy import Rules
-from jobd.engine import images, starting
+from jobd.engine import images, imagestore, starting
 from jobd.engine.base import (
     Ending,
     EngineInfo,
@@ -31,7 +31,7 @@ from jobd.engine.container import Settings
 from jobd.engine.refusals import AnswerError, missing_program
 from jobd.engine.starting import Starter, milliseconds
 from jobd.engine.stream import BrokenStreamError, FrameParser, LineEnds, Resumer
-from jobd.engine.usage import Cgroups, CgroupSettings, Reading, usage_of
+from jobd.engine.usage import Cgroups, CgroupSettings, usage_of
 
 #: a batch of output is given out when it has this many lines or bytes, or nothing more is there
 BATCH_LINES = 2_000
@@ -62,7 +62,7 @@ class _Read(Enum):
     MISSED = 2
 
 
-class Client(starting.Client, images.Client, Protocol):
+class Client(starting.Client, images.Client, imagestore.Client, Protocol):
     """The engine's API as docker.py gives it. Raises AnswerError, EngineUnreachableError."""
 
     url: str
@@ -99,7 +99,10 @@ class ContainerEngine:
         self._idle_s = idle_s
         self._rules = rules
         self._cgroups = Cgroups(cgroups)
-        self._starter = Starter(api, images.Images(api), 2 * (os.cpu_count() or 1))
+        pulls = images.Images(api)
+        #: built, tagged and removed here; an engine without images has no such attribute
+        self.images = imagestore.ImageStore(api, pulls)
+        self._starter = Starter(api, pulls, 2 * (os.cpu_count() or 1))
         self._is_local = api.url.startswith("unix:")
         self._settings: Settings | None = None
         self._parents = False
@@ -231,7 +234,8 @@ class ContainerEngine:
         finished_at = milliseconds(state["FinishedAt"])
         if state.get("Running") or not finished_at or _phase(state["Status"]) is Phase.CREATED:
             return None
-        reading, source = self._reading(ref)
+        parent = self._cgroups.read_parent(ref) if self._is_local else None
+        sampled = self._cgroups.sample(ref)
         exit_code = int(state["ExitCode"])
         error = str(state.get("Error") or "") or None
         if error is None and exit_code in (126, 127):
@@ -242,9 +246,9 @@ class ContainerEngine:
             exit_code=exit_code,
             started_at=milliseconds(state["StartedAt"]),
             finished_at=finished_at,
-            oom=bool(state.get("OOMKilled")) or bool(reading and reading.oom_kills),
+            oom=bool(state.get("OOMKilled")) or any(r and r.oom_kills for r in (parent, sampled)),
             error=error,
-            usage=usage_of(reading, source),
+            usage=usage_of(parent, sampled),
         )
 
     def signal(self, ref: str, signal: str) -> None:
@@ -260,19 +264,18 @@ class ContainerEngine:
                 raise
 
     def usage(self, ref: str) -> Usage:
-        """As in the protocol. One look at two files; once an attempt, a question to the engine."""
+        """As in the protocol. A look at a few files; once an attempt, a question to the engine."""
         if not self._is_local:
             return Usage()
-        if self._parents:
-            reading = self._cgroups.read_parent(ref)
-            if reading is not None and reading.memory_peak is not None:
-                return usage_of(reading, "parent")
+        if self._parents and not self._cgroups.is_placed(ref):
+            self._cgroups.found_below_parent(ref)
         if not self._cgroups.is_placed(ref):
             with contextlib.suppress(GoneError):
                 found = self._ours(ref)
                 if pid := int(found["State"].get("Pid") or 0):
                     self._cgroups.found_at(ref, pid, str(found["Id"]))
-        return usage_of(self._cgroups.sample(ref), "sampled")
+        parent = self._cgroups.read_parent(ref, alive=True) if self._parents else None
+        return usage_of(parent, self._cgroups.sample(ref))
 
     def discard(self, ref: str) -> None:
         """As in the protocol. Not ours under that name: left alone."""
@@ -311,13 +314,6 @@ class ContainerEngine:
         if not starting.is_labelled(found, {"jobd.store": self.store}):
             raise GoneError(f"{ref}: a container of that name is there and is not ours")
         return found
-
-    def _reading(self, ref: str) -> tuple[Reading | None, str]:
-        """What is known of an attempt that ended, and how: its parent's word or the last sample."""
-        parent = self._cgroups.read_parent(ref) if self._is_local else None
-        if parent is not None and parent.memory_peak is not None:
-            return parent, "parent"
-        return self._cgroups.sample(ref), "sampled"
 
 
 def _phase(status: str) -> Phase:

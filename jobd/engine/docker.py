@@ -7,14 +7,10 @@ ours; :class:`DockerEngine` is the :class:`~jobd.engine.base.Engine` on top of i
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
-import select
-import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import docker
 import docker.auth
@@ -27,12 +23,23 @@ from jobd.core.policy import Rules
 from jobd.engine.base import EngineUnreachableError, PullFailedError
 from jobd.engine.containers import ContainerEngine
 from jobd.engine.refusals import AnswerError
-from jobd.engine.stream import BrokenStreamError
+from jobd.engine.transport import (
+    CHUNK,
+    StdinStream,
+    check_answer,
+    pieces,
+    probe,
+    read_message,
+    why,
+)
 from jobd.engine.usage import CgroupSettings
 
 #: seconds without a byte after which a pull counts as failed
 PULL_SILENCE_S = 300.0
-CHUNK = 1 << 16
+#: seconds that a credential helper may take
+HELPER_S = 60.0
+#: seconds that one step of a build may say nothing
+BUILD_SILENCE_S = 3600.0
 
 
 class Api:
@@ -106,6 +113,16 @@ class Api:
         with self._client(engine_id[:12], self._start_s) as client:
             client.start(engine_id)
 
+    def attach_stdin(self, engine_id: str) -> StdinStream:
+        """A connection to the standard input of a container that has not started."""
+        with self._client(engine_id[:12]) as client:
+            return StdinStream(client.attach_socket(engine_id, {"stdin": 1, "stream": 1}))
+
+    def remove_unstarted(self, engine_id: str) -> None:
+        """Remove a container that does not run; status 409 where it does."""
+        with self._client(engine_id[:12]) as client:
+            client.remove_container(engine_id, v=True)
+
     def kill(self, engine_id: str, signal: str) -> None:
         """Send a signal to a container's first process."""
         with self._client(engine_id[:12]) as client:
@@ -143,10 +160,51 @@ class Api:
                 stream=True,
                 timeout=(self._connect_s, PULL_SILENCE_S),
             ) as response:
-                _check(response, about)
+                check_answer(response, about)
                 for line in response.iter_lines(CHUNK):
                     if line:
-                        yield _message(line, about)
+                        yield read_message(line, about)
+
+    def image_details(self, reference: str) -> tuple[int, list[str]] | None:
+        """The size of an image on the host in bytes, and its tags; or None."""
+        try:
+            with self._client(f"image {reference}") as client:
+                found = client.inspect_image(reference)
+                return int(found["Size"]), list(found.get("RepoTags") or ())
+        except AnswerError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def tag(self, image_id: str, repository: str, tag: str) -> None:
+        """Give an image a further name."""
+        with self._client(f"image {image_id}") as client:
+            client.tag(image_id, repository, tag)
+
+    def remove_image(self, name: str) -> None:
+        """Take a name away, and the image with its last one; status 409 where it is in use."""
+        with self._client(f"image {name}", self._start_s) as client:
+            client.remove_image(name)
+
+    def used_images(self) -> set[str]:
+        """The ids of the images of all containers."""
+        with self._client("containers") as client:
+            return {str(row["ImageID"]) for row in client.containers(all=True)}
+
+    def build(self, context: BinaryIO, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The messages of a build, as they come; `context` is an open tar."""
+        with self._client("build") as client:
+            # the SDK's own are those of when the client was made, and of whoever's HOME that was
+            client._auth_configs = self._auth_config() or docker.auth.AuthConfig({})
+            yield from client.build(
+                fileobj=context,
+                custom_context=True,
+                rm=True,
+                forcerm=True,
+                decode=True,
+                timeout=(self._connect_s, BUILD_SILENCE_S),
+                **settings,
+            )
 
     def log(
         self, engine_id: str, since_ns: int, tail: int | None, follow: bool, idle_s: float
@@ -175,18 +233,32 @@ class Api:
                 yield None
                 return
             with response:
-                _check(response, engine_id[:12])
-                yield from _pieces(response)
+                check_answer(response, engine_id[:12])
+                yield from pieces(response)
 
     def _credentials(self, repository: str) -> str | None:
         """The header that tells the registry of `repository` who we are, or None."""
-        try:
-            found = self._credentials_at(repository)
-        except docker.errors.DockerException as error:
+        done: list[Any] = []
+
+        def ask() -> None:
+            try:
+                done.append(self._credentials_at(repository))
+            except (docker.errors.DockerException, OSError) as error:
+                done.append(error)
+            except (ValueError, LookupError, TypeError):
+                # the SDK believes what a helper prints
+                done.append(OSError("the credential helper gave no credentials"))
+
+        # the SDK waits for a helper for ever, and one may be asking for a password somewhere
+        thread = threading.Thread(target=ask, name=f"credentials {repository}", daemon=True)
+        thread.start()
+        thread.join(HELPER_S)
+        found = done[0] if done else TimeoutError("the credential helper does not answer")
+        if isinstance(found, Exception):
             raise PullFailedError(
-                f"image {repository}: no credentials: {' '.join(str(error).split())}; "
+                f"image {repository}: no credentials: {' '.join(str(found).split())}; "
                 "correct config.json in docker_config"
-            ) from error
+            ) from found
         if not found:
             return None
         header = docker.auth.encode_header(found)
@@ -194,15 +266,16 @@ class Api:
 
     def _credentials_at(self, repository: str) -> dict[str, Any] | None:
         registry, _ = docker.auth.resolve_repository_name(repository)
-        if self._docker_config is None:
-            config = docker.auth.load_config()
-        elif (file := self._docker_config / "config.json").exists():
-            config = docker.auth.load_config(config_path=str(file))
-        else:
-            # given to load_config, a missing file would mean that of whoever's HOME this is
-            return None
-        found = docker.auth.resolve_authconfig(config, registry)
+        config = self._auth_config()
+        found = None if config is None else docker.auth.resolve_authconfig(config, registry)
         return dict(found) if found else None
+
+    def _auth_config(self) -> Any:
+        if self._docker_config is None:
+            return docker.auth.load_config()
+        file = self._docker_config / "config.json"
+        # given to load_config, a missing file would mean that of whoever's HOME this is
+        return docker.auth.load_config(config_path=str(file)) if file.exists() else None
 
     @staticmethod
     def _path(client: docker.APIClient, path: str) -> str:
@@ -231,7 +304,8 @@ class Api:
         ) as error:
             _close(client)
             self._drop_idle()
-            raise EngineUnreachableError(f"{about}: {self._why(error)}") from error
+            sdks = isinstance(error, docker.errors.DockerException)
+            raise EngineUnreachableError(f"{about}: {why(error, self.url, sdks)}") from error
         except BaseException:
             # among them a reader that stopped in mid-stream
             _close(client)
@@ -239,18 +313,8 @@ class Api:
         else:
             self._give(client)
 
-    def _probe(self) -> None:
-        """Raise the system's own error where nobody listens on the engine's unix socket.
-
-        30 us well spent: the SDK buries that error, and leaks the socket that it tried with.
-        """
-        if self.url.startswith("unix:"):
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(self._connect_s)
-                probe.connect("/" + self.url.removeprefix("unix:").lstrip("/"))
-
     def _take(self) -> docker.APIClient:
-        self._probe()
+        probe(self.url, self._connect_s)
         version = self._version
         with self._lock:
             if version is not None and self._idle:
@@ -281,73 +345,10 @@ class Api:
         for client in idle:
             _close(client)
 
-    def _why(self, error: BaseException) -> str:
-        number = _errno(error)
-        if number in (errno.ENOENT, errno.ECONNREFUSED):
-            return f"no engine answers at {self.url}; start it"
-        if number in (errno.EACCES, errno.EPERM):
-            return f"no access to the engine at {self.url}; join the group of its socket"
-        if isinstance(error, requests.Timeout) or "timed out" in str(error).lower():
-            return f"the engine at {self.url} did not answer in time; whether it acted is unknown"
-        if isinstance(error, docker.errors.DockerException):
-            return " ".join(str(error).split())[:300]
-        return f"the engine at {self.url} broke off: {' '.join(str(error).split())[:200]}"
-
-
-def _pieces(response: requests.Response) -> Iterator[tuple[bytes, bool] | None]:
-    raw = response.raw
-    poll = select.poll()
-    poll.register(raw.fileno(), select.POLLIN)
-    try:
-        for chunk in raw.stream(CHUNK, decode_content=False):
-            # more may also wait in http.client's buffer: then this says no, and a batch is small
-            yield chunk, bool(poll.poll(0))
-    except urllib3.exceptions.ReadTimeoutError:
-        yield None
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise BrokenStreamError(f"log stream: broke off: {error}") from error
-
-
-def _message(line: bytes, about: str) -> dict[str, Any]:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        message = None
-    if not isinstance(message, dict):
-        raise AnswerError(502, f"not a message of a pull: {line[:80]!r}", about)
-    return message
-
-
-def _check(response: requests.Response, about: str) -> None:
-    if response.status_code < 400:
-        return
-    text = response.text
-    try:
-        text = str(response.json()["message"])
-    except (requests.JSONDecodeError, KeyError, TypeError):
-        # a proxy's page, or an engine that is going down: its text as it is
-        pass
-    raise AnswerError(response.status_code, text, about)
-
 
 def _close(client: docker.APIClient | None) -> None:
     if client is not None:
         client.close()
-
-
-def _errno(error: BaseException) -> int | None:
-    """The system's error number below what requests and the SDK wrapped around it."""
-    seen: set[int] = set()
-    waiting: list[object] = [error]
-    while waiting:
-        one = waiting.pop()
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        if isinstance(one, OSError) and one.errno is not None:
-            return one.errno
-        waiting += [*one.args, one.__cause__, one.__context__, getattr(one, "reason", None)]
-    return None
 
 
 class DockerEngine(ContainerEngine):

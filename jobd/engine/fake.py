@@ -6,6 +6,7 @@ process. It can be put out of reach, made forgetful, and its streams can be brok
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from jobd.engine.base import (
     Stream,
     Usage,
 )
+from jobd.engine.feeding import Feeder
 from jobd.engine.script import Killed, Step, steps
 
 _MILLI = 1_000_000
@@ -52,6 +54,7 @@ class FakeAttempt:
         self._signals: list[str] = []
         self._engine = engine
         self._script = script
+        self._input: socket.socket | None = None
 
     def start(self) -> None:
         """Run the steps, once."""
@@ -61,6 +64,9 @@ class FakeAttempt:
             self.phase = Phase.RUNNING
             self.starts += 1
             self.started_at = self._engine.clock_ns()
+        if self.order.stdin is not None:
+            self._input, theirs = socket.socketpair()
+            Feeder(_Pipe(theirs), self.order.stdin, self.order.ref).begin()
         name = f"fake {self.order.ref}"
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -76,10 +82,19 @@ class FakeAttempt:
             code = killed.code
         except OSError:
             code = 1  # its folder is gone or full: a program would fail as well
+        if self._input is not None:
+            self._input.close()
         with self.changed:
             # what the engine said when it was stopped stays
             if self.phase is Phase.RUNNING:
                 self._end(code)
+
+    def stdin(self) -> bytes:
+        """All of its standard input, read to its end."""
+        data = bytearray()
+        while self._input is not None and (chunk := self._input.recv(1 << 16)):
+            data += chunk
+        return bytes(data)
 
     def _end(self, code: int) -> None:
         self.phase, self.exit_code = Phase.EXITED, code
@@ -130,6 +145,16 @@ class FakeAttempt:
         with self.changed:
             if self.phase is Phase.RUNNING:
                 self._end(code)
+
+
+class _Pipe:
+    """The engine's end of a standard input."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def close(self) -> None:
+        self.sock.close()
 
 
 class FakeEngine:

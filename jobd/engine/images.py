@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,6 +105,8 @@ class Images:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        #: called with the reference, the id, and the id that the reference had before
+        self.on_pull: Callable[[str, str, str | None], None] = lambda name, new, old: None
         self._lock = threading.Lock()
         self._pulls: dict[str, _Pull] = {}
 
@@ -164,6 +166,7 @@ class Images:
         told, told_at = "", 0.0
         progress(pull.text)
         try:
+            before = self._client.image_id(pull.reference)
             for message in self._client.pull(parts.repository, parts.version):
                 if "error" in message:
                     raise pull_error(pull.reference, 200, str(message["error"]))
@@ -179,6 +182,8 @@ class Images:
             raise PullFailedError(
                 f"image {pull.reference}: pulled, and the engine does not have it; try again"
             )
+        if found != before:
+            self.on_pull(pull.reference, found, before)
         return Present(found, round((time.monotonic() - began) * 1000))
 
 

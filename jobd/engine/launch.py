@@ -71,6 +71,8 @@ def _encoded(order: Order, who: Account, cage: Cage) -> bytes:
         "cwd": os.fsencode(order.task_dir),
         "log_bytes": order.log_bytes,
     }
+    if order.stdin is not None:
+        one["stdin"] = os.fsencode(order.task_dir / "payload")
     if who.changes:
         one |= {"uid": who.uid, "gid": who.gid}
     if not cage.memory:

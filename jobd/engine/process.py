@@ -122,6 +122,10 @@ class ProcessEngine:
                             f"{last_words(folder)}"
                         )
                     launched = True
+                    if order.stdin is not None:
+                        # a file that the command reads by itself: nothing that could break off
+                        order.stdin.begun()
+                        order.stdin.settled(True)
                     self._keep(launch(folder, view.launches + 1, order, who, self._cage(order)))
                 elif time.monotonic() > until:
                     raise EngineUnreachableError(f"{order.ref}: its shim does not get ahead")
@@ -210,9 +214,11 @@ class ProcessEngine:
             return None
         end = view.end
         reading = self._cages.read(ref)
-        usage = usage_of(reading, "parent")
+        usage = usage_of(reading, None)
         if usage.memory_peak is None:
-            usage = Usage(float(end["cpu"]), int(end["peak"]) or None, "rusage")
+            usage = Usage(
+                float(end["cpu"]), int(end["peak"]) or None, "rusage", cpu_source="rusage"
+            )
         return Ending(
             exit_code=int(end["code"]),
             started_at=int(end["began"]) // _MILLI,
@@ -228,7 +234,7 @@ class ProcessEngine:
 
     def usage(self, ref: str) -> Usage:
         """As in the protocol; without a cgroup of the command's own process alone."""
-        usage = usage_of(self._cages.read(ref), "parent")
+        usage = usage_of(self._cages.read(ref, alive=True), None)
         if usage.memory_peak is not None:
             return usage
         _, view = self._look(ref)

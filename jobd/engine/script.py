@@ -7,6 +7,7 @@
 | `part=TEXT` | writes TEXT to stdout without a newline |
 | `flood=BYTES` | writes numbered lines of 100 bytes |
 | `payload` | writes the payload's lines to stdout |
+| `stdin` | writes the lines of its standard input to stdout |
 | `result=TEXT` | leaves TEXT as the result |
 | `env=NAME` | writes the value of a variable |
 | `digest=NAME` | writes the SHA-256 of a variable, or of a secret file |
@@ -42,6 +43,8 @@ class Scripted(Protocol):
     oom: bool
     ignore_term: bool
     memory: int
+
+    def stdin(self) -> bytes: ...
 
     def write(self, stream: Stream, data: bytes, partial: bool = False) -> None: ...
 
@@ -103,6 +106,14 @@ def _payload(value: str) -> Step:
             attempt.write(Stream.STDOUT, row)
         if rows[-1]:
             attempt.write(Stream.STDOUT, rows[-1], True)
+
+    return step
+
+
+def _stdin(value: str) -> Step:
+    def step(attempt: Scripted) -> None:
+        for row in attempt.stdin().splitlines():
+            attempt.write(Stream.STDOUT, row)
 
     return step
 
@@ -182,6 +193,7 @@ _WORDS: dict[str, Callable[[str], Step]] = {
     "part": _print(Stream.STDOUT, partial=True),
     "flood": _flood,
     "payload": _payload,
+    "stdin": _stdin,
     "result": _result,
     "env": _env,
     "digest": _digest,

@@ -20,6 +20,7 @@ from jobd.engine.base import (
     Started,
 )
 from jobd.engine.container import Settings, body, check_sources
+from jobd.engine.feeding import Feeder, Stream
 from jobd.engine.images import Images, check_reference
 from jobd.engine.refusals import AnswerError, is_hosts_fault, readable, refused
 from jobd.engine.stream import parse_time
@@ -39,6 +40,12 @@ class Client(Protocol):
 
     def start(self, engine_id: str) -> None:
         """Start it; one that runs is left alone."""
+
+    def attach_stdin(self, engine_id: str) -> Stream:
+        """A connection to the standard input of a container that has not started."""
+
+    def remove_unstarted(self, engine_id: str) -> None:
+        """Remove a container; status 409 where it runs."""
 
 
 def milliseconds(stamp: str) -> int:
@@ -76,6 +83,10 @@ class Starter:
         pull_ms = 0
         if found is not None and milliseconds(found["State"]["StartedAt"]):
             return _started(found, pull_ms)
+        if found is not None and order.stdin is not None:
+            # its input may have been attached and let go before, and then reads as empty
+            self._remove_unstarted(str(found["Id"]))
+            found = None
         if found is None:
             engine_id, pull_ms = self._create(order, settings, progress)
         else:
@@ -145,8 +156,40 @@ class Starter:
             patience -= delay
             delay = min(delay * 2, 3.0)
 
+    def _remove_unstarted(self, engine_id: str) -> None:
+        try:
+            self._client.remove_unstarted(engine_id)
+        except AnswerError as error:
+            if error.status != 404:
+                raise
+
     def _start(self, order: Order, engine_id: str) -> None:
         check_sources(order)
+        feeder = self._feeder(order, engine_id)
+        started = False
+        try:
+            self._start_now(order, engine_id)
+            started = True
+        finally:
+            if feeder is not None:
+                feeder.begin() if started else feeder.give_up()
+
+    def _feeder(self, order: Order, engine_id: str) -> Feeder | None:
+        if order.stdin is None:
+            return None
+        try:
+            stream = self._client.attach_stdin(engine_id)
+            return Feeder(stream, order.stdin, order.ref)
+        except AnswerError as error:
+            if error.status == 404:
+                raise GoneError(f"{order.ref}: removed by somebody before it was started") from None
+            raise
+        except OSError as error:
+            raise EngineUnreachableError(
+                f"{order.ref}: its payload cannot be opened: {error.strerror}"
+            ) from error
+
+    def _start_now(self, order: Order, engine_id: str) -> None:
         try:
             with self._slots:
                 self._client.start(engine_id)

@@ -12,13 +12,14 @@ import os
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from jobd.engine.base import Usage
+from jobd.engine.cgroupfiles import Reading, Tree
 
-_T = TypeVar("_T", int, float)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +29,9 @@ class CgroupSettings:
     #: False keeps jobd from writing to the tree; usage is then sampled
     parents: bool = True
     root: Path = Path("/sys/fs/cgroup")
+    proc: Path = Path("/proc")
     #: the cgroup that holds the attempts' parents
     name: str = "jobd"
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One look at a cgroup: CPU time in seconds, memory in bytes, kills for memory below it."""
-
-    cpu_seconds: float | None = None
-    memory_peak: int | None = None
-    #: None where the kernel does not count them for a parent (cgroup v1)
-    oom_kills: int | None = None
 
 
 class Cgroups:
@@ -47,44 +39,39 @@ class Cgroups:
 
     def __init__(self, settings: CgroupSettings) -> None:
         self._settings = settings
-        self._unified = (settings.root / "cgroup.controllers").exists()
+        self._tree = Tree(settings.root)
         self._lock = threading.Lock()
         #: by attempt: where its container's own cgroup is, and the best reading of it so far
-        self._places: dict[str, tuple[Path, Path]] = {}
+        self._places: dict[str, dict[str, Path]] = {}
         self._samples: dict[str, Reading] = {}
 
     def can_parent(self, driver: str) -> bool:
         """Whether attempts of an engine with this cgroup driver can get parents of their own."""
         settings = self._settings
-        memory = settings.root if self._unified else settings.root / "memory"
         return (
             settings.parents
             and driver == "cgroupfs"
             and os.geteuid() == 0
-            and os.access(memory, os.W_OK)
+            and os.access(self._tree.top("memory"), os.W_OK)
         )
 
     def parent(self, ref: str) -> str:
         """The absolute name of the attempt's parent cgroup."""
         return f"/{self._settings.name}/{ref}"
 
-    def read_parent(self, ref: str) -> Reading | None:
+    def read_parent(self, ref: str, *, alive: bool = False) -> Reading | None:
         """What all that ever ran under the attempt's parent used, or None where there is none."""
-        return self._read(*self._where(self.parent(ref)), alive=False)
+        return self._tree.read(self._tree.places(self.parent(ref)), alive=alive)
 
     def sample(self, ref: str) -> Reading | None:
-        """Look at the cgroup that :meth:`found_at` told of; peaks of earlier looks are kept."""
+        """Look at the attempt's own cgroup; peaks of earlier looks are kept."""
         with self._lock:
-            place, before = self._places.get(ref), self._samples.get(ref)
-        now = None if place is None else self._read(*place, alive=True)
+            places, before = self._places.get(ref), self._samples.get(ref)
+        now = None if places is None else self._tree.read(places, alive=True)
         if now is None:
-            return before
-        if before is not None:
-            now = Reading(
-                _greater(before.cpu_seconds, now.cpu_seconds),
-                _greater(before.memory_peak, now.memory_peak),
-                _greater(before.oom_kills, now.oom_kills),
-            )
+            # it has ended: what it once used is known, what it uses now is nothing
+            return None if before is None else replace(before, memory_now=None)
+        now = now.since(before)
         with self._lock:
             if ref in self._places:
                 self._samples[ref] = now
@@ -102,23 +89,25 @@ class Cgroups:
         again, and one of an engine on another host means nothing here.
         """
         try:
-            text = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii", errors="replace")
+            text = (self._settings.proc / str(pid) / "cgroup").read_text("ascii", "replace")
         except OSError:
             return
-        names = {}
-        for line in text.splitlines():
-            _, controllers, name = line.split(":", 2)
-            if engine_id in name:
-                names.update(dict.fromkeys(controllers.split(","), name))
-        root = self._settings.root
-        if self._unified and "" in names:
-            place = (root / names[""][1:],) * 2
-        elif "memory" in names and "cpuacct" in names:
-            place = (root / "memory" / names["memory"][1:], root / "cpuacct" / names["cpuacct"][1:])
-        else:
+        places = self._tree.of_process(text, engine_id)
+        if places is not None:
+            with self._lock:
+                self._places[ref] = places
+
+    def found_below_parent(self, ref: str) -> None:
+        """The attempt's own cgroup is the one below its parent: no question to the engine."""
+        name = self.parent(ref)
+        try:
+            with os.scandir(self._tree.places(name)["cpu"]) as entries:
+                below = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        except OSError:
             return
-        with self._lock:
-            self._places[ref] = place
+        if len(below) == 1:
+            with self._lock:
+                self._places[ref] = self._tree.places(f"{name}/{below[0]}")
 
     def forget(self, ref: str) -> None:
         """Remove the attempt's parent cgroup and what is remembered of it. Its end is durable."""
@@ -126,7 +115,7 @@ class Cgroups:
             self._places.pop(ref, None)
             self._samples.pop(ref, None)
         if self._settings.parents:
-            for folder in self._folders(self.parent(ref)):
+            for folder in self._tree.folders(self.parent(ref)):
                 _remove(folder)
 
     def sweep(self, prefix: str, keep: Iterable[str]) -> None:
@@ -138,81 +127,52 @@ class Cgroups:
         if not self._settings.parents:
             return
         kept = set(keep)
-        for folder in self._folders(f"/{self._settings.name}"):
+        for folder in self._tree.folders(f"/{self._settings.name}"):
             with contextlib.suppress(OSError):
                 for child in folder.iterdir():
                     if child.name.startswith(prefix) and child.name not in kept:
                         _remove(child, patience_s=0)
 
-    def _where(self, name: str) -> tuple[Path, Path]:
-        """The folders that hold memory's and CPU's files of the cgroup `name`."""
-        root = self._settings.root
-        if self._unified:
-            return root / name[1:], root / name[1:]
-        return root / "memory" / name[1:], root / "cpuacct" / name[1:]
 
-    def _folders(self, name: str) -> list[Path]:
-        """The cgroup `name` in every hierarchy that has it."""
-        root = self._settings.root
-        if self._unified:
-            return [root / name[1:]]
-        try:
-            tops = [top for top in root.iterdir() if top.is_dir() and not top.is_symlink()]
-        except OSError:
-            return []
-        return [top / name[1:] for top in tops if (top / name[1:]).is_dir()]
+def usage_of(parent: Reading | None, sampled: Reading | None) -> Usage:
+    """What the daemon records: each figure from the parent where it has it, else as sampled.
 
-    def _read(self, memory: Path, cpu: Path, *, alive: bool) -> Reading | None:
-        if self._unified:
-            usage = _field(cpu / "cpu.stat", "usage_usec")
-            peak = _number(memory / "memory.peak")
-            if peak is None and alive:
-                # kernels before 5.19 have no peak: the greatest of the samples stands for it
-                peak = _number(memory / "memory.current")
-            kills = _field(memory / "memory.events", "oom_kill")
-            seconds = None if usage is None else usage / 1_000_000
-        else:
-            usage = _number(cpu / "cpuacct.usage")
-            peak = _number(memory / "memory.max_usage_in_bytes")
-            kills = _field(memory / "memory.oom_control", "oom_kill") or None
-            seconds = None if usage is None else usage / 1_000_000_000
-        if usage is None and peak is None:
-            return None
-        return Reading(seconds, peak, kills)
+    A parent holds all from the first to the last moment. It counts the periods of a CPU limit only
+    where that is its own (a process's), not its container's; and on cgroup v1 its block bytes are
+    those of what still runs: hence the greater ones.
+    """
+    whole, seen = parent or Reading(), sampled or Reading()
+    cpu = _first(whole.cpu_seconds, seen.cpu_seconds)
+    peak = _first(whole.memory_peak, seen.memory_peak)
+    now = _first(whole.memory_now, seen.memory_now)
+    inherited = (whole.block_read or -1) + (whole.block_written or -1)
+    block = whole if inherited >= (seen.block_read or -1) + (seen.block_written or -1) else seen
+    throttled, throttle_source = _first(whole.throttled, seen.throttled)
+    return Usage(
+        cpu_seconds=cpu[0],
+        memory_peak=peak[0],
+        memory_peak_source=peak[1],
+        memory_now=now[0],
+        cpu_source=cpu[1],
+        block_read=block.block_read,
+        block_written=block.block_written,
+        block_source=_source(block.block_read, "parent" if block is whole else "sampled"),
+        throttled_ms=throttled.ms if throttled else None,
+        throttled_periods=throttled.count if throttled else None,
+        periods=throttled.periods if throttled else None,
+        throttle_source=throttle_source,
+    )
 
 
-def usage_of(reading: Reading | None, source: str) -> Usage:
-    """A reading as the daemon records it; `source` is `parent` or `sampled`."""
-    if reading is None:
-        return Usage()
-    if reading.memory_peak is None:
-        return Usage(cpu_seconds=reading.cpu_seconds)
-    return Usage(reading.cpu_seconds, reading.memory_peak, source)
+def _first(whole: _T | None, seen: _T | None) -> tuple[_T | None, str]:
+    """The figure, and where it comes from."""
+    if whole is not None:
+        return whole, "parent"
+    return seen, _source(seen, "sampled")
 
 
-def _greater(one: _T | None, other: _T | None) -> _T | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return max(one, other)
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
-def _field(path: Path, name: str) -> int | None:
-    """The number behind `name` in a file of `name number` lines."""
-    try:
-        for line in path.read_text(encoding="ascii").splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
-    except (OSError, ValueError):
-        pass
-    return None
+def _source(figure: object, source: str) -> str:
+    return "none" if figure is None else source
 
 
 def _remove(folder: Path, patience_s: float = 0.5) -> None:

@@ -13,7 +13,7 @@ import re
 import stat
 import time
 import zlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,6 +31,8 @@ from jobd.errors import (
 KEEP_S = 24 * 3600
 #: how many bytes are held in memory at a time
 CHUNK = 256 << 10
+#: bytes between two syncs of a long body
+SYNC_EVERY = 4 << 20
 
 _NAME = re.compile(r"[0-9a-f]{32}")
 _UPLOADS = "uploads"
@@ -59,25 +61,41 @@ class Bodies:
 
     def put(self, data: bytes) -> Body:
         """Keep `data`; it is on disk when this returns."""
+        return self.put_all([data])
+
+    def put_all(self, pieces: Iterable[bytes]) -> Body:
+        """Keep what `pieces` are in all, which may be more than memory holds; as :meth:`put`.
+
+        `pieces` must raise no OSError of its own: it would be taken for one of the disk here.
+        """
         name = os.urandom(16).hex()
-        body = Body(name, len(data), zlib.crc32(data))
         try:
             folder = self._folder(name[:2], make=True)
             try:
-                self._write_new(folder, f".{name}.tmp", data)
+                size, crc = self._write_new(folder, f".{name}.tmp", pieces)
                 os.rename(f".{name}.tmp", name, src_dir_fd=folder, dst_dir_fd=folder)
                 os.fsync(folder)
             finally:
                 os.close(folder)
         except OSError as error:
-            _refuse(f"body of {len(data)} bytes", error)
-        return body
+            _refuse(f"body {name}", error)
+        return Body(name, size, crc)
 
-    def _write_new(self, folder: int, name: str, data: bytes) -> None:
+    def _write_new(self, folder: int, name: str, pieces: Iterable[bytes]) -> tuple[int, int]:
         fd = os.open(name, _NEW, 0o600, dir_fd=folder)
+        size = crc = 0
         try:
-            _write_at(fd, data, 0)
+            synced = 0
+            for piece in pieces:
+                _write_at(fd, piece, size)
+                size += len(piece)
+                crc = zlib.crc32(piece, crc)
+                if size - synced >= SYNC_EVERY:
+                    # all at once at the end would hold up the queue's own syncs for seconds
+                    os.fdatasync(fd)
+                    synced = size
             os.fsync(fd)
+            return size, crc
         except OSError:
             # half a body is of no use to anyone, and a full disk needs the room
             os.unlink(name, dir_fd=folder)
@@ -219,6 +237,31 @@ class Bodies:
                 f"body {path}: is damaged: {size} bytes with checksum {crc:08x}, "
                 f"expected {body.size} with {body.crc:08x}"
             )
+
+    def read_at(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of `body` from `offset` on, not verified: who has all of them does.
+
+        Raises QueueDamagedError where the file is not there or shorter, DiskFailedError.
+        """
+        path = self._path / body.name[:2] / body.name
+        try:
+            fd = self._open(body.name)
+        except FileNotFoundError:
+            raise QueueDamagedError(f"body {path}: is missing, {body.size} bytes") from None
+        wanted = min(size, body.size - offset)
+        try:
+            data = os.pread(fd, wanted, offset)
+        except OSError as error:
+            raise DiskFailedError(f"body {path}: cannot be read: {error.strerror}") from error
+        finally:
+            os.close(fd)
+        if len(data) != wanted:
+            raise QueueDamagedError(f"body {path}: is damaged: shorter than {body.size} bytes")
+        return data
+
+    def path(self, body: Body) -> Path:
+        """Where the file of `body` is, for those who read files only."""
+        return self._path / body.name[:2] / body.name
 
     def read(self, body: Body) -> bytes:
         """The bytes of `body`, verified. Raises QueueDamagedError naming the file."""

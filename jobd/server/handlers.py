@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
-from jobd.server import changes, events, host, jobs, logs, runs, why
+from jobd.server import changes, events, host, images, jobs, logs, outputs, runs, why
 from jobd.server.access import authorize
 from jobd.server.kernel import Kernel, Later, Request
 from jobd.wire.verbs import BY_NAME
@@ -39,7 +39,10 @@ HANDLERS: dict[str, Handler] = {
     "run.next": changes.next_,
     "run.edit": changes.edit,
     "run.result": runs.result,
+    "run.output": outputs.read,
     "run.payload": runs.payload,
+    "image.build": images.build,
+    "image.output": images.output,
     "log.read": logs.read,
     "host.drain": host.drain,
     "host.undrain": host.undrain,

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobd.core.commands import DrainHost
 from jobd.errors import UsageError
-from jobd.server.access import Sight
+from jobd.server.access import Sight, require_admin
 from jobd.server.kernel import Kernel, Later, Offload, Request
 from jobd.wire.envelope import CHUNK, HOLD_MS, KEY_BYTES
 
@@ -73,4 +73,9 @@ def upload(kernel: Kernel, request: Request) -> Any:
         raise UsageError(f"upload.put: the name is not {KEY_BYTES} bytes")
     if len(data) > CHUNK or offset < 0:
         raise UsageError(f"upload.put: a chunk has at most {CHUNK} bytes, from offset 0 on")
-    return Offload(lambda: {"size": kernel.upload(request.caller, name, offset, data, last)})
+    context = request.arguments.get("context", False)
+    if context:
+        require_admin(kernel, request)
+    return Offload(
+        lambda: {"size": kernel.upload(request.caller, name, offset, data, last, context)}
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Body, Caller, Command
@@ -96,12 +96,44 @@ class Offload:
         self.then = then
 
 
+class BuildView(NamedTuple):
+    """A build as a reader sees it from an offset of its output on; `offset` is where to go on."""
+
+    data: bytes
+    offset: int
+    over: bool
+    #: why it failed, the class of that, and what it made
+    error: JobdError | None
+    image: str | None
+    image_id: str | None
+
+
+class Builds(Protocol):
+    """Images being built. Safe in any thread."""
+
+    def begin(
+        self,
+        key: bytes | None,
+        context: Callable[[], Body],
+        job: str,
+        settings: dict[str, Any],
+    ) -> int:
+        """Begin a build, or find the one that the same request began; its number."""
+
+    def view(self, number: int, offset: int, size: int) -> BuildView | None:
+        """Up to `size` bytes of its output, or None where there is no such build."""
+
+
 class Kernel(Protocol):
     """The core loop, as handlers see it. Only used from its own thread, but for the file calls."""
 
     logs: LogFolder
     recent: Recent
     ledger: Ledger
+
+    @property
+    def builds(self) -> Builds:
+        """Images being built."""
 
     @property
     def state(self) -> State:
@@ -150,8 +182,19 @@ class Kernel(Protocol):
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
 
-    def upload(self, caller: Caller, name: bytes, offset: int, data: bytes, last: bool) -> int:
-        """Take a chunk of a large payload; the size so far."""
+    def output(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+
+    def upload(
+        self,
+        caller: Caller,
+        name: bytes,
+        offset: int,
+        data: bytes,
+        last: bool,
+        context: bool = False,
+    ) -> int:
+        """Take a chunk of a large payload, or of a build's context; the size so far."""
 
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobd.core import masking
 from jobd.core.entities import Attempt, Job, Run
+from jobd.core.events import AttemptEnded
 from jobd.core.model import Reason
 from jobd.core.spec import to_mapping
 from jobd.core.state import State
@@ -95,9 +96,31 @@ def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:
         "memory_peak_source": end.memory_peak_source if end else None,
         "log_bytes": end.log_bytes if end else None,
         "log_truncated": bool(end and end.log_truncated),
+        **_receipt(end),
         "container": started.engine_id if started else None,
         "image_id": (started.image_id or None) if started else None,
     }
+
+
+#: what an attempt used, beyond the keys that INTERFACE names, and what was kept of its files
+_RECEIPT = (
+    "cpu_source",
+    "block_read",
+    "block_written",
+    "block_source",
+    "throttled_ms",
+    "throttled_periods",
+    "periods",
+    "throttle_source",
+    "output_files",
+    "note",
+)
+
+
+def _receipt(end: AttemptEnded | None) -> dict[str, Any]:
+    row = {key: getattr(end, key) if end else None for key in _RECEIPT}
+    row["output_size"] = end.output[1] if end and end.output else None
+    return row
 
 
 def _waiting_since(run: Run, attempt: Attempt) -> int:

@@ -85,7 +85,8 @@ VERBS: tuple[Verb, ...] = (
         False,
         {},
         "The map that INTERFACE calls `status`: version, uptime_s, engine, capacity, counts, "
-        "draining, journal; and jobs (number), waiting (a list of {reason, runs, text}).",
+        "draining, journal; and jobs (number), waiting (a list of {reason, runs, text}), process "
+        "({enabled, user, reachable, error}: whether jobs may be processes of the host).",
         LOOK,
     ),
     Verb(
@@ -278,6 +279,16 @@ VERBS: tuple[Verb, ...] = (
         "Parts {data}, then {size}. Not ended: conflict; no result: not-found.",
         READ,
     ),
+    Verb(
+        "run.output",
+        False,
+        {"run": "str", "attempt": "int?", "offset": "int?"},
+        "Up to CHUNK bytes, from `offset` on, of a tar of what an attempt left in OUTPUT_DIR: "
+        "regular files and folders with relative names. The last attempt that ended where none is "
+        "said. Answers {run, attempt, files, size, crc, data}: ask until `size` bytes are there, "
+        "and compare their CRC-32. None ended: conflict; nothing was left: not-found.",
+        READ,
+    ),
     Verb("run.payload", False, {"run": "str"}, "Parts {data}, then {size}.", READ),
     Verb(
         "log.read",
@@ -300,6 +311,31 @@ VERBS: tuple[Verb, ...] = (
         "`progress` is what a starting attempt last said (a held request answers when it "
         "differs from the one given).",
         READ,
+    ),
+    Verb(
+        "image.build",
+        True,
+        {
+            "upload": "bytes",
+            "job": "str",
+            "dockerfile": "str?",
+            "args": "map?",
+            "network": "str?",
+            "target": "str?",
+        },
+        "Begins to build an image from a tar that was sent by `upload.put` with `context`; for "
+        "administrators. `network` is none, host or bridge. The image is named "
+        "`jobd/<job>:<first 12 digits of its id>`; nothing is registered. Answers {build}.",
+    ),
+    Verb(
+        "image.output",
+        False,
+        {"build": "int", "offset": "int?", "hold": "int?"},
+        "What a build has said from `offset` (bytes) on; waits where there is nothing new, `hold` "
+        "milliseconds at most. Answers {data, offset, end, image, image_id}: `offset` is where to "
+        "go on, `image` the name and `image_id` the id once `end` is true. A build that failed: "
+        "invalid, or refused where trying again may help, after all that it said. Not-found where "
+        "the daemon was started anew.",
     ),
     Verb(
         "host.drain",
@@ -331,10 +367,17 @@ VERBS: tuple[Verb, ...] = (
     Verb(
         "upload.put",
         True,
-        {"upload": "bytes", "offset": "int", "data": "bytes", "last": "bool"},
+        {
+            "upload": "bytes",
+            "offset": "int",
+            "data": "bytes",
+            "last": "bool",
+            "context": "bool?",
+        },
         "Sends a large payload in chunks of at most CHUNK bytes, in order, under a name of "
         "KEY_BYTES random bytes. The answer to the last one means: on disk. Kept 24 hours if no "
-        "run comes to use it. Answers {size}.",
+        "run comes to use it. With `context` it is what an image is built from, which may be "
+        "larger and is an administrator's. Answers {size}.",
         SUBMIT,
     ),
 )

@@ -2,85 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
-import shutil
-import socket
-import subprocess
 import time
-import urllib.error
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
+from jobd.daemon.imagegc import ImageCollector, Keep
+from jobd.daemon.imagetable import ImageTable
 from jobd.engine.base import PullFailedError, StartRefusedError
 from jobd.engine.docker import DockerEngine
 from tests.support.engine_support import IMAGE, ended, silent, text
-
-# "right", by bcrypt at cost 5
-HTPASSWD = "user:$2y$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksDxIJShppPC\n"
-CONFIG = """version: 0.1
-storage:
-  filesystem:
-    rootdirectory: {folder}/data
-http:
-  addr: 127.0.0.1:{port}
-log:
-  level: error
-  accesslog:
-    disabled: true
-{auth}"""
-AUTH = """auth:
-  htpasswd:
-    realm: test
-    path: {folder}/htpasswd
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def registry_at(folder: Path, port: int, *, auth: bool = False):
-    """Debian's docker-registry (package of that name) on 127.0.0.1, stopped at the end."""
-    program = shutil.which("docker-registry")
-    assert program, "no docker-registry; apt-get install docker-registry"
-    (folder / "htpasswd").write_text(HTPASSWD)
-    (folder / "config.yml").write_text(
-        CONFIG.format(folder=folder, port=port, auth=AUTH.format(folder=folder) if auth else "")
-    )
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [program, "serve", str(folder / "config.yml")], stdout=log, stderr=log
-        )
-    try:
-        give_up = time.monotonic() + 30
-        while not answers(port):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < give_up, "the registry does not answer"
-            time.sleep(0.05)
-        yield f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def answers(port: int) -> bool:
-    try:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/", timeout=2).close()
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code == 401
-    except OSError:
-        return False
-    return True
+from tests.support.registry import (
+    free_port,
+    image_with,
+    push,
+    registry_at,
+    write_credentials,
+    write_helper,
+)
 
 
 @pytest.fixture
@@ -96,17 +38,13 @@ def publish(sdk, registry):
     """Pushes the test image as `name`, with a layer of its own content; the host forgets it."""
     made = []
 
-    def push(name: str) -> str:
+    def publish(name: str, content: bytes | None = None) -> str:
         reference = f"{registry}/{name}"
-        repository, _, tag = reference.rpartition(":")
-        sdk.tag(IMAGE, repository, tag)
-        for line in sdk.push(repository, tag=tag, stream=True, decode=True):
-            assert "error" not in line, line
-        sdk.remove_image(reference)
+        push(sdk, reference, IMAGE if content is None else image_with(sdk, content))
         made.append(reference)
         return reference
 
-    yield push
+    yield publish
     for reference in made:
         with contextlib.suppress(Exception):
             sdk.remove_image(reference, force=True)
@@ -180,10 +118,7 @@ def test_credentials_are_needed_and_read_anew(engine, order, sdk, url, tmp_path)
     folder.mkdir()
     reference = f"127.0.0.1:{port}/job:1"
     with registry_at(folder, port):
-        sdk.tag(IMAGE, f"127.0.0.1:{port}/job", "1")
-        for line in sdk.push(f"127.0.0.1:{port}/job", tag="1", stream=True, decode=True):
-            assert "error" not in line, line
-        sdk.remove_image(reference)
+        push(sdk, reference)
     config = tmp_path / "docker"
     config.mkdir()
     other = DockerEngine(url, bytes.fromhex(engine.store), docker_config=config)
@@ -202,12 +137,6 @@ def test_credentials_are_needed_and_read_anew(engine, order, sdk, url, tmp_path)
     sdk.remove_image(reference)
 
 
-def write_credentials(folder: Path, port: int, password: str) -> None:
-    token = base64.b64encode(f"user:{password}".encode()).decode()
-    auths = {"auths": {f"127.0.0.1:{port}": {"auth": token}}}
-    (folder / "config.json").write_text(json.dumps(auths))
-
-
 @pytest.mark.filterwarnings("ignore:docker-credential-absent")
 def test_a_helper_for_credentials_that_is_missing_is_told(order, url, engine, publish, tmp_path):
     reference = publish("job:helper")
@@ -216,3 +145,94 @@ def test_a_helper_for_credentials_that_is_missing_is_told(order, url, engine, pu
     with pytest.raises(PullFailedError, match=r"absent-.*docker_config"):
         other.start(order("true", image=reference), silent)
     other.close()
+
+
+def test_a_helper_gives_the_credentials_at_each_pull(
+    order, url, engine, sdk, tmp_path, monkeypatch
+):
+    folder, port = tmp_path / "registry", free_port()
+    folder.mkdir()
+    reference = f"127.0.0.1:{port}/job:1"
+    with registry_at(folder, port):
+        push(sdk, reference)
+    config = tmp_path / "docker"
+    config.mkdir()
+    write_helper(config, "jobd-test", port, "right")
+    monkeypatch.setenv("PATH", f"{config}/bin:{os.environ['PATH']}")
+    other = DockerEngine(url, bytes.fromhex(engine.store), docker_config=config)
+    with registry_at(folder, port, auth=True):
+        for _ in range(2):
+            assert other.start(order("true", image=reference, pull="always"), silent).pull_ms > 0
+    other.close()
+    asked = (config / "bin" / "docker-credential-jobd-test.log").read_text().splitlines()
+    assert len(asked) == 2
+    assert all(line.startswith("get ") and str(port) in line for line in asked)
+    for found in engine.found():
+        ended(engine, found.ref)
+        engine.discard(found.ref)
+    sdk.remove_image(reference)
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exec sleep 2", "does not answer"),
+        ("true", "gave no credentials"),
+        ("echo garbage", "gave no credentials"),
+        ("echo '{}'", "gave no credentials"),
+        ("echo '[]'", "gave no credentials"),
+        ("kill -9 $$", "no credentials"),
+    ],
+)
+def test_a_helper_that_fails_is_told(
+    order, url, engine, registry, tmp_path, monkeypatch, script, why
+):
+    monkeypatch.setattr("jobd.engine.docker.HELPER_S", 1.0)
+    write_helper(tmp_path, "jobd-fails", int(registry.rpartition(":")[2]), "x")
+    (tmp_path / "bin" / "docker-credential-jobd-fails").write_text(f"#!/bin/sh\n{script}\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    other = DockerEngine(url, bytes.fromhex(engine.store), docker_config=tmp_path)
+    with pytest.raises(PullFailedError, match=why):
+        other.start(order("true", image=f"{registry}/helper:1"), silent)
+    other.close()
+
+
+def test_an_image_that_was_removed_between_two_attempts(engine, order, publish, sdk):
+    """Pulled again by the same name; where that is not to be, the message says so."""
+    reference = publish("job:between")
+    first = order("true", image=reference)
+    image_id = engine.start(first, silent).image_id
+    ended(engine, first.ref)
+    engine.discard(first.ref)
+    sdk.remove_image(reference)
+    if engine.images.image_id(image_id) is not None:
+        # its content is that of the test image, which stays: only the name is gone
+        assert engine.start(order("true", image="none:x", image_id=image_id), silent)
+    gone = "sha256:" + "0" * 64
+    again = engine.start(order("true", image=reference, image_id=gone), silent)
+    assert again.pull_ms > 0
+    with pytest.raises(StartRefusedError, match="never"):
+        engine.start(order("true", image="x/y:1", image_id=gone, pull="never"), silent)
+
+
+def test_collection_removes_what_was_pulled_once_nobody_uses_it(
+    engine, order, publish, sdk, tmp_path
+):
+    # an image of its own: that of the other tests has other names on this host
+    reference = publish("job:collected", content=b"collected")
+    table = ImageTable(tmp_path / "images.json")
+    engine.images.on_pull(lambda name, new, old: table.pulled(name, new, old, time.time() - 60))
+    needed: set[str] = set()
+    collector = ImageCollector(engine.images, table, Keep(age=30), lambda: needed)
+    one = order("true", image=reference)
+    image_id = engine.start(one, silent).image_id
+    assert [row.name for row in table.rows()] == [reference]
+    ended(engine, one.ref)
+    assert collector.collect() == [], "its container is still there"
+    engine.discard(one.ref)
+    needed.add(reference)
+    assert collector.collect() == []
+    needed.clear()
+    assert collector.collect() == [reference]
+    assert engine.images.image_id(image_id) is None
+    assert sdk.images(IMAGE), "an image that jobd did not pull stays"

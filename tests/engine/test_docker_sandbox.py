@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -106,6 +107,33 @@ def test_peak_and_cpu_time_are_those_of_a_known_load(engine, order):
     assert usage.cpu_seconds is not None
     # one second of spinning, on a machine whose cores may be somebody else's half the time
     assert 0.2 < usage.cpu_seconds < 2.0
+
+
+def test_what_is_used_now_and_what_the_limit_held_back(engine, order):
+    script = (
+        'x=$(dd if=/dev/zero bs=1M count=8 2>/dev/null | tr "\\0" x); read -r _ </job/go;'
+        " x=; while :; do :; done"
+    )
+    one = order("sh", "-c", script, cpus=0.2, memory=128 << 20)
+    os.mkfifo(one.task_dir / "go")
+    engine.start(one, silent)
+    give_up = time.monotonic() + 60
+    while ((seen := engine.usage(one.ref)).memory_now or 0) < 8 << 20:
+        assert time.monotonic() < give_up, seen
+        time.sleep(0.05)
+    assert seen.memory_peak is not None
+    (one.task_dir / "go").write_text("go\n")
+    while not (seen := engine.usage(one.ref)).throttled_ms:
+        assert time.monotonic() < give_up, seen
+        time.sleep(0.05)
+    engine.signal(one.ref, "SIGKILL")
+    usage = ended(engine, one.ref).usage
+    # what ended uses nothing now; what held it back is known from the last look
+    assert usage.memory_now is None or usage.memory_now < 1 << 20
+    assert usage.throttle_source == "sampled"
+    assert usage.throttled_ms is not None
+    assert usage.throttled_ms >= (seen.throttled_ms or 0)
+    assert 0 < (usage.throttled_periods or 0) <= (usage.periods or 0)
 
 
 def test_without_a_parent_cgroup_usage_is_sampled(engine, order, url):

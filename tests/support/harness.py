@@ -20,6 +20,9 @@ from typing import Any
 
 import docker
 
+from jobctl.client import Client
+from jobd.errors import OutcomeUnknownError, UnreachableError
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 IMAGE = "jobd-test:busybox"
 
@@ -61,10 +64,15 @@ class Daemon:
     def ready(self) -> None:
         """Wait until it answers. Fails with its last words where it ended instead."""
         deadline = time.monotonic() + PATIENCE
-        while self.ctl("status", check=False).returncode != 0:
-            assert self.alive(), f"jobd ended by itself:\n{self.last_words()}"
-            assert time.monotonic() < deadline, f"jobd is not ready:\n{self.last_words()}"
-            time.sleep(0.05)
+        while True:
+            try:
+                with Client(home=str(self.home)) as client:
+                    client.ping()
+                return
+            except (UnreachableError, OutcomeUnknownError):
+                assert self.alive(), f"jobd ended by itself:\n{self.last_words()}"
+                assert time.monotonic() < deadline, f"jobd is not ready:\n{self.last_words()}"
+                time.sleep(0.02)
 
     def alive(self) -> bool:
         """True while the process that was started last runs."""
@@ -176,18 +184,31 @@ class Events:
             decode=True, filters={"type": "container", "event": "start", "label": "jobd.run"}
         )
         self.started: Counter[tuple[int, int]] = Counter()
+        #: the queues whose attempts were seen: the engine may have containers of others
+        self._stores: set[str] = set()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def _listen(self) -> None:
         for event in self._stream:
             labels = event["Actor"]["Attributes"]
+            self._stores.add(labels["jobd.store"])
             self.started[int(labels["jobd.run"]), int(labels["jobd.attempt"])] += 1
 
     def containers(self) -> list[str]:
-        """Names of the containers of any jobd that are there, ended ones too."""
-        found = self._client.containers(all=True, filters={"label": "jobd.run"})
-        return [each["Names"][0].lstrip("/") for each in found]
+        """Names of the containers that are there, ended ones too, of the queues that were seen."""
+        return [
+            each["Names"][0].lstrip("/")
+            for each in self._client.containers(all=True, filters={"label": "jobd.run"})
+            if each["Labels"]["jobd.store"] in self._stores
+        ]
+
+    def removed(self) -> None:
+        """Wait until no container is left: each goes some time after its run's end."""
+        deadline = time.monotonic() + PATIENCE
+        while found := self.containers():
+            assert time.monotonic() < deadline, f"left behind: {found}"
+            time.sleep(0.1)
 
     def close(self) -> None:
         """Stop listening, and leave no container behind."""

@@ -174,5 +174,5 @@ def test_disk_full_for_the_result(rig: Rig, room_comes: bool) -> None:
         assert rig.bodies.read(ended.result) == b"r" * 5500
     else:
         assert ended.result is None
-        assert "result lost" in str(ended.error)
+        assert "result lost" in str(ended.note)
     assert ended.exit_code == 0

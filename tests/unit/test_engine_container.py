@@ -55,6 +55,7 @@ def test_the_whole_body_of_a_plain_order():
         "Labels": {"jobd.store": "0" * 32},
         "Tty": False,
         "OpenStdin": False,
+        "StdinOnce": False,
         "StopSignal": "SIGTERM",
     }
     assert host == {

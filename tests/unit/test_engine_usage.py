@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from jobd.engine.base import Usage
-from jobd.engine.usage import Cgroups, CgroupSettings, Reading, usage_of
+from jobd.engine.cgroupfiles import Reading, Throttled
+from jobd.engine.usage import Cgroups, CgroupSettings, usage_of
 
 REF = "jobd-00000000-1-1"
 
@@ -46,7 +47,7 @@ def test_a_parent_of_version_1(v1, tmp_path):
     reading = v1.read_parent(REF)
     # a parent counts no kills there, so 0 says nothing
     assert reading == Reading(1.5, 32 << 20, None)
-    assert usage_of(reading, "parent") == Usage(1.5, 32 << 20, "parent")
+    assert usage_of(reading, None) == Usage(1.5, 32 << 20, "parent", cpu_source="parent")
 
 
 def test_a_parent_of_version_2(v2, tmp_path):
@@ -66,13 +67,15 @@ def test_a_kernel_without_a_peak_has_none_after_the_end(v2, tmp_path):
     reading = v2.read_parent(REF)
     assert reading is not None
     assert reading.memory_peak is None
-    assert usage_of(reading, "parent") == Usage(cpu_seconds=1e-6)
+    assert usage_of(reading, None) == Usage(cpu_seconds=1e-6, cpu_source="parent")
+    # but the samples know, and are believed where the parent is silent
+    assert usage_of(reading, Reading(0.5, 99)) == Usage(1e-6, 99, "sampled", cpu_source="parent")
 
 
 def test_no_parent_is_no_reading(v1, v2):
     assert v1.read_parent(REF) is None
     assert v2.read_parent(REF) is None
-    assert usage_of(None, "sampled") == Usage()
+    assert usage_of(None, None) == Usage()
 
 
 def own_cgroup(tmp_path: Path) -> str:
@@ -87,13 +90,13 @@ def test_samples_keep_the_greatest(v2, tmp_path):
     write(here, memory__current="100\n", cpu__stat="usage_usec 2000000\n")
     v2.found_at(REF, os.getpid(), name.rsplit("/", 1)[-1])
     assert v2.is_placed(REF)
-    assert v2.sample(REF) == Reading(2.0, 100, None)
+    assert v2.sample(REF) == Reading(2.0, 100, None, 100)
     write(here, memory__current="50\n", cpu__stat="usage_usec 3000000\n")
-    assert v2.sample(REF) == Reading(3.0, 100, None)
+    assert v2.sample(REF) == Reading(3.0, 100, None, 50)
     # the container ended: its files are gone, the last sample stays
     for file in ("memory.current", "cpu.stat"):
         (here / file).unlink()
-    assert v2.sample(REF) == Reading(3.0, 100, None)
+    assert v2.sample(REF) == Reading(3.0, 100, None, None)
     v2.forget(REF)
     assert v2.sample(REF) is None
     assert not v2.is_placed(REF)
@@ -140,3 +143,70 @@ def test_without_parents_nothing_is_removed(tmp_path):
 def test_parents_need_the_driver_cgroupfs(v2):
     assert not v2.can_parent("systemd")
     assert v2.can_parent("cgroupfs") == (os.geteuid() == 0)
+
+
+# -- trees as they were seen, or as the kernel's documentation lays them out where this project's
+# machines have none; see tests/data/cgroup
+
+
+def tree(name: str, tmp_path: Path) -> Cgroups:
+    """The files of a recorded tree, laid out again below `tmp_path`."""
+    text = (Path(__file__).parents[1] / "data" / "cgroup" / f"{name}.txt").read_text()
+    for part in text.split("== ")[1:]:
+        path, _, content = part.partition("\n")
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(content)
+    if (tmp_path / "cpu,cpuacct").exists():
+        for alias in ("cpu", "cpuacct"):
+            (tmp_path / alias).symlink_to("cpu,cpuacct")
+    return Cgroups(CgroupSettings(root=tmp_path, proc=tmp_path / "proc"))
+
+
+@pytest.mark.parametrize("name", ["v1-systemd", "v2-systemd"])
+def test_systemds_cgroups_are_found_and_read(name, tmp_path):
+    cgroups = tree(name, tmp_path)
+    cgroups.found_at(REF, 4242, "0123456789abcdef" * 4)
+    reading = cgroups.sample(REF)
+    # in use are 70 MiB, of which 50 are cached files, of which 10 are shared memory
+    expected = Reading(2.512345, 100 << 20, 1, 30 << 20, 1572864, 4194304, Throttled(3456, 48, 120))
+    assert reading == expected
+    assert usage_of(None, reading) == Usage(
+        cpu_seconds=2.512345,
+        memory_peak=100 << 20,
+        memory_peak_source="sampled",
+        memory_now=30 << 20,
+        cpu_source="sampled",
+        block_read=1572864,
+        block_written=4194304,
+        block_source="sampled",
+        throttled_ms=3456,
+        throttled_periods=48,
+        periods=120,
+        throttle_source="sampled",
+    )
+
+
+def test_the_attempts_own_cgroup_below_its_parent(tmp_path):
+    cgroups = tree("v1-cgroupfs", tmp_path)
+    cgroups.found_below_parent(REF)
+    assert cgroups.is_placed(REF)
+    parent, own = cgroups.read_parent(REF, alive=True), cgroups.sample(REF)
+    assert parent is not None
+    assert own is not None
+    # the parent counts its own limit's periods, of which there is none
+    assert (parent.throttled, own.throttled) == (None, Throttled(1788, 26, 29))
+    usage = usage_of(parent, own)
+    assert (usage.cpu_seconds, usage.cpu_source) == (0.545997979, "parent")
+    assert (usage.memory_peak, usage.memory_peak_source) == (4337664, "parent")
+    assert usage.memory_now == 1753088 - 962560
+    assert (usage.throttled_ms, usage.throttle_source) == (1788, "sampled")
+    # that kernel counted no bytes, which is not the same as none
+    assert (usage.block_read, usage.block_source) == (None, "none")
+
+
+def test_block_bytes_are_the_greater_of_what_a_parent_and_the_samples_saw():
+    parent, own = Reading(block_read=10, block_written=0), Reading(block_read=10, block_written=5)
+    assert usage_of(parent, own).block_written == 5
+    assert usage_of(parent, own).block_source == "sampled"
+    assert usage_of(own, parent).block_source == "parent"
+    assert usage_of(own, None).block_written == 5

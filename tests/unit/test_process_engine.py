@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -154,6 +157,67 @@ def test_a_shim_that_died_before_the_command_began_is_followed_by_another(bench:
     assert bench.ended(order).exit_code == 0
     assert bench.said() == ["begun"]
     assert folder.look().launches == 2
+
+
+def test_a_shim_that_is_killed_at_any_moment_begins_nothing_twice(bench: Bench) -> None:
+    seed = int(os.environ.get("JOBD_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    print(f"JOBD_TEST_SEED={seed}")
+    chance = random.Random(seed)
+    ends = Counter[str]()
+    for number in range(25):
+        order = bench.order(f'echo {number} >>"$SAID/said"; sleep 0.03')
+        killer = threading.Timer(chance.uniform(0.0, 0.09), chance.choice(KILLS), [order.ref])
+        killer.start()
+        try:
+            bench.engine.start(order, print)
+        except EngineUnreachableError:
+            killer.join()
+            bench.engine.start(order, print)  # it had not begun: as a driver tries again
+        killer.join()
+        try:
+            assert bench.ended(order).exit_code == 0
+            ends["whole"] += 1
+            assert bench.said().count(str(number)) == 1
+        except OrphanedError:
+            ends["lost"] += 1
+            assert bench.said().count(str(number)) <= 1
+    assert len(bench.said()) == len(set(bench.said()))
+    assert ends["whole"], ends
+    until(lambda: not shims(str(bench.path)))  # neither they nor what they had forked
+
+
+def shims(place: str) -> list[int]:
+    """Every process whose command line is a shim's for that place, the ones it forked included."""
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            words = (Path("/proc") / name / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # no process, or one that has ended
+        if b"-I" in words and any(place.encode() in word for word in words):
+            found.append(int(name))
+    return found
+
+
+def kill_shims(place: str) -> None:
+    """SIGKILL to every shim of a place, however far it is."""
+    for pid in shims(place):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def kill_shim_alone(ref: str) -> None:
+    """SIGKILL to the shim, and not to what it has forked: the first of them."""
+    for pid in sorted(shims(ref))[:1]:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended
+
+
+KILLS = (kill_shims, kill_shim_alone)
 
 
 def test_what_was_discarded_in_time_never_begins(bench: Bench) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobd.core.commands import Body
-from jobd.daemon.workdir import Collected, Inputs, Workdir, sweep_workdirs
+from jobd.daemon.workdir import Collected, Inputs, Output, Workdir, sweep_workdirs
 from jobd.errors import QueueDamagedError
 from jobd.journal.bodies import Bodies
 from tests.support.attempt_rig import file_size_limit
@@ -152,12 +152,13 @@ def test_tricks_with_the_result(work: Workdir, tmp_path: Path, trick: str) -> No
     assert not work.path.exists()
 
 
-def test_output_files(work: Workdir) -> None:
-    assert not work.has_output_files()
+def test_no_output_is_none(work: Workdir) -> None:
+    assert work.collect_output() == Output()
     work.prepare(Inputs())
-    assert not work.has_output_files()
-    (work.task_dir / "out/file").touch()
-    assert work.has_output_files()
+    assert work.collect_output() == Output()
+    (work.task_dir / "out").rmdir()
+    (work.task_dir / "out").symlink_to("/etc")
+    assert "not kept" in str(work.collect_output().note)
 
 
 def test_remove_follows_no_link(work: Workdir, tmp_path: Path) -> None:

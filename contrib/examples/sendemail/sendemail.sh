@@ -10,7 +10,7 @@
 #
 # Exit status: 0 accepted; 65 bad payload; 69 unreachable; 75 try again (429, 5xx); 77 not let in;
 # 78 bad configuration; 1 refused otherwise.
-# Needs sh, awk and nc (busybox has all three), and curl for an https address: busybox's own
+# Needs sh, awk and nc (busybox has all three) or curl, and curl for an https address: busybox's own
 # TLS does not check certificates, and a key is not sent to whoever answers.
 set -u
 
@@ -63,7 +63,7 @@ case $url in
         command -v curl >/dev/null \
             || end 78 "$url: https needs curl in the image, as busybox does not check certificates"
         by_curl ;;
-    http://*) by_nc ;;
+    http://*) if command -v nc >/dev/null; then by_nc; else by_curl; fi ;;
     *) end 78 "$url: expected http:// or https://" ;;
 esac
 

@@ -58,7 +58,6 @@ def _prepare(order: Order, out: int, err: int) -> None:
         with open(path, "wb", buffering=0) as file:
             file.write(b"0")
     confine(order)
-    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     os.dup2(out, 1)
     os.dup2(err, 2)
     os.umask(0o022)
@@ -66,6 +65,8 @@ def _prepare(order: Order, out: int, err: int) -> None:
         os.setgroups([])
         os.setgid(order.number("gid"))
         os.setuid(order.number("uid"))
+    # by the command's user: others of that user may have put something else there
+    os.dup2(os.open(order.one.get("stdin", b"/dev/null"), os.O_RDONLY), 0)
     if _prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs was refused")
     # without the shim nobody reads its output or learns how it ended

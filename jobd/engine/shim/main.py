@@ -137,6 +137,9 @@ class Attempt:
         word, word_child = os.pipe()
         pid = os.fork()
         if pid == 0:
+            # with a writing end of its own it would never hear that the shim has died
+            for fd in (out, err, go, word):
+                os.close(fd)
             become(self._order, out_child, err_child, go_child, word_child)
         for fd in (out_child, err_child, go_child, word_child):
             os.close(fd)

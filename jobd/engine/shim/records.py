@@ -19,12 +19,12 @@ def process_state(pid: int) -> tuple[str, str]:
     with the same number. Raises OSError where there is none."""
     with open(f"/proc/{pid}/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    return fields[0].decode("ascii"), fields[19].decode("ascii")
+    return fields[0].decode(), fields[19].decode()
 
 
 def boot_id() -> str:
     """Which start of the kernel this is."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+    with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
         return file.read().strip()
 
 
