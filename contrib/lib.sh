@@ -57,7 +57,8 @@ missing_packages() {
                     echo docker.io
                 fi ;;
             busybox) static_busybox || echo busybox-static ;;
-            docker-registry | strace | podman | catatonit) have "$each" || echo "$each" ;;
+            docker-registry | strace | podman | catatonit | zsh | fish)
+                have "$each" || echo "$each" ;;
             *) die "missing_packages: nobody knows which package has $each" ;;
         esac
     done

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from jobctl.cli import program
 
-from jobctl.cli import main
-
-sys.exit(main())
+program()

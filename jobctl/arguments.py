@@ -14,6 +14,10 @@ from typing import Any, NoReturn
 from jobctl import values
 from jobd.errors import UsageError
 
+# argparse would look for translations of its words, of which there are none, on every start: files
+# are searched for, and `locale` is imported. Its messages are read below, so they stay as they are
+argparse._ = lambda text: text  # type: ignore[attr-defined]
+
 #: global options that take a value; known here because the verb has to be found among them
 _WITH_VALUE = frozenset(
     {"--socket", "--home", "-o", "--output", "--request-timeout", "--request-key"}

@@ -17,6 +17,7 @@ from typing import Any
 import zmq
 
 from jobctl import connect
+from jobctl.steps import Look, Pause, Steps, Work
 from jobd.codec import MAX_FRAME
 from jobd.errors import JobdError, OutcomeUnknownError, UnreachableError, UsageError
 from jobd.wire import envelope
@@ -50,14 +51,17 @@ class Channel:
         request_timeout: float = 30.0,
         note: Callable[[str], None] = lambda text: None,
         key: bytes | None = None,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         self.place = place
         self.request_timeout = request_timeout
         self._note = note
         self.first_key = key or os.urandom(envelope.KEY_BYTES)
+        self._key_given = key is not None
         self._changes = 0
         self._number = 0
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._context = context
+        self._shared = context is not None
         self._socket: zmq.Socket[bytes] | None = None
         self._address: connect.Reachable | None = None
         #: the health connection whose end is the daemon's end
@@ -70,12 +74,15 @@ class Channel:
     def close(self) -> None:
         """Ends the connection; nothing unsent is waited for."""
         self._drop()
-        if self._context is not None:
+        if self._context is not None and not self._shared:
             self._context.term()
             self._context = None
 
     def new_keys(self) -> None:
-        """Starts a new sequence of request keys: what follows is another piece of work."""
+        """What follows is another piece of work, so it has other request keys; unless the first
+        key was given: then all that this channel does is one piece of work."""
+        if self._key_given:
+            return
         self.first_key = os.urandom(envelope.KEY_BYTES)
         self._changes = 0
 
@@ -91,7 +98,7 @@ class Channel:
         *,
         hold_ms: int = 0,
         each: Callable[[Any], None] | None = None,
-    ) -> Any:
+    ) -> Steps[Any]:
         """The last word on a request; `each` is given the parts before it.
 
         `hold_ms` is how long the daemon may keep the request because it waits for something. Raises
@@ -108,28 +115,29 @@ class Channel:
         self._parted = False
         while True:
             try:
-                self._open()
+                yield from self._open()
                 asked += 1
                 assert self._socket is not None
                 self._socket.send(frame)
-                return self._receive(self._number, hold_ms / 1000, key, each)
+                return (yield from self._receive(self._number, hold_ms / 1000, key, each))
             except _GoneError:
                 self._drop()
                 # parts that were given away cannot be taken back, so half an answer is not repeated
                 again = (hold_ms > 0 or asked < 2) and not self._parted
-                if not again or not self._returned(RETURN_LATE if hold_ms else RETURN_SOON):
+                patience = RETURN_LATE if hold_ms else RETURN_SOON
+                if not again or not (yield from self._returned(patience)):
                     raise self._lost(key if asked else None) from None
 
     # --- connecting ---------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def _open(self) -> Steps[None]:
         if self._socket is not None:
             return
-        self._pid = connect.listening(self.place)
+        self._pid = yield Work(self._listening)
         if self._pid is None:
             if self._was_up:
                 raise _GoneError
-            self._wait_for_start()
+            yield from self._wait_for_start()
         if self._context is None:
             self._context = zmq.Context()
         self._address = connect.Reachable(self.place.path)
@@ -138,12 +146,18 @@ class Channel:
         self._socket.connect("ipc://" + self._address.path)
         self._was_up = True
 
-    def _wait_for_start(self) -> None:
+    def _listening(self) -> int | None:
+        return connect.listening(self.place)
+
+    def _health(self) -> connect.Health | None:
+        return connect.ask_health(self.place)
+
+    def _wait_for_start(self) -> Steps[None]:
         """Returns once the socket is there, while the health socket says that it will be."""
         start = time.monotonic()
         told = False
         while True:
-            health = connect.ask_health(self.place)
+            health = yield Work(self._health)
             if health is None or health.phase in ("stopping", "failed"):
                 raise connect.not_running(self.place, health)
             starting = health.phase == "starting"
@@ -155,8 +169,8 @@ class Channel:
                 text = connect.describe(health, 0)
                 self._note(f"{text}; waiting for it ({self.request_timeout:.0f} s)")
                 told = True
-            time.sleep(0.05)
-            self._pid = connect.listening(self.place)
+            yield Pause(0.05)
+            self._pid = yield Work(self._listening)
             if self._pid is not None:
                 return
 
@@ -169,26 +183,26 @@ class Channel:
             self._address = None
         self._unwatch()
 
-    def _returned(self, seconds: float) -> bool:
+    def _returned(self, seconds: float) -> Steps[bool]:
         """Whether a daemon that went away listens again within `seconds`; a long wait is told."""
         late = seconds >= RETURN_LATE
         start = time.monotonic()
         give_up = start + seconds
         told = extended = False
         # so that a daemon whose health socket ends at once is not asked in a tight loop
-        time.sleep(0.02)
-        while connect.listening(self.place) is None:
+        yield Pause(0.02)
+        while (yield Work(self._listening)) is None:
             now = time.monotonic()
             if late and not told and now - start > 0.3:
                 self._note(f"jobd stopped; waiting for it to come back ({seconds:.0f} s)")
                 told = True
             if now > give_up:
-                health = connect.ask_health(self.place)
+                health = yield Work(self._health)
                 if extended or health is None or health.phase != "starting":
                     return False
                 # it is back and reads its queue: that may take as long as a request
                 extended, give_up = True, now + self.request_timeout
-            time.sleep(0.05)
+            yield Pause(0.05)
         if told:
             self._note("jobd is back")
         return True
@@ -197,7 +211,7 @@ class Channel:
 
     def _receive(
         self, number: int, hold: float, key: bytes | None, each: Callable[[Any], None] | None
-    ) -> Any:
+    ) -> Steps[Any]:
         assert self._socket is not None
         silent_since = time.monotonic()
         watch_at = 0.0 if hold else silent_since + WATCH_AFTER
@@ -207,17 +221,17 @@ class Channel:
             speak_at = silent_since + hold + SPEAK_AFTER
             give_up = silent_since + hold + self.request_timeout
             if now >= give_up:
-                raise self._unanswered(key, now - silent_since)
+                raise self._unanswered(key, now - silent_since, (yield Work(self._health)))
             if now >= watch_at:
-                watch_at = self._keep_watch(now)
+                watch_at = yield from self._keep_watch(now)
             if now >= speak_at and not told:
                 told = True
-                health = connect.ask_health(self.place)
-                if health is None and connect.listening(self.place) is None:
+                health = yield Work(self._health)
+                if health is None and (yield Work(self._listening)) is None:
                     raise _GoneError
                 self._note(connect.describe(health, now - silent_since))
             due = min(watch_at, give_up, give_up if told else speak_at)
-            body = self._next_reply(number, due - time.monotonic())
+            body = yield from self._next_reply(number, due - time.monotonic())
             if body is None:
                 continue
             kind, value = body
@@ -230,17 +244,31 @@ class Channel:
                 each(value)
             silent_since = time.monotonic()
 
-    def _next_reply(self, number: int, seconds: float) -> tuple[int, Any] | None:
-        """The next reply to request `number` within `seconds`; _GoneError where the watch ends."""
+    def look(self, seconds: float) -> tuple[bool, bool]:
+        """Whether a reply is there, and whether the watch stirred; `seconds` at most for either."""
         assert self._socket is not None
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         if self._watch is not None:
             poller.register(self._watch.fileno(), zmq.POLLIN)
-        ready = dict(poller.poll(max(int(seconds * 1000) + 1, 0)))
-        ended = self._watch is not None and self._watch.fileno() in ready
-        # a reply that was sent just before the end may still be on its way through ZeroMQ's thread
-        if self._socket in ready or (ended and self._socket.poll(50)):
+        ready = dict(poller.poll(max(int(seconds * 1000) + 1, 0) if seconds > 0 else 0))
+        return self._socket in ready, self._watch is not None and self._watch.fileno() in ready
+
+    def descriptors(self) -> list[int]:
+        """What becomes readable when `look` may have something new."""
+        assert self._socket is not None
+        found = [int(self._socket.getsockopt(zmq.FD))]
+        return found if self._watch is None else [*found, self._watch.fileno()]
+
+    def _next_reply(self, number: int, seconds: float) -> Steps[tuple[int, Any] | None]:
+        """The next reply to request `number` within `seconds`; _GoneError where the watch ends."""
+        assert self._socket is not None
+        reply, ended = yield Look(self, seconds)
+        if ended and not reply:
+            # a reply that was sent just before the end may still be on its way in ZeroMQ's thread
+            yield Pause(0.05)
+            reply, _ = self.look(0)
+        if reply:
             got, kind, value = envelope.read_reply(self._socket.recv())
             # 0: the daemon could not read whose request it was, and only one is under way
             if got == number or (kind == envelope.ERROR and got == 0):
@@ -250,14 +278,14 @@ class Channel:
             raise _GoneError
         return None
 
-    def _keep_watch(self, now: float) -> float:
+    def _keep_watch(self, now: float) -> Steps[float]:
         """Sees to the death detector; when to come again. Raises _GoneError."""
         if self._watch is not None:
             return now + 3600.0
         try:
-            self._watch = connect.plain_connect(self.place.health, connect.HEALTH_PATIENCE)
+            self._watch = yield Work(self._connect_health)
         except OSError:
-            pid = connect.listening(self.place)
+            pid = yield Work(self._listening)
             if pid is None or (self._pid and pid not in (self._pid, 0)):
                 raise _GoneError from None
             # no health socket (or not ours to use): look at the main one each second
@@ -267,6 +295,9 @@ class Channel:
         if self._pid and connect.peer_pid(self._watch) not in (self._pid, 0):
             raise _GoneError
         return now + 3600.0
+
+    def _connect_health(self) -> Any:
+        return connect.plain_connect(self.place.health, connect.HEALTH_PATIENCE)
 
     def _watch_ended(self) -> bool:
         try:
@@ -283,8 +314,10 @@ class Channel:
 
     # --- what is said in the end ----------------------------------------------------------------
 
-    def _unanswered(self, key: bytes | None, silent: float) -> JobdError:
-        text = connect.describe(connect.ask_health(self.place), silent)
+    def _unanswered(
+        self, key: bytes | None, silent: float, health: connect.Health | None
+    ) -> JobdError:
+        text = connect.describe(health, silent)
         if key is None:
             return UnreachableError(text)
         return self._unknown(text)

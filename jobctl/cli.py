@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jobctl import arguments
 from jobctl.output import MODES, Output, mode_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: every verb and what it does, in the order of the overview; its module has the verb's name
 VERBS: dict[str, str] = {
     "register": "register a job, or a new revision of it",
+    "apply": "register jobs from job files, and say what changes",
     "queue": "queue runs of a job; prints their ids",
     "run": "queue a run, follow its output, exit as it did",
     "ls": "list runs",
@@ -45,14 +46,44 @@ VERBS: dict[str, str] = {
     "drain": "keep all runs from starting on this host",
     "undrain": "let runs start on this host again",
     "events": "show what happens, and who asked for it",
+    "init": "write a starter configuration",
+    "completion": "print the script that completes words for a shell",
+    "doctor": "what is wrong with the set-up, and its remedy",
     "status": "health and capacity now",
     "version": "versions of jobctl and of the daemon",
 }
 
 
+_EPILOG = """\
+`jobctl VERB --help` tells more of each. `jobctl completion bash|zsh|fish` completes them.
+
+exit statuses: 0 done; the run's own where one was followed; 1 it ended otherwise, or one of several
+did not succeed; 2 usage; 66 no such thing; 69 the daemon cannot be reached; 70 a bug; 73 not
+possible in this state; 75 refused for now; 76 versions do not fit; 77 not permitted; 78 a bad value
+or file; 124 the time is over; 130 Ctrl-C"""
+
+
+def program() -> NoReturn:
+    """`jobctl` as it is installed: `main`, and an end that does not take Python apart before.
+
+    That would take a tenth of the whole time of a short command, for memory that goes anyhow.
+    """
+    status = main()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass  # main has told of it, or whoever would read it is gone
+    os._exit(status)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs `jobctl`; the exit status (INTERFACE, "Exit statuses")."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["__complete"]:
+        from jobctl import completing
+
+        return completing.main(argv[1:], VERBS, Output())
     guessed = arguments.guess_mode(argv) or os.environ.get("JOBCTL_OUTPUT")
     out = Output(guessed if guessed in MODES else "table")
     try:
@@ -200,7 +231,7 @@ def _overview() -> str:
     wide = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:{wide}}  {what}" for name, what in VERBS.items())
     parser.description = f"Asks jobd, the daemon that runs container jobs.\n\nverbs:\n{verbs}"
-    parser.epilog = "`jobctl VERB --help` tells more of each."
+    parser.epilog = _EPILOG
     return parser.format_help().rstrip()
 
 

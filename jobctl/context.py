@@ -10,10 +10,12 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from jobd.errors import UsageError
+
+#: bytes of a file that are read at once
+_PIECE = 256 * 1024
 
 
 class Ignored:
@@ -78,8 +80,8 @@ def _name(part: str) -> str:
     return made
 
 
-def write_tar(folder: str, dockerfile: str, write: Callable[[bytes], Any]) -> int:
-    """Writes the tar of `folder` piece by piece; how many files and folders are in it.
+def tar_pieces(folder: str, dockerfile: str) -> Iterator[bytes]:
+    """The tar of `folder`, piece by piece, never much of it in memory.
 
     The Dockerfile and `.dockerignore` are always in it, as a builder wants them. Owners are left
     out; links stay links. Raises UsageError naming what cannot be read.
@@ -90,18 +92,15 @@ def write_tar(folder: str, dockerfile: str, write: Callable[[bytes], Any]) -> in
         raise UsageError(f"--build {folder}: has no {dockerfile}; --file names another")
     always = {os.path.normpath(dockerfile), ".dockerignore"}
     ignored = Ignored(_ignore_file(folder))
-    count = 0
     try:
-        writer: Any = _Writer(write)  # tarfile asks for no more than `write`
-        with tarfile.open(mode="w|", fileobj=writer, format=tarfile.PAX_FORMAT) as archive:
-            for path in _walk(folder, "", ignored, always):
-                _add(archive, os.path.join(folder, path), path)
-                count += 1
+        for path in _walk(folder, "", ignored, always):
+            yield from _entry(os.path.join(folder, path), path)
     except (OSError, tarfile.TarError) as error:
         where = getattr(error, "filename", None) or folder
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"--build {where}: {reason}") from None
-    return count
+    # two empty blocks are the end of a tar
+    yield bytes(2 * tarfile.BLOCKSIZE)
 
 
 def _ignore_file(folder: str) -> str:
@@ -129,29 +128,30 @@ def _walk(folder: str, prefix: str, ignored: Ignored, always: set[str]) -> Itera
             yield from _walk(folder, path, ignored, always)
 
 
-def _add(archive: tarfile.TarFile, source: str, path: str) -> None:
-    mode = os.lstat(source).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+def _entry(source: str, path: str) -> Iterator[bytes]:
+    """The header of one file, folder or link, and a file's content."""
+    found = os.lstat(source)
+    info = tarfile.TarInfo(path)
+    info.mode, info.mtime = stat.S_IMODE(found.st_mode), found.st_mtime
+    # whose it is here is no business of the image, and changes nothing in its cache: left at 0
+    if stat.S_ISDIR(found.st_mode):
+        info.type = tarfile.DIRTYPE
+    elif stat.S_ISLNK(found.st_mode):
+        info.type, info.linkname = tarfile.SYMTYPE, os.readlink(source)
+    elif not stat.S_ISREG(found.st_mode):
         return  # a socket or a pipe means nothing to a build
-    info = archive.gettarinfo(source, arcname=path)
-    # who owns a file here is no business of the image, and changes nothing in its cache
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    if info.islnk():
-        info.type, info.linkname, info.size = tarfile.REGTYPE, "", os.lstat(source).st_size
-    if info.isreg():
-        with open(source, "rb") as file:
-            archive.addfile(info, file)
     else:
-        archive.addfile(info)
-
-
-class _Writer:
-    """What tarfile writes to."""
-
-    def __init__(self, write: Callable[[bytes], Any]) -> None:
-        self._write = write
-
-    def write(self, data: bytes) -> int:
-        self._write(bytes(data))
-        return len(data)
+        info.size = found.st_size
+    if not info.isreg():
+        yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        return
+    with open(source, "rb") as file:
+        yield info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+        left = info.size
+        while left:
+            piece = file.read(min(left, _PIECE))
+            if not piece:
+                raise tarfile.TarError(f"{path} became shorter while it was read")
+            left -= len(piece)
+            yield piece
+    yield bytes(-info.size % tarfile.BLOCKSIZE)

@@ -6,12 +6,13 @@ The daemon keeps no state for a follower: each piece is asked for, with where to
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from jobctl.channel import Channel
-from jobctl.logtext import Entry, entries
+from jobctl.logtext import entries
 from jobctl.shape import FINAL
+from jobctl.steps import Item, Pause, Steps
 from jobd.errors import NotFoundError
 from jobd.wire.envelope import HOLD_MS
 
@@ -43,8 +44,8 @@ def read(
     next_attempt: Callable[[Followed], None] = lambda state: None,
     state: Followed | None = None,
     whole: bool = False,
-) -> Iterator[list[Entry]]:
-    """Yields the log's entries in pieces: of `attempt`, else the last; with `follow` as they come.
+) -> Steps[None]:
+    """The log's entries in pieces, each an item: of `attempt`, else the last; more with `follow`.
 
     With `follow` it goes on over further attempts until the run has ended. An empty list means
     that all there is was read, and what comes next is new. `since` is in milliseconds UTC; `whole`
@@ -55,7 +56,7 @@ def read(
     expected = whole
     while True:
         try:
-            answer = request.send(channel)
+            answer = yield from request.send(channel)
         except NotFoundError:
             # the run ended before the attempt that was waited for: cancelled, mostly
             if expected:
@@ -77,7 +78,7 @@ def read(
         else:
             state.attempt = answer["attempt"]
             if answer["data"]:
-                yield entries(answer["data"], state.attempt)
+                yield Item(entries(answer["data"], state.attempt))
             if answer["end"]:
                 if over and (not follow or state.attempt >= state.attempts):
                     return
@@ -91,8 +92,8 @@ def read(
             if answer["data"]:
                 continue
         if not request.holds:
-            yield []
-        request.hold()
+            yield Item([])
+        yield from request.hold()
 
 
 class _Request:
@@ -113,19 +114,19 @@ class _Request:
         self._arguments: dict[str, Any] = {"run": self._run}
         self._arguments.update({k: value for k, value in where.items() if value is not None})
 
-    def hold(self) -> None:
+    def hold(self) -> Steps[None]:
         """From now on the daemon keeps the request until there is something new."""
         if self.holds and time.monotonic() - self._began < _PAUSE:
-            time.sleep(_PAUSE)
+            yield Pause(_PAUSE)
         self.holds = True
         self._arguments["hold"] = HOLD_MS
 
-    def send(self, channel: Channel) -> dict[str, Any]:
+    def send(self, channel: Channel) -> Steps[dict[str, Any]]:
         """The daemon's answer."""
         self._began = time.monotonic()
         if self.holds:
             self._arguments["progress"] = self.said
-        answer: dict[str, Any] = channel.ask(
+        answer: dict[str, Any] = yield from channel.ask(
             "log.read", self._arguments, hold_ms=HOLD_MS if self.holds else 0
         )
         return answer

@@ -160,12 +160,28 @@ class Output:
         if self.json:
             body: dict[str, Any] = {"code": error.code, "message": str(error)}
             if error.details:
-                body["details"] = {str(k): str(v) for k, v in error.details.items()}
+                body["details"] = {str(k): _plain(v) for k, v in error.details.items()}
             self.value({**(more or {}), "error": body})
             self.flush()
         else:
+            for line in _lines(error.details.get("mistakes")):
+                self.note(line)
             self.note(str(error))
         return error.status
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say of a detail: lists of texts and numbers as they are, the rest as text."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int | str) else str(value)
+
+
+def _lines(mistakes: Any) -> list[str]:
+    """The mistakes that an error lists, a line each; of the wire's `[job, text]` the text."""
+    if not isinstance(mistakes, list | tuple) or len(mistakes) < 2:
+        return []
+    return [str(one[-1] if isinstance(one, list | tuple) else one) for one in mistakes]
 
 
 def now() -> int:

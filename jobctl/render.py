@@ -65,20 +65,36 @@ def table(
 ) -> list[str]:
     """The lines of a table; `room` is the terminal's width, None where there is none.
 
-    A column that no row uses is left out. Only columns that may be shortened give way, the last
-    ones first, and never below 8; piped output is never cut, so that scripts see all.
+    A column that no row uses is left out. Columns that may be shortened give way, the last ones
+    first, and never below 8; where that is not enough, columns are left out from the right, but for
+    the last (why something is so). Piped output is never cut, so that scripts see all.
     """
     cells = [[escape(show(row)) for _, show, _ in columns] for row in rows]
     used = [n for n in range(len(columns)) if any(line[n] for line in cells)]
     widths = {n: max(width(columns[n][0]), *(width(line[n]) for line in cells)) for n in used}
     if room is not None:
-        _squeeze(widths, [n for n in used if columns[n][2]], room)
+        used = _fitting(widths, columns, room)
     lines = [_line([columns[n][0] for n in used], [widths[n] for n in used], None)]
     for line in cells:
         texts = [shorten(line[n], widths[n]) for n in used]
         painter = [columns[n][0] for n in used]
         lines.append(_line(texts, [widths[n] for n in used], (painter, paint)))
     return lines
+
+
+def _fitting(widths: dict[int, int], columns: Sequence[Column], room: int) -> list[int]:
+    """The columns that are shown, those that may be shortened as narrow as it takes."""
+    used = list(widths)
+    while len(used) > 3 and _least(widths, columns) > room:
+        del widths[used.pop(-2)]
+    _squeeze(widths, [n for n in used if columns[n][2]], room)
+    return used
+
+
+def _least(widths: dict[int, int], columns: Sequence[Column]) -> int:
+    """The width of the table with every column as narrow as it may be."""
+    least = [min(wide, 8) if columns[n][2] else wide for n, wide in widths.items()]
+    return sum(least) + 2 * (len(least) - 1)
 
 
 def _squeeze(widths: dict[int, int], flexible: list[int], room: int) -> None:

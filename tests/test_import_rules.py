@@ -43,6 +43,7 @@ CLIENT_MAY = (
     "jobd.core.model",
     "jobd.core.states",
     "jobd.core.spec",
+    "jobd.core.jobfile",
 )
 
 #: libraries that have one door each

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from jobctl.client import Client
 
 MANUAL = """\
-Lists the registered jobs, with how many runs each has in which status."""
+Lists the registered jobs, with how many runs each has in which status.
+
+  jobctl jobs
+  jobctl jobs -o id
+
+JSON: an array of jobs, each as in its file with defaults filled in, and {"revision", "image_id",
+"counts", "paused", "origin"}."""
 
 
 def _command(row: render.Row) -> str:

@@ -29,6 +29,9 @@ disk. ARGS behind `--` are put behind the job's command.
 With --after the run is `blocked` until those runs have ended, and `skipped` where one ends in
 another way than was asked for: `ok` (it succeeded; the default), `fail` (in any other way), `any`.
 
+Many runs are sent in requests of at most 1000, each acknowledged and printed before the next; they
+share BATCH_ID. Ctrl-C tells how many are queued, and how to queue the rest.
+
 JSON: {"runs": [{"id", "existing"}]}. `existing` is true where --key had made the run before."""
 
 USAGE = "JOB [OPTIONS] [-- ARGS...]"
@@ -171,16 +174,34 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     if given.dry_run:
         return _dry_run(given, client, out, made)
     done: list[dict[str, Any]] = []
+    many = given.each_line or given.count
     try:
         for answer in _answers(given, client, out, made):
             done.extend(answer["runs"])
             _acknowledge(answer, given.key, out)
+            if many and not out.terminal:
+                out.progress(f"{len(done)} runs queued")
     except JobdError as error:
         return _failed(error, done, out)
+    except KeyboardInterrupt:
+        if many:
+            out.note(_interrupted(done, client.request_key))
+        raise
     if not given.wait:
         show_queued(done, out)
         return 0
     return follow_up(done, client, out)
+
+
+def _interrupted(done: list[dict[str, Any]], key: bytes) -> str:
+    """What is known in the middle of many: the last request may have been taken or not."""
+    known = f"{len(done)} runs are queued for certain"
+    if done:
+        known += f", the last is {done[-1]['id']}"
+    return (
+        f"interrupted: {known}; the same command with --request-key {key.hex()} queues the rest "
+        "and none twice"
+    )
 
 
 def _acknowledge(answer: dict[str, Any], key: str | None, out: Output) -> None:
@@ -198,28 +219,20 @@ def _acknowledge(answer: dict[str, Any], key: str | None, out: Output) -> None:
 def _answers(
     given: Namespace, client: Client, out: Output, made: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    from jobctl.client import BATCH_RUNS
-
     if given.each_line:
         with open_file(given.each_line, "--each-line", out) as file:
             lines = _Lines(file)
-            queued = 0
-            for answer in client.queue_each(given.job, lines.read(), **made):
-                yield answer
-                queued += len(answer["runs"])
-                if not out.terminal:
-                    out.progress(f"{queued} runs queued")
+            yield from client.queue_each(given.job, lines.read(), **made)
         if lines.empty:
             out.note(f"empty lines were left out: {lines.empty}")
         return
     payload = open_payload(given, out)
-    if given.count and given.count > BATCH_RUNS and not isinstance(payload, bytes):
-        payload = payload.read(-1)
-    left = given.count or 1
-    while left > 0:
-        count = min(left, BATCH_RUNS)
-        yield client.queue(given.job, payload, count=count if given.count else None, **made)
-        left -= count
+    if not given.count:
+        yield client.queue(given.job, payload, **made)
+        return
+    # from a pipe it can be read once only, and each request carries it
+    data = payload if isinstance(payload, bytes) else payload.read(-1)
+    yield from client.queue_many(given.job, given.count, data, **made)
 
 
 class _Lines:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 MANUAL = """\
 Tells how the daemon, its engine and its host are, what runs, and what waits for what.
 
+  jobctl status
+  jobctl status --json
+
 JSON: {"version", "uptime_s", "engine", "capacity", "counts", "draining", "journal", ...}."""
 
 #: a sync slower than this is worth a word (DURABILITY W7 logs them from 1 s on)
@@ -61,6 +64,8 @@ def trouble(status: dict[str, Any]) -> list[str]:
         made.append("RECONCILING: runs start once the engine's containers were compared")
     if status.get("disk_full"):
         made.append("DISK FULL: nothing can be queued")
+    for problem in (status.get("configuration") or {}).get("problems") or ():
+        made.append(f"CONFIGURATION NOT RELOADED, the one before stays: {problem}")
     sync = (status.get("journal") or {}).get("last_sync_ms") or 0
     if sync >= _SLOW_SYNC_MS:
         made.append(f"SLOW DISK: the last sync of the queue took {render.span(sync)}")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MANUAL = """\
 Lets runs start on this host again after `jobctl drain`. Jobs that are paused stay so.
 
+  jobctl undrain
+
 JSON: {"draining", "changed", "active"}."""
 
 

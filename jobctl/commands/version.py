@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MANUAL = """\
 Tells the versions of jobctl, of the protocol, and of the daemon where one answers.
 
+  jobctl version
+
 JSON: {"jobctl", "protocol", "jobd"}; `jobd` is null where no daemon answers."""
 
 

@@ -46,6 +46,21 @@ def check_rules(spec: JobSpec, rules: Rules) -> None:
         raise InvalidError(f"job {spec.name}: {problem}")
 
 
+def all_problems(spec: JobSpec, rules: Rules) -> list[str]:
+    """Everything that this host does not let the job be: for who mends a file."""
+    problems = [*_names(spec, rules), *_limits(spec, rules)]
+    for look in (_look_unmasked, check_places):
+        try:
+            look(spec, rules)
+        except InvalidError as error:
+            problems.append(str(error).removeprefix(f"job {spec.name}: "))
+    return problems
+
+
+def _look_unmasked(spec: JobSpec, rules: Rules) -> None:
+    check_unmasked(spec)
+
+
 def check_places(spec: JobSpec, rules: Rules) -> None:
     """Refuse mounts and devices, resolved, that this host does not give. Raises InvalidError."""
     for index, mount in enumerate(spec.mounts):

@@ -26,9 +26,17 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class RegisterJob:
-    """Register a job, or a new revision of it. `spec` is untrusted: see core/spec.py."""
+    """Register a job, or a new revision of it. `spec` is untrusted: see core/spec.py.
+
+    `origin` is where it comes from: empty by hand, APPLIED, or FOLDER and the name of a file.
+    """
 
     spec: Mapping[str, object]
+    origin: str = ""
+
+
+#: origins of jobs: by `apply`; from a file of the daemon's own folder, whose name follows
+APPLIED, FOLDER = "apply", "jobs.d/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +49,25 @@ class SetJob:
 
 @dataclass(frozen=True, slots=True)
 class UnregisterJob:
-    """Remove a job without live runs."""
+    """Remove a job without live runs. `origin`: as in RegisterJob, of who removes it."""
 
     job: str
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyJobs:
+    """Register all of these jobs, or none: `(spec, origin)` each.
+
+    With `prune` (a beginning of origins) jobs of that origin that are not among them are removed;
+    one that has live runs is kept where `keep_live` says so, else all is refused. With `dry_run`
+    nothing is changed, and the answer is what would be.
+    """
+
+    jobs: Sequence[tuple[Mapping[str, object], str]]
+    prune: str | None = None
+    keep_live: bool = False
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +270,7 @@ Report = ReportStarted | ReportRefused | ReportEnded | ReportLost | ReportUnstar
 Command = (
     RegisterJob
     | UnregisterJob
+    | ApplyJobs
     | PauseJob
     | QueueRun
     | SetJob

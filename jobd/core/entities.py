@@ -47,6 +47,7 @@ class Job:
         "keys",
         "made",
         "name",
+        "origin",
         "parked",
         "paused",
         "ready",
@@ -72,6 +73,8 @@ class Job:
         #: when each revision was registered, and the caller as it stands in events
         self.made: dict[int, tuple[int, list[Any]]] = {}
         self.registered_at = 0
+        #: where its newest definition comes from (see commands.RegisterJob)
+        self.origin = ""
         self.paused = False
         self.removed = False
         #: ids of runs that could start, by priority; entries may be stale (see core/ready.py)

@@ -20,7 +20,11 @@ JOB, RUN, HOST = 1, 2, 3
 
 
 class JobRegistered(NamedTuple):
-    """A job, or a new revision of it. `spec` is the whole definition in a job file's form."""
+    """A job, or a new revision of it. `spec` is the whole definition in a job file's form.
+
+    `origin`: empty by hand, `apply`, or `jobs.d/FILE`. The same revision again: it has moved to
+    another origin and nothing else.
+    """
 
     job: int
     name: str
@@ -28,6 +32,7 @@ class JobRegistered(NamedTuple):
     spec: dict[str, Any]
     at: int
     caller: list[Any]
+    origin: str = ""
 
 
 class JobRemoved(NamedTuple):

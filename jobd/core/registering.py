@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import access
+from jobd.core import access, applying
 from jobd.core import events as e
-from jobd.core.allowed import check_places, check_rules, check_unmasked
-from jobd.core.commands import Caller, PauseJob, RegisterJob, SetJob, UnregisterJob
+from jobd.core.allowed import all_problems, check_places, check_rules, check_unmasked
+from jobd.core.commands import (
+    FOLDER,
+    ApplyJobs,
+    Caller,
+    PauseJob,
+    RegisterJob,
+    SetJob,
+    UnregisterJob,
+)
 from jobd.core.decision import Decision, caller_fields, find_job
+from jobd.core.entities import Job
 from jobd.core.model import Now
 from jobd.core.policy import Rules
 from jobd.core.settings import with_settings
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
-from jobd.errors import ConflictError, ForbiddenError
+from jobd.errors import ConflictError, ForbiddenError, InvalidError
 
 
 def _register(
@@ -26,33 +35,68 @@ def _register(
     why = access.registration(caller, rules.access, job.spec if job else None, spec)
     if why is not None:
         raise ForbiddenError(why)
+    if job is not None:
+        _check_origin(job, command.origin)
     check_unmasked(spec)
     check_rules(spec, rules)
     check_places(spec, rules)
-    if job is not None and job.spec == spec:
+    same = job is not None and job.spec == spec
+    if job is not None and same and command.origin in ("", job.origin):
         return Decision([], [], (job.revision, False))
     if job is None:
         # a name that was unregistered goes on with its old number, so that revisions never repeat
         job = next(
             (j for j in state.jobs_by_id.values() if j.name == spec.name and j.removed), None
         )
-    number, revision = (job.id, job.revision + 1) if job else (state.next_job, 1)
+    number, revision = (job.id, job.revision + (not same)) if job else (state.next_job, 1)
+    who = caller_fields(caller)
     event = e.JobRegistered(
-        number, spec.name, revision, to_mapping(spec), now.wall, caller_fields(caller)
+        number, spec.name, revision, to_mapping(spec), now.wall, who, command.origin
     )
-    return Decision([event], [], (revision, True))
+    return Decision([event], [], (revision, not same))
+
+
+def _check_origin(job: Job, origin: str) -> None:
+    """What comes from a file of the daemon's folder is changed there (INTERFACE, "jobctl")."""
+    if job.origin.startswith(FOLDER) and not origin.startswith(FOLDER):
+        raise ConflictError(
+            f"job {job.name}: comes from {job.origin}: change it there, then reload jobd "
+            "(systemctl reload jobd, or SIGHUP)"
+        )
+
+
+def _apply(state: State, command: ApplyJobs, now: Now, rules: Rules, caller: Caller) -> Decision:
+    return Decision(
+        *applying.apply(
+            state,
+            command,
+            lambda one: _register(state, one, now, rules, caller),
+            lambda one: _unregister(state, one, now, rules, caller),
+            lambda spec: _problems(spec, rules),
+        )
+    )
+
+
+def _problems(spec: Mapping[str, object], rules: Rules) -> list[str]:
+    """All that this host does not let a job be; nothing where it is no job at all."""
+    try:
+        return all_problems(parse(spec, rules.defaults), rules)
+    except InvalidError:
+        return []
 
 
 def _set(state: State, command: SetJob, now: Now, rules: Rules, caller: Caller) -> Decision:
     job = find_job(state, command.job)
+    _check_origin(job, "")
     spec = with_settings(to_mapping(job.spec), command.settings, rules.defaults)
-    return _register(state, RegisterJob(spec), now, rules, caller)
+    return _register(state, RegisterJob(spec, job.origin), now, rules, caller)
 
 
 def _unregister(
     state: State, command: UnregisterJob, now: Now, rules: Rules, caller: Caller
 ) -> Decision:
     job = find_job(state, command.job)
+    _check_origin(job, command.origin)
     live = job.waiting + job.held + job.active
     if live:
         raise ConflictError(
@@ -74,5 +118,6 @@ DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     RegisterJob: _register,
     SetJob: _set,
     UnregisterJob: _unregister,
+    ApplyJobs: _apply,
     PauseJob: _pause,
 }

@@ -112,7 +112,7 @@ def differences(before: JobSpec, after: JobSpec) -> list[dict[str, Any]]:
     old, new = _flat(old), _flat(new)
     return [
         {"key": path, "before": shown_old.get(path), "after": shown_new.get(path)}
-        for path in dict.fromkeys([*old, *new])
+        for path in dict.fromkeys([*new, *old])
         if old.get(path) != new.get(path)
     ]
 

@@ -75,6 +75,21 @@ RETRY_KEYS: dict[str, Key] = {
     "interrupted": Key("retry.interrupted", v.choice("retry", "hold", "dead")),
 }
 
+#: of INTERFACE's job file, what this version does not do: refused, never silently left out
+_LATER = frozenset(
+    {
+        "alert",
+        "api",
+        "idle_timeout",
+        "limits.group",
+        "limits.rate",
+        "on",
+        "overlap",
+        "schedule",
+        "total_timeout",
+    }
+)
+
 ACCESS_KEYS: dict[str, Key] = {
     "submit": Key("access.submit", a.people, v.listed),
     "override": Key("access.override", a.overrides, v.listed),
@@ -179,9 +194,41 @@ def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
 def _refuse_unknown(flat: Mapping[str, Any]) -> None:
     for path in flat:
         if path not in _PATHS:
-            near = difflib.get_close_matches(str(path), _PATHS, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_PATHS))}"
-            raise InvalidError(f"{v.shown(path)}: unknown key; {hint}")
+            raise InvalidError(_unknown(path))
+
+
+def _unknown(path: str) -> str:
+    if path in _LATER:
+        return f"{path}: not supported by this version of jobd"
+    near = difflib.get_close_matches(str(path), _PATHS, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_PATHS))}"
+    return f"{v.shown(path)}: unknown key; {hint}"
+
+
+def wrong_keys(given: Mapping[str, Any]) -> dict[str, str]:
+    """Every dotted key of `given` that is wrong by itself, with a sentence that begins with it.
+
+    What depends on several keys is for :func:`parse`, which stops at the first.
+    """
+    wrong: dict[str, str] = {}
+    whole = {}
+    for key, value in given.items():
+        if key in _TABLES and not isinstance(value, Mapping):
+            wrong[key] = f"{key}: expected a table, got {v.kind(value)}"
+        else:
+            whole[key] = value
+    tables = (KEYS, RETRY_KEYS, ACCESS_KEYS)
+    readers = {key.path: key.read for keys in tables for key in keys.values()}
+    readers |= {"name": check_name, "retry.on": lambda value, path: _parse_on(value)}
+    for path, value in _flatten(whole).items():
+        try:
+            if path not in _PATHS:
+                wrong[path] = _unknown(path)
+            elif value is not None:
+                readers[path](value, path)
+        except InvalidError as error:
+            wrong[path] = str(error)
+    return wrong
 
 
 def _parse_retry(flat: Mapping[str, Any]) -> Retry:

@@ -101,9 +101,11 @@ class State(Moves):
             self.jobs_by_id[job.id] = job
             self.next_job = max(self.next_job, job.id + 1)
         job.revisions[event.revision] = spec
-        job.made[event.revision] = (event.at, event.caller)
+        # the same revision again: it has moved to another origin, and was made before
+        job.made.setdefault(event.revision, (event.at, event.caller))
         job.revision = event.revision
         job.registered_at = event.at
+        job.origin = event.origin
         job.removed = False
         self.jobs[job.name] = job
         self.dirty = True

@@ -21,16 +21,20 @@ from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
+from jobd.daemon.doctor import examine
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
+from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
 from jobd.daemon.places import Places
 from jobd.daemon.reconcile import reconcile, warnings
+from jobd.daemon.reloading import Reloader
 from jobd.daemon.sdnotify import notify, watchdog_s
+from jobd.daemon.settings import Settings
 from jobd.daemon.workdir import sweep_workdirs
 from jobd.engine.base import Found
 from jobd.engine.sides import Sides
@@ -58,17 +62,23 @@ _STOP_PATIENCE = 3.0
 class Daemon:
     """One daemon, from :meth:`start` to :meth:`close`."""
 
-    def __init__(self, config: Config, places: Places) -> None:
-        self.config = config
+    def __init__(self, settings: Settings, places: Places, read: Callable[[], Settings]) -> None:
+        """`read` reads the configuration anew, for :meth:`reload`."""
+        self.config = settings.config
         self.places = places
+        self._jobs = settings.jobs
+        self._read = read
+        self._say: Callable[[str], None] = _log.info
         self._closers: list[Callable[[], object]] = []
         self._clean = True
 
     def run(self, ready: Callable[[str], None]) -> None:
-        """Serve until told to stop. `ready` is called with one line once requests are taken.
+        """Serve until told to stop. `ready` is called with one line once requests are taken, and
+        with one for each configuration that was taken later.
 
         Raises AlreadyRunningError, QueueDamagedError, ConfigError, DiskFailedError.
         """
+        self._say = ready
         try:
             self._start()
             notify("READY=1", f"STATUS=serving {self.places.socket}")
@@ -96,6 +106,13 @@ class Daemon:
 
     _told_to_stop = False
     _images: ImageTable | None = None
+    _collector: ImageCollector | None = None
+
+    def reload(self) -> None:
+        """Read the configuration anew: taken whole, or not at all. Safe in a signal handler."""
+        reloader = getattr(self, "_reloader", None)
+        if reloader is not None:
+            self.loop.post(reloader.ask)
 
     # -- starting ----------------------------------------------------------------------------
 
@@ -125,6 +142,7 @@ class Daemon:
         self._router = Router(places.socket, doors, Users())
         self._closers.append(self._router.close)
         self._connect_engine(journal, bodies, logs)
+        self._take_configuration()
         self._go_on_beside(journal, bodies)
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
@@ -138,6 +156,7 @@ class Daemon:
     def _connect_engine(self, journal: Journal, bodies: Bodies, logs: LogFolder) -> None:
         places, config, loop = self.places, self.config, self.loop
         sides = make_sides(config, journal.store, places.state, lambda: loop.rules)
+        self._sides = sides
         self._closers.append(sides.close)
         self._engines = engines = Engines(
             sides,
@@ -156,7 +175,7 @@ class Daemon:
         live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
         sweep_workdirs(work, live)
         self._drive_by(engines.noticed, kernel, journal, bodies)
-        loop.kernel = kernel
+        self._kernel = loop.kernel = kernel
         loop.performer = self._performer
         loop.desk = Desk(self._router, loop.post, kernel.watched)
         self._closers.append(loop.desk.close)
@@ -198,16 +217,43 @@ class Daemon:
         )
         self._closers.append(self._performer.close)
 
+    def _take_configuration(self) -> None:
+        """The jobs of the daemon's own job files, and how to come by other settings later."""
+        kernel, sides, read = self._kernel, self._sides, self._read
+        off = self.config.process if isinstance(self.config.process, str) else None
+        in_force = InForce(
+            self.config,
+            self.loop,
+            kernel,
+            self._limits_are,
+            serving=f"serving {self.places.socket}",
+            say=self._say,
+        )
+        in_force.start(self._jobs)
+        kernel.examine_by(
+            lambda: examine(self.places, sides, off, read, kernel.configuration["problems"])
+        )
+        self._reloader = Reloader(read, in_force.read_anew, self.loop.fatal)
+        self._closers.append(self._reloader.close)
+
+    def _limits_are(self, config: Config) -> None:
+        """What parts beside the loop go by, from now on."""
+        self._drivers.log_limit = self._performer.log_bytes = config.log_bytes
+        self._drivers.output_limit = config.output_bytes
+        self._kernel.builds.context_bytes = config.context_bytes
+        if self._collector is not None:
+            self._collector.keep = config.keep_images
+
     def _keep_images(self, store: ImageStore) -> None:
         """Remember what is pulled and used; remove what is not needed, where that is wanted."""
         table = ImageTable(self.places.state / "images.json")
         self._closers.append(table.save)
         store.on_pull(lambda name, new, old: table.pulled(name, new, old, time.time()))
         self._images = table
-        collector = ImageCollector(
+        self._collector = ImageCollector(
             store, table, self.config.keep_images, needs(self.loop.state, self.loop.post)
         )
-        self._closers.append(Repeating("images", collector.work, self.loop.fatal).close)
+        self._closers.append(Repeating("images", self._collector.work, self.loop.fatal).close)
 
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,9 +12,9 @@ from pathlib import Path
 
 from jobd import VERSION
 from jobd.daemon import config as configuration
-from jobd.daemon.places import Places, is_system, under, usual
-from jobd.errors import JobdError, QueueDamagedError
-from jobd.units import duration_text, size_text
+from jobd.daemon.places import under, usual
+from jobd.daemon.settings import Source, load, source
+from jobd.errors import ConfigError, JobdError, QueueDamagedError
 
 _MANUAL = """\
 jobd runs container jobs on this host: durably queued, started as capacity allows.
@@ -27,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.work(arguments)
         return status
     except JobdError as error:
+        for line in _mistakes(error):
+            print(f"jobd: {line}", file=sys.stderr)
         print(f"jobd: {error}", file=sys.stderr)
         if isinstance(error, QueueDamagedError):
             from jobd.daemon.fsck import named
@@ -34,6 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             for line in named(error.details):
                 print(f"jobd: {line}", file=sys.stderr)
         return error.status
+    except BrokenPipeError:
+        # `jobd check | head`; what is still buffered would raise again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _mistakes(error: JobdError) -> list[str]:
+    """All that is wrong with a configuration, where it is more than the error's sentence tells."""
+    lines = error.details.get("mistakes") if isinstance(error, ConfigError) else None
+    return lines if isinstance(lines, list) and len(lines) > 1 else []
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,8 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--verbose", action="store_true", help="log more")
     run.set_defaults(work=_run)
-    check = verbs.add_parser("check", help="check configuration and folders")
+    check = verbs.add_parser(
+        "check", help="check configuration, job files and folders; print what is in force"
+    )
     _add_places(check)
+    check.add_argument(
+        "--engine", choices=configuration.ENGINES, help="overrides engine.kind in jobd.toml"
+    )
     check.set_defaults(work=_check)
     fsck = verbs.add_parser("fsck", help="read the queue of a stopped daemon, tell what is sound")
     _add_places(fsck)
@@ -63,19 +81,8 @@ def _add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="instead of jobd.toml")
 
 
-def _settings(arguments: argparse.Namespace) -> tuple[configuration.Config, Places]:
-    places = under(arguments.home) if arguments.home else usual()
-    path = arguments.config or places.config
-    engine = getattr(arguments, "engine", None)
-    config = configuration.load(
-        path,
-        places,
-        must_exist=arguments.config is not None,
-        engine=engine,
-        # a system's daemon serves many: there somebody has to say so
-        processes=arguments.home is not None or not is_system(),
-    )
-    return config, places
+def _source(arguments: argparse.Namespace) -> Source:
+    return source(arguments.home, arguments.config, getattr(arguments, "engine", None))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -84,16 +91,24 @@ def _run(arguments: argparse.Namespace) -> int:
         level=logging.INFO if arguments.verbose else logging.WARNING,
         format="jobd: %(levelname)s: %(message)s",
     )
-    config, places = _settings(arguments)
+    where = _source(arguments)
+    settings = load(where)
     # here, not above: `jobd version` need not load the whole daemon
     from jobd.daemon.assembly import Daemon
 
-    daemon = Daemon(config, places)
+    daemon = Daemon(settings, where.places, lambda: load(where))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    daemon.run(lambda line: print(line, flush=True))
+    signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
+    daemon.run(_say)
     return 0
+
+
+def _say(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except OSError:
+        pass  # whoever started it reads no more: no reason to end
 
 
 def _fsck(arguments: argparse.Namespace) -> int:
@@ -104,40 +119,6 @@ def _fsck(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    config, places = _settings(arguments)
-    host = config.host
-    print(f"configuration  {arguments.config or places.config}: sound")
-    print(f"queue          {places.state}")
-    print(f"socket         {places.socket}")
-    print(f"logs           {places.logs}")
-    print(f"engine         {config.engine} {config.engine_socket or ''}".rstrip())
-    who = config.process
-    print(f"processes      {who if isinstance(who, str) else f'run as {who.name}, not isolated'}")
-    print(f"credentials    {config.docker_config or 'those of this user: ~/.docker/config.json'}")
-    print(f"pulled images  {_images(config)}")
-    print(f"capacity       {host.cpus:g} cpus, {host.memory >> 20} MiB of memory")
-    print(f"reserve        {host.reserve_cpus:g} cpus, {host.reserve_memory >> 20} MiB")
-    rules = config.rules
-    for what, words in (
-        ("networks", sorted(rules.networks)),
-        ("images", rules.images),
-        ("users", rules.users),
-        ("mounts", [root if writable else f"{root}:ro" for root, writable in rules.mounts]),
-        ("devices", rules.devices),
-        ("admin", rules.access.admin),
-        ("submit", rules.access.submit),
-        ("read", rules.access.read),
-    ):
-        print(f"{what:14} {', '.join(words) or 'none'}")
-    return 0
+    from jobd.daemon import check
 
-
-def _images(config: configuration.Config) -> str:
-    """What becomes of images that jobd has pulled."""
-    keep = config.keep_images
-    parts = []
-    if keep.age is not None:
-        parts.append(f"not used for {duration_text(round(keep.age * 1000))}")
-    if keep.size is not None:
-        parts.append(f"beyond {size_text(keep.size)} in all")
-    return f"pulled ones are removed: {', '.join(parts)}" if parts else "kept"
+    return check.main(_source(arguments))

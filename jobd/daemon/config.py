@@ -21,6 +21,7 @@ from jobd.core.access import Policy
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
+from jobd.core.tomlkeys import line_of, lines_of_keys
 from jobd.daemon.imagegc import Keep
 from jobd.daemon.places import Places
 from jobd.daemon.workdir import OUTPUT_LIMIT
@@ -164,7 +165,7 @@ def load(
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from None
     except InvalidError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}{_line(text.decode(), str(error))}: {error}") from None
     beside = path.parent / "docker"
     if config.docker_config is None and beside.is_dir():
         # a system's user has no HOME where credentials for registries could be
@@ -174,12 +175,21 @@ def load(
     return replace(config, rules=rules)
 
 
+def _line(text: str, problem: str) -> str:
+    """`:LINE` of the key that the problem begins with, as `defaults.timeout: ...`."""
+    key = problem.removeprefix("[defaults] ").partition(": ")[0].strip("[]'")
+    lines = lines_of_keys(text)
+    line = line_of(lines, f"defaults.{key}") if problem.startswith("[defaults] ") else None
+    line = line or line_of(lines, key.partition(" ")[0])
+    return f":{line}" if line else ""
+
+
 def _protected(path: Path, places: Places, config: Config) -> tuple[str, ...]:
     """What must never be mounted of the daemon's own, as written and with links resolved."""
     own = {
         path.absolute(),
         places.config,
-        places.config.parent / "jobs.d",
+        places.jobs,
         places.state,
         places.secrets,
         places.logs,

@@ -56,8 +56,9 @@ class Drivers:
         self._fatal = fatal
         self._timing = timing or Timing()
         self._admit = admit
-        self._log_limit = log_limit
-        self._output_limit = output_limit
+        #: bytes of output, and of output files, that are kept of an attempt started from now on
+        self.log_limit = log_limit
+        self.output_limit = output_limit
         self._boot_ms = host_boot_ms() if boot_ms is None else boot_ms
         self._lock = threading.Lock()
         self._drivers: dict[tuple[int, int], AttemptDriver] = {}
@@ -67,7 +68,7 @@ class Drivers:
 
     def workdir(self, run: int, attempt: int) -> Workdir:
         """The folder of an attempt: an order is made with its paths."""
-        return Workdir(self._work, run, attempt, self._bodies, self._output_limit)
+        return Workdir(self._work, run, attempt, self._bodies, self.output_limit)
 
     def start(self, order: Order, inputs: Inputs) -> None:
         """A claim of this daemon's own: prepare, start, follow, report."""
@@ -105,7 +106,7 @@ class Drivers:
             self._spawn(key, driver.control, driver.run)
 
     def _open_log(self, order: Order) -> LogWriter:
-        log = self._logs.writer(order.job, order.run, order.attempt, self._log_limit)
+        log = self._logs.writer(order.job, order.run, order.attempt, self.log_limit)
         log.grew = lambda: self._grew(order.run)
         return log
 

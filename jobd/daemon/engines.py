@@ -32,10 +32,17 @@ def make_sides(config: Config, store: bytes, state: Path, rules: Callable[[], Ru
     `rules` are asked anew for each attempt: what the host allows now.
     """
     processes = ProcessEngine(state / "process", state / "work", store, config.process)
-    return Sides(_containers(config, store, state, rules), processes)
+    containers = make_containers(config, store, rules, state / "engine.socket")
+    return Sides(containers, processes)
 
 
-def _containers(config: Config, store: bytes, state: Path, rules: Callable[[], Rules]) -> Engine:
+def make_containers(
+    config: Config, store: bytes, rules: Callable[[], Rules], memory: Path | None = None
+) -> Engine:
+    """The engine for containers alone; nothing is asked of it yet.
+
+    `memory` is the file that keeps which of several sockets was chosen.
+    """
     if config.engine == "process":
         return Absent(_NO_CONTAINERS)
     if config.engine == "fake":
@@ -46,8 +53,7 @@ def _containers(config: Config, store: bytes, state: Path, rules: Callable[[], R
     from jobd.engine.docker import DockerEngine
 
     return DockerEngine(
-        config.engine_socket
-        or sockets.find(config.engine, os.environ, os.geteuid(), state / "engine.socket"),
+        config.engine_socket or sockets.find(config.engine, os.environ, os.geteuid(), memory),
         store,
         docker_config=config.docker_config,
         rules=rules,

@@ -52,14 +52,15 @@ class ImageCollector:
     ) -> None:
         self._store = store
         self._table = table
-        self._keep = keep
+        #: replaced where another configuration is taken
+        self.keep = keep
         self._needed = needed
         self._clock = clock
         self._look_at = time.monotonic() + FIRST_LOOK
 
     def work(self) -> float:
         """Save the table, look where it is time; the seconds until the next call."""
-        if self._keep != Keep() and time.monotonic() >= self._look_at:
+        if self.keep != Keep() and time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_EVERY
             try:
                 self.collect()
@@ -82,8 +83,8 @@ class ImageCollector:
         total = sum(sizes.values())
         removed = []
         for row in rows:
-            old = self._keep.age is not None and row.used_at < self._clock() - self._keep.age
-            much = self._keep.size is not None and total > self._keep.size
+            old = self.keep.age is not None and row.used_at < self._clock() - self.keep.age
+            much = self.keep.size is not None and total > self.keep.size
             if row.image_id in kept or row.name in needed or not (old or much):
                 continue
             if not self._store.remove(row.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from jobd import VERSION
@@ -50,9 +51,12 @@ class DaemonKernel:
         self._refusals = Refusals()
         self._engines = engines
         self._place = place
+        self._examine: Callable[[], list[dict[str, Any]]] = list
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
         self.logs = logs
+        #: when the configuration in force was read, and why a later one was not taken
+        self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
         self.builds = builds
         self.recent = loop.recent
         self.ledger = loop.ledger
@@ -180,6 +184,14 @@ class DaemonKernel:
         """A payload that was uploaded whole. Raises NotFoundError."""
         return self._bodies.uploaded(upload_key(caller.uid, name))
 
+    def examine_by(self, examine: Callable[[], list[dict[str, Any]]]) -> None:
+        """Who is asked by :meth:`findings`."""
+        self._examine = examine
+
+    def findings(self) -> list[dict[str, Any]]:
+        """What is wrong with the set-up, and what to do about it."""
+        return self._examine()
+
     # -- figures -----------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
@@ -207,6 +219,7 @@ class DaemonKernel:
             },
             "counts": counts(state, state.active.values()),
             "jobs": len(state.jobs),
+            "configuration": self.configuration,
             "draining": state.host.drained_at is not None,
             "drain": {"at": state.host.drained_at, "by": state.host.drained_by}
             if state.host.drained_at is not None

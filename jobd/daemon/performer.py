@@ -47,7 +47,8 @@ class EffectPerformer:
         self._work = work
         self._secrets = secrets
         self._owner = owner
-        self._log_bytes = log_bytes
+        #: as Drivers.log_limit; the engine's own copy is bounded in step with it
+        self.log_bytes = log_bytes
         self._post = post
         self._fatal = fatal
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -112,7 +113,7 @@ class EffectPerformer:
         self._queue.put(work)
 
     def _order(self, run: Run, attempt: Attempt) -> Order:
-        return orders.build(self._store, run, attempt, self._work, self._log_bytes)
+        return orders.build(self._store, run, attempt, self._work, self.log_bytes)
 
     def _equip(self, run: Run, order: Order) -> tuple[Order, Inputs] | None:
         """Secrets and payload; None where they are not to be had, which was reported."""

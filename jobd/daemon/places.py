@@ -13,6 +13,8 @@ class Places:
     """The files and folders of one daemon (INTERFACE, "Places")."""
 
     config: Path
+    #: the folder of job files that are the daemon's own
+    jobs: Path
     state: Path
     socket: Path
     logs: Path
@@ -24,6 +26,7 @@ def under(home: Path) -> Places:
     home = home.absolute()
     return Places(
         config=home / "jobd.toml",
+        jobs=home / "jobs.d",
         state=home / "state",
         socket=home / "run" / "jobd.sock",
         logs=home / "log",
@@ -43,6 +46,7 @@ def usual() -> Places:
     if is_system():
         return Places(
             config=Path("/etc/jobd/jobd.toml"),
+            jobs=Path("/etc/jobd/jobs.d"),
             state=Path("/var/lib/jobd"),
             socket=Path("/run/jobd/jobd.sock"),
             logs=Path("/var/log/jobd"),
@@ -53,6 +57,7 @@ def usual() -> Places:
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
     return Places(
         config=config / "jobd.toml",
+        jobs=config / "jobs.d",
         state=state,
         socket=Path(runtime) / "jobd" / "jobd.sock",
         logs=state / "log",

@@ -23,18 +23,18 @@ def candidates(kind: str, environ: Mapping[str, str], uid: int) -> list[str]:
     return {"docker": docker, "podman": podman}.get(kind, docker + podman)
 
 
-def find(kind: str, environ: Mapping[str, str], uid: int, memory: Path) -> str | None:
+def find(kind: str, environ: Mapping[str, str], uid: int, memory: Path | None) -> str | None:
     """The url of the engine's socket, or None where DOCKER_HOST names it.
 
-    The choice among several is kept in the file `memory`: an engine that is away for a while must
-    not hand its attempts over to another, which knows none of them.
+    The choice among several is kept in the file `memory`, where one is given: an engine that is
+    away for a while must not hand its attempts over to another, which knows none of them.
     """
     if environ.get("DOCKER_HOST"):
         return None
     if kind == "podman" and environ.get("CONTAINER_HOST", "").startswith(("unix://", "tcp://")):
         return environ["CONTAINER_HOST"]
     paths = candidates(kind, environ, uid)
-    before = _remembered(memory)
+    before = None if memory is None else _remembered(memory)
     if before in paths:
         return f"unix://{before}"
     there = [path for path in paths if os.path.exists(path)]
@@ -42,7 +42,8 @@ def find(kind: str, environ: Mapping[str, str], uid: int, memory: Path) -> str |
     chosen = next(iter(ours + there), None)
     if chosen is None:
         return f"unix://{paths[0]}"
-    _remember(memory, chosen)
+    if memory is not None:
+        _remember(memory, chosen)
     return f"unix://{chosen}"
 
 

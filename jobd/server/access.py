@@ -21,7 +21,7 @@ from jobd.core.entities import Job, Run
 from jobd.core.model import Access
 from jobd.errors import ForbiddenError, JobdError, NotFoundError
 from jobd.server.kernel import Kernel, Request
-from jobd.wire.verbs import Verb
+from jobd.wire.verb import Verb
 
 _log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
         return
     if right is Right.SUBMIT and _submits_anywhere(kernel, caller):
         return
-    if verb.name == "job.register":
+    if verb.name in ("job.register", "job.apply"):
         return
     raise ForbiddenError(f"{verb.name}: {access.why_not(caller, Right.ADMIN, '')}")
 

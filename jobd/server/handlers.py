@@ -19,8 +19,10 @@ Handler = Callable[[Kernel, Request], Any]
 HANDLERS: dict[str, Handler] = {
     "ping": host.ping,
     "status": host.status,
+    "host.doctor": host.doctor,
     "job.register": jobs.register,
     "job.unregister": jobs.unregister,
+    "job.apply": jobs.apply,
     "job.set": jobs.set_,
     "job.history": jobs.history,
     "job.list": jobs.list_,

@@ -37,6 +37,11 @@ def status(kernel: Kernel, request: Request) -> Any:
     return answer
 
 
+def doctor(kernel: Kernel, request: Request) -> Any:
+    """host.doctor"""
+    return Offload(lambda: {"findings": kernel.findings()})
+
+
 def drain(kernel: Kernel, request: Request) -> Any:
     """host.drain"""
     return _drain(kernel, request, True)

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from jobd.core.commands import PauseJob, RegisterJob, SetJob, UnregisterJob
+from jobd.codec import MAX_FRAME
+from jobd.core.commands import (
+    APPLIED,
+    ApplyJobs,
+    PauseJob,
+    RegisterJob,
+    SetJob,
+    UnregisterJob,
+)
 from jobd.core.decision import find_job
 from jobd.core.entities import Job
 from jobd.core.settings import differences
-from jobd.server.access import Sight, unknown_people
+from jobd.errors import UsageError
+from jobd.server.access import Sight, require_admin, unknown_people
 from jobd.server.kernel import Kernel, Parts, Request
 from jobd.server.rows import by_of, job_row
 
 #: a registration's record is bounded by what a job file may hold (core/specvalues.py)
 _ROOM = 1 << 20
+#: jobs in one apply, and what each takes beside what its spec says: defaults are filled in
+_MOST, _FILLED = 2_000, 4 << 10
+#: jobs in one part of a brief list
+_PAGE = 500
 
 
 def register(kernel: Kernel, request: Request) -> Any:
@@ -26,17 +39,36 @@ def register(kernel: Kernel, request: Request) -> Any:
         "job": spec["name"],
         "revision": revision,
         "changed": changed,
-        "warnings": _warnings(kernel, spec["name"]),
+        "warnings": _warnings(kernel, [spec["name"]]),
     }
 
 
-def _warnings(kernel: Kernel, job: str) -> list[str]:
-    registered = kernel.state.jobs[job].spec
-    warnings = unknown_people(registered.access)
-    hold = kernel.hold_reason(registered.kind)
-    if hold is not None:
-        warnings.append(f"its runs will wait: {hold.text}")
-    return warnings
+def apply(kernel: Kernel, request: Request) -> Any:
+    """job.apply"""
+    arguments = request.arguments
+    if arguments.get("prune"):
+        # who may register a job may not for that reason remove it
+        require_admin(kernel, request)
+    specs = arguments["specs"]
+    if len(specs) > _MOST or not all(isinstance(spec, dict) for spec in specs):
+        raise UsageError(f"job.apply: specs: expected at most {_MOST} maps")
+    kernel.require_room(MAX_FRAME + len(specs) * _FILLED)
+    command = ApplyJobs(
+        [(spec, APPLIED) for spec in specs],
+        prune=APPLIED if arguments.get("prune") else None,
+        dry_run=arguments.get("dry_run", False),
+    )
+    rows = kernel.decide(command, request.caller)
+    return {"jobs": rows, "warnings": _warnings(kernel, [row["job"] for row in rows])}
+
+
+def _warnings(kernel: Kernel, names: list[str]) -> list[str]:
+    """What is likely a slip, and why runs of these jobs would wait for now; each once."""
+    jobs = [kernel.state.jobs[name] for name in names if name in kernel.state.jobs]
+    warnings = [text for job in jobs for text in unknown_people(job.spec.access)]
+    holds = {job.spec.kind: kernel.hold_reason(job.spec.kind) for job in jobs}
+    warnings += [f"its runs will wait: {h.text}" for h in holds.values() if h is not None]
+    return list(dict.fromkeys(warnings))
 
 
 def set_(kernel: Kernel, request: Request) -> Any:
@@ -51,7 +83,7 @@ def set_(kernel: Kernel, request: Request) -> Any:
         "revision": revision,
         "changed": changed,
         "changes": differences(before, job.spec),
-        "warnings": _warnings(kernel, name),
+        "warnings": _warnings(kernel, [name]),
     }
 
 
@@ -100,7 +132,19 @@ def show(kernel: Kernel, request: Request) -> Any:
 
 def list_(kernel: Kernel, request: Request) -> Any:
     """job.list"""
-    return Parts(_list(kernel, Sight(kernel, request.caller)))
+    sight = Sight(kernel, request.caller)
+    return Parts((_brief if request.arguments.get("brief") else _list)(kernel, sight))
+
+
+def _brief(kernel: Kernel, sight: Sight) -> Generator[Any, None, Any]:
+    jobs = sorted((name, job) for name, job in kernel.state.jobs.items() if sight.job(job))
+    for start in range(0, len(jobs), _PAGE):
+        rows = [
+            {"name": name, "revision": job.revision, "paused": job.paused}
+            for name, job in jobs[start : start + _PAGE]
+        ]
+        yield {"jobs": rows}
+    return {"count": len(jobs)}
 
 
 def _list(kernel: Kernel, sight: Sight) -> Generator[Any, None, Any]:

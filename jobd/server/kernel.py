@@ -199,6 +199,9 @@ class Kernel(Protocol):
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
 
+    def findings(self) -> list[dict[str, Any]]:
+        """What is wrong with the set-up, and what to do about it."""
+
     def events_after(self, after: int, since: int, most: int) -> Page:
         """Events of the queue's files behind `after`, not older than `since` (ms UTC)."""
 

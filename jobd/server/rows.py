@@ -149,6 +149,7 @@ def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
         image_id=next((run_image(run) for run in active if run_image(run)), None),
         counts=counts(job, active),
         paused=job.paused,
+        origin=job.origin or None,
     )
     return row
 

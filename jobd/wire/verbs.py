@@ -10,67 +10,7 @@ computed.
 
 from __future__ import annotations
 
-from typing import Any
-
-from jobd.errors import UsageError
-
-_TYPES: dict[str, Any] = {
-    "str": str,
-    "bytes": bytes,
-    "int": int,
-    "bool": bool,
-    "list": list,
-    "map": dict,
-}
-
-
-#: rights, as core/access.py has them (which the client must not load)
-LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN = "look", "submit", "read", "own", "manage", "admin"
-
-
-class Verb:
-    """One thing that can be asked of the daemon.
-
-    A verb that declares no right is for administrators. `overrides` are arguments that set what
-    the job says otherwise: from others only what its `access.override` names is let through.
-    """
-
-    __slots__ = ("arguments", "changes", "manual", "name", "overrides", "required", "right")
-
-    def __init__(
-        self,
-        name: str,
-        changes: bool,
-        arguments: dict[str, str],
-        manual: str,
-        right: str = ADMIN,
-        overrides: tuple[str, ...] = (),
-    ) -> None:
-        self.name = name
-        #: whether it changes anything: then it carries a key and may be asked again for 24 hours
-        self.changes = changes
-        self.arguments = {key: _TYPES[text.rstrip("?")] for key, text in arguments.items()}
-        self.required = frozenset(key for key, text in arguments.items() if text[-1] != "?")
-        self.manual = manual
-        self.right = right
-        self.overrides = overrides
-
-    def check(self, given: dict[str, Any]) -> None:
-        """Raises UsageError naming the argument that is unknown, missing or of a wrong type."""
-        known = self.arguments
-        for key, value in given.items():
-            wanted = known.get(key)
-            if wanted is None:
-                raise UsageError(f"{self.name}: unknown argument {key!r:.60}")
-            if type(value) is not wanted:
-                raise UsageError(
-                    f"{self.name}: argument {key!r} is {type(value).__name__}, "
-                    f"expected {wanted.__name__}"
-                )
-        if not self.required <= given.keys():
-            missing = sorted(self.required - given.keys())
-            raise UsageError(f"{self.name}: argument {missing[0]!r} is missing")
-
+from jobd.wire.verb import ADMIN, LOOK, MANAGE, OWN, READ, SUBMIT, Verb
 
 VERBS: tuple[Verb, ...] = (
     Verb(
@@ -90,6 +30,13 @@ VERBS: tuple[Verb, ...] = (
         LOOK,
     ),
     Verb(
+        "host.doctor",
+        False,
+        {},
+        "What is wrong with the set-up. Answers {findings: [{about, level, text, remedy}, ...]}; "
+        "`level` is ok, warning or wrong.",
+    ),
+    Verb(
         "job.register",
         True,
         {"spec": "map"},
@@ -104,7 +51,25 @@ VERBS: tuple[Verb, ...] = (
         "Removes a job that has no live run (else conflict). Answers {job}.",
         ADMIN,
     ),
-    Verb("job.list", False, {}, "Parts {jobs: [job, ...]}, then {count}.", LOOK),
+    Verb(
+        "job.apply",
+        True,
+        {"specs": "list", "prune": "bool?", "dry_run": "bool?"},
+        "Registers all of the jobs in `specs` (each as in job.register), or none. With `prune`, "
+        "jobs of an earlier apply that are not among them are removed; conflict while one has live "
+        "runs. With `dry_run` nothing is changed. Answers {jobs: [{job, action, revision, changes: "
+        "[{key, before, after}, ...]}, ...], warnings}; `action` is created, changed, unchanged, "
+        "moved (the same, registered otherwise before) or pruned. A refusal's details have "
+        "`mistakes`: [[job, text], ...], every one that was found.",
+        MANAGE,
+    ),
+    Verb(
+        "job.list",
+        False,
+        {"brief": "bool?"},
+        "Parts {jobs: [job, ...]}, then {count}. `brief`: {name, revision, paused} alone.",
+        LOOK,
+    ),
     Verb(
         "job.show", False, {"job": "str"}, "The job as in its file, with defaults filled in.", LOOK
     ),
@@ -387,5 +352,5 @@ BY_NAME: dict[str, Verb] = {verb.name: verb for verb in VERBS}
 #: keys in answers whose values are times in integer milliseconds UTC (or None)
 TIME_KEYS = frozenset(
     {"at", "queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
-    | {"estimated_start"}
+    | {"estimated_start", "loaded_at"}
 )

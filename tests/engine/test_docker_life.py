@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 import pytest
 
@@ -17,6 +18,9 @@ from jobd.engine.base import (
 )
 from jobd.engine.docker import DockerEngine
 from tests.support.engine_support import IMAGE, ended, run, silent, text
+
+#: a folder that no host has: other tools make a missing one, and then a fixed name is there
+ABSENT = f"/absent-{uuid.uuid4().hex}"
 
 
 def test_connect_names_the_engine_and_its_dangers(engine):
@@ -173,7 +177,7 @@ def test_a_program_that_exits_127_by_itself_is_not_accused(engine, order):
         ({"memory": 1 << 20}, ("6MB", "resources.memory")),
         ({"cpus": 999.0}, ("resources.cpus",)),
         ({"network": "no-such-net"}, ("no-such-net", "create the network")),
-        ({"mounts": (Mount("/no/such/source", "/data"),)}, ("/no/such/source", "mounts")),
+        ({"mounts": (Mount(ABSENT, "/data"),)}, (ABSENT, "mounts")),
         ({"mounts": (Mount("/usr", "/job"),)}, ("/job", "mounts")),
         ({"mounts": (Mount("/etc/passwd", "/tmp"),)}, ("mounts",)),
         ({"stop_signal": "SIGNOPE"}, ("SIGNOPE",)),

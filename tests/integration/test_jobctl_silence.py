@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from jobctl.client import Client
+from jobctl.steps import drive
 from jobd.errors import OutcomeUnknownError, UnreachableError, VersionError
 from jobd.wire import envelope
 from tests.support.scripted import Part, Raw, Scripted
@@ -264,7 +265,7 @@ def test_a_restart_quicker_than_the_watch_is_noticed_by_the_pid(tmp_path: Path) 
     # both are up before; the second has taken the paths over when the first dies with the request
     first = peer("dies")
     with Client(home=str(tmp_path)) as client:
-        client._channel._open()  # connected to the first
+        drive(client._channel._open())  # connected to the first
         client._channel._socket.poll(50)  # type: ignore[union-attr]
         second = peer("answers")
         try:

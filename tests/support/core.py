@@ -179,7 +179,7 @@ def dump_all(state: State) -> dict[str, Any]:
 def _job(job: Job) -> tuple[Any, ...]:
     done = {str(outcome): n for outcome, n in job.done.items() if n}
     counts = (job.waiting, job.held, job.active, done)
-    flags = (job.paused, job.removed, job.registered_at)
+    flags = (job.paused, job.removed, job.registered_at, job.origin)
     return (job.name, job.rev, job.revision, dict(job.revisions), flags, dict(job.keys), counts)
 
 

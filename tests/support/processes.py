@@ -19,7 +19,8 @@ from jobd.engine.base import Ending, EngineUnreachableError, Line, Order, Stream
 from jobd.engine.process import ProcessEngine
 from jobd.journal.bodies import Bodies
 
-STORE = bytes(range(16))
+#: of its own each time: cgroups are named by it, and another run of the tests may be under way
+STORE = os.urandom(16)
 PATIENCE = 60.0
 
 
@@ -72,7 +73,7 @@ class Bench:
         work = Workdir(self.work, run, 1, self._bodies)
         work.prepare(Inputs(b"payload\n", in_place=True, owner=self.owner))
         order = Order(
-            ref=f"jobd-00010203-{run}-1",
+            ref=f"jobd-{STORE.hex()[:8]}-{run}-1",
             labels={
                 "jobd.store": STORE.hex(),
                 "jobd.job": "job",

@@ -78,6 +78,10 @@ class Scripted:
         """The verbs that were asked, in order."""
         return [verb for verb, _, _ in self.asked]
 
+    def watchers(self) -> int:
+        """How many hold a connection to the health socket."""
+        return len(self._connections)
+
     # --- life ---------------------------------------------------------------------------------
 
     def __enter__(self) -> Scripted:

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from jobctl.context import Ignored, write_tar
+from jobctl.context import Ignored, tar_pieces
 from jobd.errors import UsageError
 
 
 def names(folder: Path, dockerfile: str = "Dockerfile") -> list[str]:
-    made = io.BytesIO()
-    write_tar(str(folder), dockerfile, made.write)
-    made.seek(0)
+    made = io.BytesIO(b"".join(tar_pieces(str(folder), dockerfile)))
     with tarfile.open(fileobj=made, mode="r:") as archive:
         return [member.name for member in archive]
 
@@ -76,9 +74,7 @@ def test_owners_and_what_is_no_file_stay_behind_and_links_stay_links(folder: Pat
     (folder / "link").symlink_to("/etc/passwd")
     os.mkfifo(folder / "pipe")
     os.link(folder / "a.txt", folder / "b.txt")
-    made = io.BytesIO()
-    write_tar(str(folder), "Dockerfile", made.write)
-    made.seek(0)
+    made = io.BytesIO(b"".join(tar_pieces(str(folder), "Dockerfile")))
     with tarfile.open(fileobj=made, mode="r:") as archive:
         assert {(member.uid, member.gid, member.uname) for member in archive} == {(0, 0, "")}
         assert archive.getmember("link").issym()
@@ -89,9 +85,20 @@ def test_owners_and_what_is_no_file_stay_behind_and_links_stay_links(folder: Pat
 
 
 def test_what_cannot_be_built_is_told_before_anything_is_sent(folder: Path) -> None:
-    sent: list[bytes] = []
     with pytest.raises(UsageError, match="is no folder"):
-        write_tar(str(folder / "absent"), "Dockerfile", sent.append)
+        next(tar_pieces(str(folder / "absent"), "Dockerfile"))
     with pytest.raises(UsageError, match=r"has no Other"):
-        write_tar(str(folder), "Other", sent.append)
-    assert not sent
+        next(tar_pieces(str(folder), "Other"))
+
+
+def test_the_content_is_there_to_the_last_byte_and_names_are_any(folder: Path) -> None:
+    large = os.urandom(600_000) + b"end"
+    (folder / "large.bin").write_bytes(large)
+    (folder / ("n" * 200 + "\u00e9")).write_bytes(b"x")
+    made = io.BytesIO(b"".join(tar_pieces(str(folder), "Dockerfile")))
+    with tarfile.open(fileobj=made, mode="r:") as archive:
+        file = archive.extractfile("large.bin")
+        assert file is not None
+        assert file.read() == large
+        assert "n" * 200 + "\u00e9" in archive.getnames()
+        assert archive.getmember("sub").isdir()

@@ -74,6 +74,7 @@ def test_the_hot_path_imports_nothing_heavy(tmp_path: Path, words: str) -> None:
         "jobd",
         "jobd.wire",
         "jobd.wire.envelope",
+        "jobd.wire.verb",
         "jobd.wire.verbs",
         "jobd.codec",
         "jobd.errors",

@@ -37,6 +37,27 @@ def test_a_table_fits_the_terminal() -> None:
         assert lines[1].startswith("1   k")
 
 
+def test_runs_fit_a_terminal_whatever_they_have() -> None:
+    from jobctl.commands.ls import COLUMNS as RUNS
+
+    row = {
+        "id": 12345678,
+        "job": "j" * 63,
+        "status": "oom-killed",
+        "priority": -1000,
+        "key": "k" * 99,
+    }
+    row |= {"queued_at": "2026-01-01T00:00:00.000Z", "started_at": "2026-01-01T00:00:00.000Z"}
+    row |= {"labels": {"team": "x" * 90}, "attempts": [{"number": 17}]}
+    row |= {"reason": {"code": "oom-killed", "text": "w" * 200}}
+    for room in (80, 100, 160):
+        heading, line = render.table([row], RUNS, room)
+        assert max(render.width(heading), render.width(line)) <= room
+        assert "ID" in heading
+        assert heading.endswith("REASON")
+    assert "w" * 200 in render.table([row], RUNS, None)[1]
+
+
 def test_wide_characters_keep_columns_straight() -> None:
     lines = render.table(
         [{"id": 1, "key": "日本", "why": "a"}, {"id": 2, "why": "b"}], COLUMNS, None

@@ -27,7 +27,7 @@ from jobd.engine.cage import Cage, Cages
 from jobd.engine.launch import launch
 from jobd.engine.process import ProcessEngine
 from jobd.engine.shim.records import encode
-from tests.support.processes import Bench, open_folder, processes_of, until
+from tests.support.processes import STORE, Bench, open_folder, processes_of, until
 
 
 @pytest.fixture
@@ -308,7 +308,7 @@ def test_memory_is_bounded(bench: Bench) -> None:
 
 
 def test_where_nobody_can_be_given_the_process_none_is_started(bench: Bench) -> None:
-    engine = ProcessEngine(bench.root, bench.work, bytes(range(16)), "there is no user for them")
+    engine = ProcessEngine(bench.root, bench.work, STORE, "there is no user for them")
     order = bench.order("true")
     for call in (engine.connect, lambda: engine.start(order, print)):
         with pytest.raises(EngineUnreachableError, match="no user"):

@@ -19,13 +19,14 @@ from jobd.server import access as door
 from jobd.server.access import HiddenError, Refusals, Users, authorize, groups_of, read_peer
 from jobd.server.handlers import HANDLERS
 from jobd.server.kernel import Request
-from jobd.wire.verbs import BY_NAME, VERBS, Verb
+from jobd.wire.verb import Verb
+from jobd.wire.verbs import BY_NAME, VERBS
 from tests.support.core import Bench
 
 ALICE = Caller(1002, "alice", 5)
 
 #: verbs whose right is to something that no argument of theirs names; each has its own rule
-ELSEWHERE = {"job.register", "upload.put"}
+ELSEWHERE = {"job.register", "job.apply", "upload.put"}
 
 
 class FakeKernel:

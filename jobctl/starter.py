@@ -1,0 +1,76 @@
+"""The texts that `jobctl init` writes. A test holds the keys against those that jobd reads."""
+
+from __future__ import annotations
+
+CONFIG = """\
+# The configuration of jobd. Every key has a default that suits the host; what is commented out
+# shows the form. A key that does not exist is an error. `jobd check` tells what is in force, and
+# `systemctl reload jobd` (SIGHUP) takes a changed file whole or keeps the old one.
+
+[engine]
+# kind = "auto"                    # auto, docker, podman, process (no containers at all), fake
+# socket = "unix:///var/run/docker.sock"
+# docker_config = "/etc/jobd/docker"   # the folder with config.json: credentials for registries
+
+[process]                          # jobs without an image: children of the host, not isolated
+# enabled = false
+# user = "jobd-run"                # who they run as where jobd is root
+
+[capacity]                         # what runs may take in all
+# cpus = 4.0
+# memory = "12G"
+# reserve_cpus = 0.25              # kept from runs while others run
+# reserve_memory = "512M"
+
+[maxima]                           # what no job may exceed
+# cpus = 4.0
+# memory = "8G"
+# timeout = "6h"
+# attempts = 10
+# payload = "16M"
+# output = "256M"                  # of the files that an attempt leaves in OUTPUT_DIR
+# context = "512M"                 # of what `register --build` sends
+
+[images]
+# allow = ["*"]                    # patterns of images that jobs may use
+# pull = "missing"                 # missing, always, never: where a job does not say
+# keep_age = "30d"                 # pulled images that nobody needs are removed, longest unused
+# keep_size = "20G"                # first; off unless one of the two is given
+
+[allow]                            # what of the host jobs may have
+# mounts = ["/srv/data", "/srv/in:ro"]   # folders, and what is below them
+# networks = ["none", "bridge"]
+# devices = []
+# users = ["*"]                    # who containers may run as
+
+[logs]
+# per_attempt = "64M"              # of output kept, its head and its tail
+
+[access]                           # users and @groups; a job's own [access] counts in its place
+# admin = ["root", "@jobd-admin"]  # and the daemon's own user
+# submit = ["@jobd"]
+# read = []                        # of others' runs; one's own are always readable
+# socket_mode = "0660"             # "0666": all on this host may ask, and the rights above decide
+# socket_group = "jobd"
+
+[defaults]                         # any key of a job file, for jobs that say nothing
+# timeout = "1h"
+# resources = { cpus = 1.0, memory = "512M" }
+"""
+
+JOB = """\
+# A job: one file each in this folder, registered when jobd starts and when it is reloaded. It is
+# changed here and nowhere else. Its name is the file's: hello.
+
+image = "busybox"
+command = ["sh", "-c", "echo hello from $JOB_NAME, run $RUN_ID; cat $PAYLOAD_FILE"]
+timeout = "10m"                    # of one attempt
+
+[resources]
+cpus = 0.5
+memory = "64M"
+
+[retry]
+attempts = 3                       # in all
+delay = "10s"
+"""
