@@ -11,6 +11,8 @@ CONFIG = """\
 # kind = "auto"                    # auto, docker, podman, process (no containers at all), fake
 # socket = "unix:///var/run/docker.sock"
 # docker_config = "/etc/jobd/docker"   # the folder with config.json: credentials for registries
+# request_timeout = "10s"          # an answer that takes longer: the engine counts as away
+# start_timeout = "30s"            # the same for creating, starting and removing
 
 [process]                          # jobs without an image: children of the host, not isolated
 # enabled = false
