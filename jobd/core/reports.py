@@ -76,8 +76,7 @@ def _ended(state: State, report: ReportEnded, now: Now) -> Consequence:
         outcome,
         outcome is not Outcome.INTERRUPTED,
         report.exit_code,
-        # kept where it tells of the host's fault; the job's own is told by its exit status
-        report.error if outcome is Outcome.INTERRUPTED else None,
+        _error(report, outcome),
         report.at,
         report.oom,
         report.cpu_seconds,
@@ -100,6 +99,15 @@ def _ended(state: State, report: ReportEnded, now: Now) -> Consequence:
         report.note,
     )
     return _end(run, end)
+
+
+def _error(report: ReportEnded, outcome: Outcome) -> str | None:
+    """Kept where it tells of the host's fault, or that the command could not be executed.
+
+    All else of the job's own is told by its exit status.
+    """
+    unexecuted = outcome is Outcome.FAILED and report.exit_code in (126, 127)
+    return report.error if unexecuted or outcome is Outcome.INTERRUPTED else None
 
 
 def _recorded(body: bytes | Body | None) -> Any:

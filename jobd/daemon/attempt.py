@@ -5,7 +5,6 @@ One thread for each live attempt. The core decides; a driver finds out and does.
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -21,6 +20,7 @@ from jobd.core.commands import (
 )
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.follow import Follower, LostError
+from jobd.daemon.judge import Judge, Judgement
 from jobd.daemon.patience import Backoff, Losses, Timing
 from jobd.daemon.stdin import CUT, InputWatch
 from jobd.daemon.workdir import Collected, Inputs, Output, Workdir
@@ -42,8 +42,6 @@ from jobd.errors import DiskFailedError, QueueDamagedError, RefusedError
 from jobd.runlog.writer import LogWriter
 
 _Kept = TypeVar("_Kept")
-
-_ENGINE_STOPPED = "the engine stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +94,21 @@ class AttemptDriver:
         self._fatal = fatal
         self._timing = timing
         self._admit = admit
-        self._boot_ms = boot_ms
         self._backoff = Backoff(timing)
         self._losses = Losses()
         #: whether anything may have been made of it at the engine
         self._tried = assignment.recovered
         self._foreign = False
-        # how an engine that stops ends its attempts: with the attempt's own signal, then SIGKILL
-        self._killed = {137, 143, 128 + (signal_number(assignment.order.stop_signal) or 9)}
         self._begun = time.monotonic()
         self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
+        self._judge = Judge(
+            engine,
+            assignment.order,
+            self.control,
+            self._losses,
+            timing,
+            boot_ms if assignment.recovered else None,
+        )
         self._input = InputWatch(assignment.order.stdin, self.control)
 
     def run(self) -> None:
@@ -252,10 +255,13 @@ class AttemptDriver:
     # ---- the end
 
     def _report_end(self, log: LogWriter, ending: Ending) -> None:
-        fault = self._host_fault(ending)
-        if fault is None and self._was_removed(ending):
+        # jobd cut its input: the host's fault, however it ended
+        cut = self._input.cut and not self.control.asked
+        judgement = Judgement(ending, CUT) if cut else self._judge.judge(ending)
+        if judgement.removed:
             self._report_lost(log, "it was killed and removed by somebody")
             return
+        ending, fault = judgement.ending, judgement.fault
         collected, output = self._collect(), self._collect_output()
         # of bounded length: room for it was kept in the queue when the attempt was claimed
         note = "; ".join(text for text in (collected.note, output.note) if text)[:1000] or None
@@ -286,53 +292,6 @@ class AttemptDriver:
         log.finish()
         self._post(ReportLost(*self._id, how))
 
-    def _was_removed(self, ending: Ending) -> bool:
-        """Whether somebody removed it by force: seen in between, that looks like an end by 137."""
-        if self.control.asked or ending.oom or ending.exit_code != 137:
-            return False
-        while True:
-            try:
-                return self._phase_or_none() is None
-            except EngineUnreachableError:
-                self.control.pause(self._backoff.pause())
-
-    def _host_fault(self, ending: Ending) -> str | None:
-        """What of the host ended it (DURABILITY: "dockerd stop kills the job"), or None."""
-        if self.control.asked:
-            return None
-        if self._input.cut:
-            return CUT
-        if ending.oom:
-            return None
-        if ending.host_fault is not None:
-            return (ending.error or "the host failed") if ending.host_fault else None
-        killed = ending.exit_code in self._killed
-        if self._assignment.recovered and ending.started_at < self._boot_ms:
-            # the host was started anew since: the engine ends what it finds dead with 255
-            ended_so = killed or ending.finished_at >= self._boot_ms
-            return "the host was started anew" if ended_so else None
-        if not killed:
-            return None
-        window = self._timing.fault_window
-        if self._losses.near(ending.finished_at, window):
-            return _ENGINE_STOPPED
-        # an engine that is going down has closed its door, or is about to
-        since_end = time.time() - ending.finished_at / 1000
-        until = time.monotonic() + min(max(window - since_end, 0.0), window)
-        while True:
-            try:
-                since = self._engine.connect().started_at
-            except EngineUnreachableError:
-                return _ENGINE_STOPPED
-            if since is not None and ending.started_at < since:
-                # an earlier engine began it, and may have taken it along when it stopped
-                near = ending.finished_at <= since + int(window * 1000)
-                return _ENGINE_STOPPED if near else None
-            left = until - time.monotonic()
-            if left <= 0:
-                return None
-            self.control.pause(min(left, 0.5))
-
     def _collect(self) -> Collected:
         kept = self._patiently("result", self._workdir.collect_result)
         return Collected(note=kept) if isinstance(kept, str) else kept
@@ -352,15 +311,6 @@ class AttemptDriver:
                     return f"{what} lost: {error}"
                 self._progress(f"waiting for room for the {what}: {error}")
                 self.control.pause(self._backoff.pause())
-
-
-def signal_number(name: str) -> int:
-    """The number of a signal given as `SIGTERM`, `TERM` or `15`; 0 for one this host lacks."""
-    if name.isdecimal():
-        return int(name)
-    stem, _, further = name.removeprefix("SIG").partition("+")
-    known = getattr(signal.Signals, "SIG" + stem, None)
-    return 0 if known is None else int(known) + int(further or 0)
 
 
 def _receipt(usage: Usage) -> dict[str, Any]:

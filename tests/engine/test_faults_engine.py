@@ -88,6 +88,23 @@ def test_an_engine_that_stops_interrupts_and_charges_nobody(
     assert rig.ended(waiting)["status"] == "succeeded"
 
 
+def test_an_engine_restarted_behind_jobds_back_charges_nobody(
+    rig: FaultRig, private: PrivateEngine
+) -> None:
+    """Row 38 with jobd away too: that another engine began it tells what 143 cannot."""
+    rig.register("again", "[ $ATTEMPT = 1 ] && sleep 60; exit 0", attempts=2)
+    number = rig.queue("again")
+    rig.begun(number)
+    rig.kill()
+    private.terminate()
+    private.up()
+    rig.start()
+    rig.ready()
+    assert rig.ended(number)["status"] == "succeeded"
+    assert [one[0] for one in rig.outcomes(number)] == ["interrupted", "succeeded"]
+    assert rig.run(number)["attempts"][0]["error"] == "the engine stopped"
+
+
 def test_a_frozen_engine_holds_nobody_up(rig: FaultRig, private: PrivateEngine) -> None:
     """Row 40: answers stay as quick as they were, nothing is declared dead, all goes on."""
     rig.register("long", "sleep 9; echo end", attempts=2)

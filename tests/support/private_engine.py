@@ -86,9 +86,15 @@ class PrivateEngine:
         return sorted(each["Names"][0].lstrip("/") for each in found)
 
     def clear(self) -> None:
-        """Remove every container."""
-        for each in self.sdk.containers(all=True):
-            self.sdk.remove_container(each["Id"], force=True)
+        """Remove every container; of a jobd that was killed some may be on their way out."""
+        while found := self.sdk.containers(all=True):
+            for each in found:
+                try:
+                    self.sdk.remove_container(each["Id"], force=True)
+                except docker.errors.APIError as error:
+                    if error.status_code not in (404, 409):
+                        raise
+            time.sleep(0.05)
 
 
 def end_of(pid: int) -> None:

@@ -133,3 +133,18 @@ def test_an_interrupted_start_is_not_charged_and_a_told_one_is() -> None:
     for run in (one, two):
         bench.do(ReportUnstarted(run.id, 1, "why", cancelled=run is two))
     assert (one.charged, two.charged) == (0, 1)
+
+
+@pytest.mark.parametrize(("code", "told"), [(127, True), (126, True), (1, False)])
+def test_a_command_that_cannot_be_executed_is_told_and_not_tried_again(
+    code: int, told: bool
+) -> None:
+    """An init starts, and only then finds no program: the next attempt would end alike."""
+    bench = Bench()
+    bench.register(retry={"attempts": 5})
+    run = running(bench)
+    bench.do(ReportEnded(run.id, 1, code, bench.now.wall, error="cannot execute 'x': not there"))
+    assert (run.state is RunState.DONE) is told
+    if told:
+        assert run.note is not None
+        assert "cannot execute 'x'" in run.note.text

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import queue
-import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 from jobd.core.model import Reason
-from jobd.daemon import attempt
 from jobd.daemon.engine_watch import EngineWatch
+from jobd.daemon.judge import signal_number
 from jobd.daemon.noticing import NoticingEngine
 from jobd.engine.base import EngineTroubleError, EngineUnreachableError
 from jobd.engine.fake import FakeEngine
@@ -92,15 +91,7 @@ def test_trouble_that_the_engine_tells_of_is_no_silence() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        ("SIGTERM", 15),
-        ("TERM", 15),
-        ("9", 9),
-        ("SIGQUIT", 3),
-        ("SIGRTMIN+3", signal.SIGRTMIN + 3),
-        ("SIGNONE", 0),
-    ],
+    ("name", "number"), [("SIGTERM", 15), ("TERM", 15), ("SIGQUIT", 3), ("SIGNONE", 0)]
 )
 def test_numbers_of_signals(name: str, number: int) -> None:
-    assert attempt.signal_number(name) == number
+    assert signal_number(name) == number
