@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from jobd.engine.base import Engine, EngineError, EngineInfo, EngineUnreachableE
 _log = logging.getLogger(__name__)
 
 #: seconds between two looks at an engine that answers, and that does not
-_EVERY, _EVERY_AWAY = 15.0, 1.0
+_EVERY, _EVERY_AWAY = 5.0, 1.0
 
 
 class EngineWatch:
@@ -34,14 +35,17 @@ class EngineWatch:
         fatal: Callable[[BaseException], None],
         trouble: str = "does not answer",
         returned: Callable[[], None] = lambda: None,
+        listens: Callable[[], bool] | None = None,
     ) -> None:
-        """`trouble` says of the engine what it means that it cannot be reached."""
+        """`trouble` says of the engine what it means that it cannot be reached; `listens` asks
+        cheaply, each second, whether it is there at all."""
         self._engine = engine
         self._name = name
         self._report = report
         self._reconcile = reconcile
         self._fatal = fatal
         self._returned = returned
+        self._listens = listens
         self._what = trouble
         self._info: EngineInfo | None = None
         self._reachable = False
@@ -91,10 +95,20 @@ class EngineWatch:
             while not self._closing:
                 self._wake.clear()
                 reconciled = self._look(reconciled)
-                self._wake.wait(_EVERY if self._reachable else _EVERY_AWAY)
+                self._rest()
         except BaseException as error:
             self._fatal(error)
             raise
+
+    def _rest(self) -> None:
+        """Until the next look is due, or somebody had no answer, or nobody listens any more."""
+        if not self._reachable:
+            self._wake.wait(_EVERY_AWAY)
+            return
+        until = time.monotonic() + _EVERY
+        while (left := until - time.monotonic()) > 0 and not self._wake.wait(min(left, 1.0)):
+            if self._listens is not None and not self._listens():
+                return
 
     def _look(self, reconciled: bool) -> bool:
         try:

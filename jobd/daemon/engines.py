@@ -90,6 +90,8 @@ class Engines:
                 lambda found: reconcile(Kind.CONTAINER, found),
                 fatal,
                 returned=returned,
+                # an engine that is not spoken to by a socket has no such attribute
+                listens=getattr(sides.containers, "listens", None),
             )
             away = self._watches[Kind.CONTAINER].away
             self.noticed = replace(sides, containers=NoticingEngine(sides.containers, away))

@@ -149,6 +149,10 @@ class ContainerEngine:
             else listener.started_at(self._api.url),
         )
 
+    def listens(self) -> bool:
+        """Whether anybody listens at the engine's socket; no work for the engine."""
+        return not self._is_local or listener.is_there(self._api.url)
+
     def start(self, order: Order, progress: Progress) -> Started:
         """As in the protocol. GoneError where somebody removes the container meanwhile."""
         if order.labels.get("jobd.store") != self.store:

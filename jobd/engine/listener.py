@@ -21,13 +21,18 @@ _USUAL = ("/var/run/docker.sock", "/run/docker.sock")
 _PATIENCE_S = 1.0
 
 
+def is_there(url: str) -> bool:
+    """Whether anybody listens there; it may hang all the same."""
+    return _listener(url) is not None
+
+
 def started_at(url: str) -> int | None:
     """When the process that listens there was started, in milliseconds UTC by today's clock.
 
     None where that cannot be told: it is in another pid namespace, or is systemd and Docker's own
     pid file is not in its usual place.
     """
-    pid = _listener(url)
+    pid = _pid(url)
     try:
         if pid > 1:
             return _process_start(pid)
@@ -42,7 +47,7 @@ def limits(url: str) -> tuple[int | None, int | None]:
 
     Unknown too where systemd listens for it.
     """
-    pid = _listener(url)
+    pid = _pid(url)
     found: dict[str, int] = {}
     try:
         text = Path(f"/proc/{pid}/limits").read_text(encoding="ascii") if pid > 1 else ""
@@ -62,7 +67,7 @@ def shares_pids(url: str) -> bool:
     False where that is not certain: it may be in a pid namespace of its own, or /proc hide
     others' processes.
     """
-    pid = _listener(url)
+    pid = _pid(url)
     if pid == 1:
         return Path("/proc/1").exists()
     try:
@@ -77,18 +82,23 @@ def _is_pids(line: str) -> bool:
     return line.startswith("NSpid:")
 
 
-def _listener(url: str) -> int:
+def _pid(url: str) -> int:
     """The pid of whoever listens there; 0 where that is not known."""
+    return _listener(url) or 0
+
+
+def _listener(url: str) -> int | None:
+    """The same; None where nobody listens at all."""
     path = socket_path(url)
     if path is None:
-        return 0
+        return None
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(_PATIENCE_S)
             probe.connect(path)
             found = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     except OSError:
-        return 0
+        return None
     return int(_CREDENTIALS.unpack(found)[0])
 
 

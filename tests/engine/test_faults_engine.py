@@ -64,7 +64,7 @@ def test_an_engine_that_stops_interrupts_and_charges_nobody(
     rig.register("once", program)
     rig.register("quick", "exit 0")
     rig.register("dead", program, "--retry-interrupted", "dead")
-    rig.register("quit", program, "--stop-signal", "SIGQUIT", attempts=2)
+    rig.register("quit", program, "--stop-signal", "SIGUSR1", attempts=2)
     numbers = [rig.queue(name) for name in ("again", "once", "dead", "quit")]
     for number in numbers:
         rig.begun(number)

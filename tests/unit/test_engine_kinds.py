@@ -62,10 +62,12 @@ def test_who_listens_is_this_process(tmp_path: Path) -> None:
         assert began is not None
         assert 0 < began <= time.time() * 1000
         assert listener.shares_pids(url)
+        assert listener.is_there(url)
         files, _ = listener.limits(url)
         assert files is not None
         assert files > 0
     for away in (f"unix://{tmp_path}/none", "tcp://127.0.0.1:1"):
+        assert not listener.is_there(away)
         assert listener.started_at(away) is None
         assert listener.limits(away) == (None, None)
         assert not listener.shares_pids(away)
