@@ -37,7 +37,7 @@ def launch(
     Raises OSError, and StartRefusedError for what no process can be given.
     """
     data = _encoded(order, who, cage)
-    with open(folder.path / "shim.err", "ab", opener=_private) as errors:
+    with open(folder.path / "shim.err", "wb", opener=_private) as errors:
         shim = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", "-c", _START),

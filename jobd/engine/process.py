@@ -71,14 +71,9 @@ class ProcessEngine:
         """As in the protocol: whether processes can be started here, and as whom."""
         who = self._account()
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             open_way(self._work, who)
             closed = closed_folder(self._work, who)
-            if not self._swept:
-                sweep(self._root)
-                prefix = f"jobd-{self._store[:8]}-"
-                self._cages.sweep(prefix, {one.ref for one in folders(self._root)})
-                self._swept = True
+            self._sweep()
         except OSError as error:
             raise EngineUnreachableError(f"{error.filename}: {error.strerror}") from None
         if closed is not None:
@@ -95,6 +90,18 @@ class ProcessEngine:
             notes=("processes of the host, not isolated", f"run as {who.name}", f"by {limits}"),
         )
 
+    def _sweep(self) -> None:
+        """Remove what crashes left, once, and before anything is started: later the new looks as
+        old as that (an attempt's cgroup is empty until its command is in it). Raises OSError."""
+        with self._lock:
+            if self._swept:
+                return
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sweep(self._root)
+            prefix = f"jobd-{self._store[:8]}-"
+            self._cages.sweep(prefix, {one.ref for one in folders(self._root)})
+            self._swept = True
+
     def _account(self) -> Account:
         if isinstance(self._who, str):
             raise EngineUnreachableError(self._who)
@@ -109,7 +116,7 @@ class ProcessEngine:
         launched = False
         who = self._account()
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep()
             folder.make(order.labels, order.task_dir)
             while True:
                 view = folder.look()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 
 from jobd.errors import AlreadyRunningError, ConfigError
 from jobd.journal.fsutil import Fs
 
 LOCK_NAME = "LOCK"
+#: how long a dead holder's lock is waited for, in seconds
+_FORKED = 5.0
 
 
 def prepare_directory(fs: Fs, directory: str) -> None:
@@ -47,7 +50,7 @@ class DirectoryLock:
         path = os.path.join(directory, LOCK_NAME)
         self._fd = fs.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if not fs.try_lock(self._fd):
+            if not self._taken():
                 holder = fs.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
                 raise AlreadyRunningError(
                     f"queue {directory}: in use by another daemon"
@@ -63,8 +66,29 @@ class DirectoryLock:
             fs.close(self._fd)
             raise
 
+    def _taken(self) -> bool:
+        """Whether the lock was had; waited for where its holder is dead, and a child that it had
+        just forked holds it on until it has become another program (seen with `kill -9`)."""
+        until = time.monotonic() + _FORKED
+        while not self._fs.try_lock(self._fd):
+            holder = self._fs.pread(self._fd, 20, 0).strip()
+            if not holder.isdigit() or _lives(int(holder)) or time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        return True
+
     def release(self) -> None:
         """Gives the lock back. The file stays: removing it would let two openers both hold one."""
         if self._fd >= 0:
             self._fs.close(self._fd)
             self._fd = -1
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True

@@ -92,6 +92,9 @@ class Submitter:
                     if error.status != 69:
                         self.wrong.append(f"{key}: {error}")
                         return
+                    if self._end.is_set() and not self.daemon.alive():
+                        self.wrong.append(f"{key}: jobd is gone: {error}")
+                        return
                     time.sleep(0.02)
             self._end.wait(self.chance.uniform(0.02, 0.3))
 
@@ -149,7 +152,7 @@ def test_every_acknowledged_run_is_accounted_for_and_none_runs_twice(
     with Client(home=str(processes.home)) as client:
         for key, number in ids.items():
             run = runs[number]
-            assert (run["status"], len(run["attempts"])) == want[run["job"]], run
+            assert (run["status"], len(run["attempts"])) == want[run["job"]], f"{run}"
             for attempt in run["attempts"]:
                 assert attempt["exit_code"] == {"good": 0, "bad": 7}.get(
                     run["job"], 2 - attempt["number"]

@@ -106,6 +106,23 @@ def test_a_second_opener_is_refused(tmp_path: Path) -> None:
     open_at(tmp_path / "q").close()
 
 
+def test_a_lock_that_a_dead_daemons_child_still_holds_is_waited_for(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, time; from jobd.journal import Journal\n"
+        "journal = Journal.open(sys.argv[1])\n"
+        "if os.fork() == 0:\n"
+        "    print('forked', flush=True); time.sleep(0.3); os._exit(0)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "q"], stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.wait() == -9
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"forked\n"
+        open_at(tmp_path / "q").close()
+
+
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o777])
 def test_a_directory_that_others_can_write_is_refused(tmp_path: Path, mode: int) -> None:
     (tmp_path / "q").mkdir()

@@ -74,6 +74,18 @@ def test_a_command_that_cannot_run_is_refused(
         assert refused.value.exit_code == code
 
 
+def test_what_the_host_denies_is_no_fault_of_the_command(bench: Bench) -> None:
+    order = bench.order('echo begun >>"$SAID/said"')
+    order.task_dir.rename(order.task_dir.with_name("away"))
+    for _ in range(2):
+        with pytest.raises(EngineUnreachableError, match="job: No such file"):
+            bench.engine.start(order, print)
+    order.task_dir.with_name("away").rename(order.task_dir)
+    bench.engine.start(order, print)
+    assert bench.ended(order).exit_code == 0
+    assert bench.said() == ["begun"]
+
+
 def test_doing_it_twice_finds_what_the_first_time_made(bench: Bench) -> None:
     order = bench.order('echo begun >>"$SAID/said"; sleep 0.3; echo over >>"$SAID/said"')
     started: list[Started] = []

@@ -29,8 +29,9 @@ def be_shim() -> None:
 def become(order: Order, out: int, err: int, go: int, word: int) -> None:
     """Turn this process, a child of the shim, into the command. Never returns.
 
-    Writes `r` to `word` when it is ready, waits for a byte from `go`, and writes `ERRNO TEXT` to
-    `word` where it fails; nothing more where the command runs.
+    Writes `r` to `word` when all is ready but the command itself, waits for a byte from `go`, and
+    writes `ERRNO TEXT` to `word` where it fails: before the `r` that is the host's fault, behind
+    it the command's. Nothing more where the command runs.
     """
     said = "0 it could not be started, for a reason that the shim does not know"
     try:
@@ -39,7 +40,6 @@ def become(order: Order, out: int, err: int, go: int, word: int) -> None:
         if not os.read(go, 1):
             said = ""  # the shim is gone, and this process on no record: nothing was begun
             return
-        os.chdir(order.one["cwd"])
         execute(order)
     except OSError as error:
         name = error.filename
@@ -67,6 +67,7 @@ def _prepare(order: Order, out: int, err: int) -> None:
         os.setuid(order.number("uid"))
     # by the command's user: others of that user may have put something else there
     os.dup2(os.open(order.one.get("stdin", b"/dev/null"), os.O_RDONLY), 0)
+    os.chdir(order.one["cwd"])
     if _prctl(_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs was refused")
     # without the shim nobody reads its output or learns how it ended

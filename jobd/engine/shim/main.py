@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import time
 
 from jobd.engine.shim.command import be_shim, become
@@ -144,15 +145,20 @@ class Attempt:
         for fd in (out_child, err_child, go_child, word_child):
             os.close(fd)
         reaped = Reaped(pid)
-        said = os.read(word, 1)
-        if said == b"r":
-            self._began = time.time_ns()
-            # on record before it is let go: from here on it may have done something
-            self._record_start(pid)
+        ready = os.read(word, 1)
+        if ready != b"r":
+            # nothing was begun, and by no fault of the command: no record, so it is tried again
+            why = (ready + rest_of(word)).decode("utf-8", "replace")
+            print(f"not begun: {why or 'somebody killed it'}", file=sys.stderr, flush=True)
+            return
+        self._began = time.time_ns()
+        # on record before it is let go: from here on it may have done something
+        self._record_start(pid)
+        try:
             os.write(go, b"g")
-            said = b""
-        while piece := os.read(word, 1024):
-            said += piece
+        except BrokenPipeError:
+            pass  # somebody killed it just now, and that is how it ended
+        said = rest_of(word)
         if said:
             self._refused(reaped, said.decode("utf-8", "replace"))
             return
@@ -164,7 +170,6 @@ class Attempt:
     def _refused(self, reaped: Reaped, said: str) -> None:
         os.waitpid(reaped.pid, 0)
         number, _, text = said.partition(" ")
-        self._began = self._began or time.time_ns()
         # as a shell would say it: no such command, or one that cannot be executed
         reaped.code = 127 if number in ("2", "20") else 126
         self._end(reaped, {"refused": text})
@@ -238,6 +243,14 @@ class Attempt:
         # the name alone has to outlive a power cut: then the command is gone as well, and what
         # counts is that it had begun. So one sync will do
         os.fsync(self._folder)
+
+
+def rest_of(pipe: int) -> bytes:
+    """All that is still written to the pipe, until nobody can any more."""
+    data = b""
+    while piece := os.read(pipe, 1024):
+        data += piece
+    return data
 
 
 def tell(word: str) -> None:
