@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -53,6 +54,8 @@ class PodmanEngine:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # an image that is loaded passes through a file there, which stays
+                env={**os.environ, "TMPDIR": str(self.folder)},
             )
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
@@ -85,4 +88,9 @@ class PodmanEngine:
             target = line.split()[1]
             if target.startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "-l", target], check=False)
+        # of an attempt whose jobd was killed while it was being removed; only what is empty goes
+        for each in Path("/sys/fs/cgroup").glob("*/jobd/*/conmon"):
+            for folder in (each, each.parent):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
         shutil.rmtree(self.folder, ignore_errors=os.geteuid() != 0)
