@@ -25,6 +25,7 @@ from jobd.daemon.patience import Backoff, Losses, Timing
 from jobd.daemon.stdin import CUT, InputWatch
 from jobd.daemon.workdir import Collected, Inputs, Output, Workdir
 from jobd.engine.base import (
+    CalledOffError,
     Ending,
     Engine,
     EngineUnreachableError,
@@ -100,6 +101,7 @@ class AttemptDriver:
         self._tried = assignment.recovered
         self._foreign = False
         self._begun = time.monotonic()
+        self._told = ""
         self.control = Control(engine, self.ref, timing, fatal, assignment.stopping)
         self._judge = Judge(
             engine,
@@ -167,7 +169,9 @@ class AttemptDriver:
         while not self.control.told_to_stop():
             self._tried = True
             try:
-                started = self._engine.start(self._admit(self._order), self._progress)
+                started = self._engine.start(self._admit(self._order), self._on_the_way)
+            except CalledOffError:
+                continue
             except StartRefusedError as error:
                 self._post(ReportRefused(*self._id, str(error), error.exit_code))
                 return False
@@ -190,6 +194,14 @@ class AttemptDriver:
             self._post_started(started)
             return True
         return self._call_off()
+
+    def _on_the_way(self, text: str) -> None:
+        """Tell how far a pull is; raises CalledOffError once the attempt is told to stop."""
+        if self.control.told_to_stop():
+            raise CalledOffError(f"{self.ref}: told to stop")
+        if text != self._told:
+            self._told = text
+            self._progress(text)
 
     def _since_claim(self) -> float:
         return time.monotonic() - self._begun

@@ -62,6 +62,10 @@ class OrphanedError(GoneError):
     """
 
 
+class CalledOffError(EngineError):
+    """Whoever waited for a long step does not want its end any more; raised by its progress."""
+
+
 class ForeignError(EngineError):
     """Something that is not ours bears the attempt's name; it was not touched."""
 
@@ -245,7 +249,10 @@ class EngineInfo:
 
 
 class Progress(Protocol):
-    """Called with one short line whenever a long step (a pull) has something new to say."""
+    """Called with one short line while a long step (a pull) goes on, five times a second at most.
+
+    What it raises (CalledOffError) ends the waiting for that step.
+    """
 
     def __call__(self, text: str) -> None: ...
 
@@ -261,8 +268,8 @@ class Engine(Protocol):
 
         Finds what an earlier call made: a created container is started, a running or ended one is
         left as it is. Raises StartRefusedError, ForeignError; PullFailedError, which is the host's
-        fault; GoneError where somebody removes the attempt while it is being started. What is left
-        after a refusal is for :meth:`discard`.
+        fault; GoneError where somebody removes the attempt while it is being started; what
+        `progress` raises, during a pull. What is left after a refusal is for :meth:`discard`.
 
         A command that does not exist shows here or, where an init runs it, as an ending with exit
         status 127 (126: cannot be executed) and an `error` that says so.

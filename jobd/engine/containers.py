@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from jobd.core.policy import Rules
-from jobd.engine import dialects, images, imagestore, listener, starting
+from jobd.engine import dialects, images, imagestore, listener, pulls, starting
 from jobd.engine.base import (
     Ending,
     EngineInfo,
@@ -71,7 +71,7 @@ class _Read(Enum):
     MISSED = 2
 
 
-class Client(starting.Client, images.Client, imagestore.Client, Protocol):
+class Client(starting.Client, pulls.Client, imagestore.Client, Protocol):
     """The engine's API as docker.py gives it. Raises AnswerError, EngineUnreachableError."""
 
     url: str
@@ -114,10 +114,10 @@ class ContainerEngine:
         self._idle_s = idle_s
         self._rules = rules
         self._cgroups = Cgroups(cgroups)
-        pulls = images.Images(api)
+        found = images.Images(api)
         #: built, tagged and removed here; an engine without images has no such attribute
-        self.images = imagestore.ImageStore(api, pulls)
-        self._starter = Starter(api, pulls, 2 * (os.cpu_count() or 1))
+        self.images = imagestore.ImageStore(api, found)
+        self._starter = Starter(api, found, 2 * (os.cpu_count() or 1))
         self._is_local = api.url.startswith("unix:")
         self._dialect: Dialect | None = None
         self._parents = False

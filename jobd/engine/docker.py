@@ -148,7 +148,7 @@ class Api:
                 return None
             raise
 
-    def pull(self, repository: str, version: str) -> Iterator[dict[str, Any]]:
+    def pull(self, repository: str, version: str) -> Generator[dict[str, Any], None, None]:
         """The messages of a pull, as they come. Credentials are read from the file each time."""
         about = f"image {repository}"
         with self._client(about) as client:

@@ -87,7 +87,7 @@ class ImageStore:
 
     def on_pull(self, call: Callable[[str, str, str | None], None]) -> None:
         """Have `call(reference, id, id before)` made whenever a pull has brought something."""
-        self._images.on_pull = call
+        self._images.pulls.on_pull = call
 
     def build(self, order: BuildOrder, out: Callable[[str], None]) -> Built:
         """Build an image; its output goes to `out` as it comes. Raises BuildFailedError."""

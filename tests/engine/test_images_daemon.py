@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import time
 import uuid
@@ -168,3 +169,16 @@ def test_registries_with_and_without_credentials(daemon: Daemon, sdk: Any, tmp_p
         assert unknown["status"] == "failed"
         assert "no such image" in unknown["attempts"][0]["error"]
     sdk.remove_image(reference)
+
+
+def test_a_cancel_does_not_wait_for_a_registry_that_says_nothing(daemon: Daemon) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/nobody:1"
+        daemon.ctl("register", "--name", "Stuck.Job", *SMALL, image)
+        run = daemon.ctl("queue", "Stuck.Job").stdout.split()[-1]
+        silent.settimeout(PATIENCE)
+        with silent.accept()[0]:
+            # the engine asks the registry and hears nothing; it would wait for many seconds
+            daemon.ctl("cancel", run)
+            daemon.ctl("wait", run, "--timeout", "10", check=False)
+            assert daemon.json("show", run)["status"] == "cancelled"

@@ -8,16 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobd.engine.base import EngineUnreachableError, PullFailedError, StartRefusedError
+from jobd.engine.base import (
+    CalledOffError,
+    EngineUnreachableError,
+    PullFailedError,
+    StartRefusedError,
+)
 from jobd.engine.images import (
     Images,
-    Present,
     Reference,
-    _Pull,
     check_reference,
     is_image_id,
     parse_reference,
 )
+from jobd.engine.pulls import Present, _Pull
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -135,7 +139,7 @@ def test_one_pull_for_many_and_each_hears_of_it():
         results = [future.result(20).image_id for future in (first, *others)]
     assert results == [DIGEST] * 4
     assert registry.pulls == [("a", "1")]
-    assert not images._pulls
+    assert not images.pulls._under_way
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_an_error_in_the_stream_reaches_all_who_wait(text, kind):
         for future in (first, second):
             with pytest.raises(kind, match=text):
                 future.result(20)
-    assert not images._pulls
+    assert not images.pulls._under_way
 
 
 def test_an_engine_that_goes_away_in_mid_pull_is_unreachable():
@@ -173,7 +177,8 @@ def test_an_engine_that_goes_away_in_mid_pull_is_unreachable():
         Images(Registry(gives)).ensure("a:1", "missing", None, silent)
 
 
-def test_a_bug_in_the_leader_does_not_leave_others_waiting():
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_a_pull_does_not_leave_anybody_waiting():
     begun, may_fail, joined = threading.Event(), threading.Event(), threading.Event()
 
     def gives() -> Iterator[dict[str, object]]:
@@ -189,10 +194,12 @@ def test_a_bug_in_the_leader_does_not_leave_others_waiting():
         second = pool.submit(images.ensure, "a:1", "missing", None, lambda _: joined.set())
         assert joined.wait(20)
         may_fail.set()
-        with pytest.raises(KeyError):
-            first.result(20)
-        with pytest.raises(PullFailedError, match="given up"):
-            second.result(20)
+        for future in (first, second):
+            with pytest.raises(RuntimeError, match="thread died"):
+                future.result(20)
+    for thread in threading.enumerate():
+        if thread.name == "pull a:1":
+            thread.join(20)
 
 
 def test_progress_is_folded_into_one_line():
@@ -217,3 +224,41 @@ def test_progress_is_folded_into_one_line():
     pull.note({"status": "Digest: sha256:1"})
     pull.note({"id": 5, "status": None})
     assert pull.text == "pulling busybox:1: 2 of 3 layers, 40.1 MB of 40.1 MB"
+
+
+def test_who_stops_waiting_leaves_the_others_and_the_last_one_ends_the_pull():
+    begun, more, given_up = threading.Event(), threading.Event(), threading.Event()
+
+    def gives() -> Iterator[dict[str, object]]:
+        try:
+            begun.set()
+            while True:
+                assert more.wait(20)
+                yield {"id": "l1", "status": "Downloading"}
+        finally:
+            given_up.set()
+
+    leaves = [threading.Event(), threading.Event()]
+
+    def until(number: int) -> Callable[[str], None]:
+        def progress(text: str) -> None:
+            if leaves[number].is_set():
+                raise CalledOffError("enough")
+
+        return progress
+
+    images = Images(Registry(gives))
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(images.ensure, "a:1", "missing", None, until(n)) for n in (0, 1)]
+        assert begun.wait(20)
+        # the engine says nothing at all, and the one who leaves leaves all the same
+        leaves[0].set()
+        with pytest.raises(CalledOffError):
+            waiting[0].result(20)
+        more.set()
+        assert not given_up.wait(0.5)
+        leaves[1].set()
+        with pytest.raises(CalledOffError):
+            waiting[1].result(20)
+    assert given_up.wait(20)
+    assert not images.pulls._under_way

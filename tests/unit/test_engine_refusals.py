@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobd.engine import images
+from jobd.engine import pulls
 from jobd.engine.base import PullFailedError, StartRefusedError
 from jobd.engine.refusals import is_hosts_fault, missing_program, readable, refused
 
@@ -87,6 +87,6 @@ def test_what_the_init_says():
     ],
 )
 def test_what_a_failed_pull_means(status, text, kind):
-    error = images.pull_error("some/image:1", status, text)
+    error = pulls.pull_error("some/image:1", status, text)
     assert type(error) is kind
     assert "some/image:1" in str(error)
