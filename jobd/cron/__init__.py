@@ -1,0 +1,1 @@
+"""When schedules fire: expressions, zones, clock changes. Pure: time is an argument."""
