@@ -55,6 +55,8 @@ class Desk:
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
         """Ask again the requests that wait for one of these runs, or one in these ranges."""
+        if not self._by_run and not self._offloaded and not self._watched:
+            return  # nobody waits: most passes of a busy queue
         woken: dict[Request, None] = {}
         if ranges:
             # looked for among those that are waited for: the ranges may mean a million
@@ -136,12 +138,12 @@ class Desk:
             self._refuse(request, error)
 
     def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
-        if isinstance(value, Parts):
+        if type(value) is Parts:
             self._streams.append((request, value.parts))
-        elif isinstance(value, Offload):
+        elif type(value) is Offload:
             self._offload(kernel, request, value)
         else:
-            self._reply(request, envelope.result(request.number, value))
+            self._replies.append((request, envelope.result(request.number, value)))
 
     def _offload(self, kernel: Kernel, request: Request, offload: Offload) -> None:
         request.changed.clear()
