@@ -55,8 +55,9 @@ class State(Moves):
 
         Raises TransitionError for what cannot happen, before anything was changed.
         """
-        self._appliers[type(event)](event)
-        kind = e.KIND_OF[type(event)]
+        cls = type(event)
+        self._appliers[cls](event)
+        kind = e.KIND_OF[cls]
         subject: Job | Run | Host
         if kind == e.RUN:
             subject = self.run(event[0])
@@ -125,40 +126,56 @@ class State(Moves):
         self.dirty = True
 
     def _run_queued(self, event: e.RunQueued) -> None:
-        job = self.job(event.job)
-        if self.runs.get(event.run) is not None:
-            raise machine.TransitionError(f"run {event.run}: queued twice")
-        if event.revision not in job.revisions:
-            raise machine.TransitionError(f"job {job.id}: no revision {event.revision}")
-        run = Run(event.run, job, event.revision)
-        run.state = machine.run_after(run.id, None, e.RunQueued)
-        run.priority = event.priority
-        run.queued_at = event.at
-        origin = (event.trigger, *event.caller)
+        (
+            number,
+            job_id,
+            revision,
+            at,
+            trigger,
+            caller,
+            payload,
+            priority,
+            options,
+            request,
+            index,
+        ) = event
+        job = self.jobs_by_id.get(job_id) or self.job(job_id)
+        if self.runs.get(number) is not None:
+            raise machine.TransitionError(f"run {number}: queued twice")
+        if revision not in job.revisions:
+            raise machine.TransitionError(f"job {job_id}: no revision {revision}")
+        run = Run(number, job, revision)
+        run.state = machine.run_after(number, None, e.RunQueued)
+        run.priority = priority
+        run.queued_at = at
+        origin = (trigger, *caller)
         run.origin = self._origins.setdefault(origin, origin)
         if len(self._origins) > 4096:
             self._origins.clear()
-        run.options = event.options
-        payload = event.payload
-        if isinstance(payload, bytes):
+        run.options = options
+        if type(payload) is bytes:
             run.size = len(payload)
         else:
             run.body = Body(*payload)
             run.size = run.body.size
         self.runs.add(run)
-        if run.id >= self.next_run:
-            self.next_run = run.id + 1
-        if event.request is not None:
-            self.requests.add(event.request, run.id, event.batch_index)
-        if event.options and "key" in event.options:
-            job.keys[event.options["key"]] = run.id
-        if event.options is not None:
-            not_before = run.option("not_before")
-            if not_before is not None and not_before > event.at:
-                run.due = not_before
-            if "after" in event.options:
-                run.parents = self.children.add(run, self.runs)
+        if number >= self.next_run:
+            self.next_run = number + 1
+        if request is not None:
+            self.requests.add(request, number, index)
+        if options is not None:
+            self._take_options(run, options, at)
         self.wait(run)
+
+    def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
+        """What only some new runs have: a key, a date, parents."""
+        if "key" in options:
+            run.job.keys[options["key"]] = run.id
+        not_before = options.get("not_before")
+        if not_before is not None and not_before > at:
+            run.due = not_before
+        if "after" in options:
+            run.parents = self.children.add(run, self.runs)
 
     def _run_requeued(self, event: e.RunRequeued) -> None:
         run = self.run(event.run)

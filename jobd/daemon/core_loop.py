@@ -22,9 +22,8 @@ from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
 from jobd.core.events import (
-    KIND_OF,
+    CODES_OF,
     RUN,
-    TYPE_OF,
     AttemptClaimed,
     Event,
     JobRunsCancelled,
@@ -37,7 +36,7 @@ from jobd.core.state import State
 from jobd.core.timers import Timers
 from jobd.daemon.room import Room
 from jobd.errors import DiskFailedError
-from jobd.journal import Journal, RecordIn, record_cost
+from jobd.journal import Journal, RecordFields, record_cost
 from jobd.server.desk import Desk
 from jobd.server.health import Pulse
 from jobd.server.kernel import ANYTHING, Kernel
@@ -99,7 +98,7 @@ class CoreLoop:
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._records: list[RecordIn] = []
+        self._records: list[RecordFields] = []
         self._events: list[Event] = []
         self._effects: list[Effect] = []
         self._changed: set[int] = set()
@@ -141,16 +140,18 @@ class CoreLoop:
         return decision.answer
 
     def _take(self, events: list[Event]) -> None:
+        state = self.state
         for event in events:
-            revision = self.state.apply(event)
-            self.timers.arm(self.state, event, self.now)
-            kind = KIND_OF[type(event)]
+            cls, subject = type(event), event[0]
+            revision = state.apply(event)
+            self.timers.arm(state, event, self.now)
+            number, kind = CODES_OF[cls]
             body = encode(event)
-            self._records.append(RecordIn(TYPE_OF[type(event)], kind, event[0], revision, body))
+            self._records.append((number, kind, subject, revision, body))
             self._events.append(event)
             self.room.pending += record_cost(len(body))
             if kind == RUN:
-                self._changed.add(event[0])
+                self._changed.add(subject)
             elif type(event) is JobRunsCancelled:
                 self._ranges += event.ranges
 
@@ -240,12 +241,13 @@ class CoreLoop:
             self._records.clear()
             self._events = []
             self._changed.add(ANYTHING)
-            self.room.pending = 0
+            self.room.written()
             self._last_batch = self._clock().mono
             self._marked = False
             self.pulse.doing = "deciding"
         elif not self._marked and self.now.mono - self._last_batch >= _IDLE_MARK_MS:
             self.journal.idle()
+            self.room.written()
             self._marked = True
             self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS)
         effects, self._effects = self._effects, []
