@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import zmq
 
 from jobd.capacity.ledger import Ledger
+from jobd.codec import pack
 from jobd.core.commands import Caller, Command
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
@@ -24,9 +25,11 @@ from jobd.core.effects import Effect, StartAttempt
 from jobd.core.events import (
     CODES_OF,
     RUN,
+    TYPE_OF,
     AttemptClaimed,
     Event,
     JobRunsCancelled,
+    RunQueued,
     encode,
 )
 from jobd.core.model import Now, Reason
@@ -56,6 +59,7 @@ _MOST_RECORDS = 60_000
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
 _IDLE_MARK_MS = 1_000
+_QUEUED = TYPE_OF[RunQueued]
 
 
 class Performer(Protocol):
@@ -138,6 +142,17 @@ class CoreLoop:
         self._take(decision.events)
         self._effects += decision.effects
         return decision.answer
+
+    def take(self, event: RunQueued) -> None:
+        """Take in a plain submission that was decided on: as `decide`, less what it cannot need."""
+        if len(self._records) >= _MOST_RECORDS:
+            self.commit()
+        body = pack(event[1:])
+        run = event[0]
+        self._records.append((_QUEUED, RUN, run, self.state.apply(event), body))
+        self._events.append(event)
+        self.room.pending += record_cost(len(body))
+        self._changed.add(run)
 
     def _take(self, events: list[Event]) -> None:
         state = self.state

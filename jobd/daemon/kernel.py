@@ -59,6 +59,8 @@ class DaemonKernel:
         self.decide: Callable[[Command, Caller], Any] = loop.decide
         #: raises RefusedError where the disk has no room for so many bytes more
         self.require_room: Callable[[int], None] = loop.room.require
+        self.room_for: Callable[[int], int] = loop.room.room_for
+        self.take: Callable[[e.RunQueued], None] = loop.take
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}

@@ -33,6 +33,11 @@ class Room:
         waiting = min(self._state.waiting * WAITING_ROOM, WAITING_ROOM_MOST)
         return len(self._state.active) * ATTEMPT_ROOM + waiting
 
+    def room_for(self, size: int) -> int:
+        """How many bytes fit, where `size` do; else less than `size`."""
+        missing = self.missing(size)
+        return self._known - BATCH_COST - self.pending - self.promised() if not missing else 0
+
     def missing(self, size: int) -> int:
         """How many bytes are missing for `size` more; 0 where they fit.
 

@@ -16,6 +16,7 @@ from typing import Any
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
 from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
+from jobd.server.lane import Lane
 from jobd.server.router import Router
 from jobd.wire import envelope
 from jobd.wire.verbs import BY_NAME
@@ -49,8 +50,15 @@ class Desk:
     def take(self, kernel: Kernel) -> bool:
         """Answer what has arrived; whether more may wait."""
         requests, _ = self._router.receive(_TAKEN)
+        lane = Lane(kernel)
+        queue, add = lane.queue, self._replies.append
         for request in requests:
-            self._answer(kernel, request)
+            frame = queue(request) if request.verb == "run.queue" else None
+            if frame is not None:
+                add((request, frame))
+            else:
+                self._answer(kernel, request)
+                lane.close()
         return len(requests) == _TAKEN
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
