@@ -83,7 +83,7 @@ class Daemon:
             self._start()
             notify("READY=1", f"STATUS=serving {self.places.socket}")
             ready(f"jobd {VERSION}: ready, socket {self.places.socket}")
-            self.loop.run(self._router.socket)
+            self.loop.run(self._router)
             self.pulse.phase = "stopping"
             notify("STOPPING=1")
         except DiskFailedError as error:

@@ -23,7 +23,7 @@ MANY = -1
 
 
 class Request:
-    """One request under way. `final`: it was parked and its time is over, so answer now.
+    """One request under way, of the connection `peer`. `final`: it was parked and its time is over, so answer now.
 
     `changed` gathers the runs that changed while a thread was at work on it; `deadline` is when
     its time is over, in monotonic milliseconds, once it was parked.
@@ -35,22 +35,22 @@ class Request:
         "changed",
         "deadline",
         "final",
-        "identity",
         "key",
         "number",
+        "peer",
         "verb",
     )
 
     def __init__(
         self,
-        identity: bytes,
+        peer: int,
         number: int,
         verb: str,
         arguments: dict[str, Any],
         key: bytes | None,
         caller: Caller,
     ) -> None:
-        self.identity = identity
+        self.peer = peer
         self.number = number
         self.verb = verb
         self.arguments = arguments
