@@ -23,10 +23,11 @@ MANY = -1
 
 
 class Request:
-    """One request under way, of the connection `peer`. `final`: it was parked and its time is over, so answer now.
+    """One request under way, of the connection `peer`.
 
-    `changed` gathers the runs that changed while a thread was at work on it; `deadline` is when
-    its time is over, in monotonic milliseconds, once it was parked.
+    `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
+    changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
+    milliseconds, once it was parked.
     """
 
     __slots__ = (

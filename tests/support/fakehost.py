@@ -49,6 +49,12 @@ class FakeHost:
         self.home = home
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> FakeHost:
         """Returns once it is ready."""
         words = [sys.executable, "-m", "jobd", "run", "--home", str(self.home), "--engine", "fake"]
