@@ -22,6 +22,8 @@ from jobd.wire.verbs import BY_NAME
 
 #: requests taken in one pass of the loop
 _TAKEN = 2_000
+#: bytes made of answers in parts in one pass, before what is there is sent
+_STREAMED = 4 << 20
 #: threads for work on files
 _THREADS = 2
 
@@ -95,8 +97,10 @@ class Desk:
 
     def stream(self) -> bool:
         """Take one part of every answer in parts; whether any can go on at once."""
-        going = False
+        going, made = False, 0
         for _ in range(len(self._streams)):
+            if made >= _STREAMED:
+                return True
             request, parts = self._streams.popleft()
             if self._router.is_full(request.peer):
                 self._streams.append((request, parts))  # the loop comes round when it has read
@@ -109,7 +113,9 @@ class Desk:
             if isinstance(body, _Last):
                 self._reply(request, envelope.result(request.number, body.body))
             else:
-                self._reply(request, envelope.part(request.number, body), last=False)
+                frame = envelope.part(request.number, body)
+                made += len(frame)
+                self._reply(request, frame, last=False)
                 self._streams.append((request, parts))
                 going = True
         return going

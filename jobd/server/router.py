@@ -34,11 +34,13 @@ _LONGEST_PATH = 107
 #: read from one peer at once, and messages taken of it before the others' turn
 _READ, _TURN = 64 * 1024, 128
 #: requests of one connection that are under way; more are left in its pipe
-_UNDER_WAY = 512
+_UNDER_WAY = 256
 #: bytes of replies that a peer has not read: its streams wait, and it loses its connection
 _FULL, _MOST_UNREAD = 1 << 20, 8 << 20
 #: bytes kept for all connections of one user, either way
 _MOST_OF_USER = 64 << 20
+#: what one connection may keep of that when all of it is taken
+_SHARE = 256 * 1024
 #: seconds for a handshake, for the rest of a request, and without a byte being read
 _HANDSHAKE_S, _REST_S, _UNREAD_S = 5.0, 30.0, 60.0
 #: descriptors that are left for the queue, logs and attempts
@@ -86,7 +88,9 @@ class Router:
         self._most_peers = _most_peers()
         self._peers: dict[int, _Peer] = {}
         self._by_fd: dict[int, _Peer] = {}
+        #: by uid: connections, and bytes of replies that are not read
         self._of_user: dict[int, int] = {}
+        self._unread_of: dict[int, int] = {}
         self._number = 0
         #: connections that have more to say than was taken, and that have something to be sent
         self._left: dict[int, _Peer] = {}
@@ -172,10 +176,11 @@ class Router:
             connection.close()
             return
         self._of_user[peer.uid] = count + 1
+        self._unread_of.setdefault(peer.uid, 0)
         self._peers[peer.number] = self._by_fd[connection.fileno()] = peer
         peer.events = _IN
         self._epoll.register(connection, _IN)
-        self._own_words(peer, now)
+        self._own_words(peer)
 
     def _read(self, peer: _Peer, requests: list[Request], now: float) -> None:
         # a long request comes in few pieces: each is joined to what is there
@@ -201,15 +206,15 @@ class Router:
             self._close(peer)
             return
         if peer.talk.to_send:
-            self._own_words(peer, now)
+            self._own_words(peer)
         for message in messages:
             self._make(peer, message, requests)
         if messages or not was_midway:
             peer.since = now
         if peer.talk.more:
-            if peer.under_way < _UNDER_WAY:
+            if peer.under_way < _UNDER_WAY and peer.unread <= _FULL:
                 self._left[peer.number] = peer
-        elif peer.talk.held > MAX_FRAME // 2 and self._kept_for(peer.uid) > _MOST_OF_USER:
+        elif peer.talk.held > _SHARE and self._held_of(peer.uid) > _MOST_OF_USER:
             _log.warning("socket: uid %d: over %d bytes of halves of requests; connection of pid "
                          "%d ended", peer.uid, _MOST_OF_USER, peer.pid)  # fmt: skip
             self._close(peer)
@@ -240,15 +245,21 @@ class Router:
         if peer is None:
             return
         peer.under_way -= last
-        data = frame(reply)
-        peer.unread += len(data)
+        self._append(peer, frame(reply))
+
+    def _append(self, peer: _Peer, data: bytes) -> None:
         peer.out.append(data)
-        self._dirty[peer_number] = peer
+        peer.unread += len(data)
+        self._unread_of[peer.uid] += len(data)
+        self._dirty[peer.number] = peer
 
     def is_full(self, peer_number: int) -> bool:
         """Whether a peer reads so slowly that nothing more should be made for it for now."""
         peer = self._peers.get(peer_number)
-        return peer is not None and peer.unread > _FULL
+        return peer is not None and (
+            peer.unread > _FULL
+            or (self._unread_of[peer.uid] > _MOST_OF_USER // 2 and peer.unread > 0)
+        )
 
     def flush(self) -> None:
         """Send what there is to send; what a peer does not take now goes when it does."""
@@ -270,43 +281,41 @@ class Router:
                 return
             peer.out.clear()
             peer.unread -= sent
+            self._unread_of[peer.uid] -= sent
             if sent:
                 peer.wrote = now
             if sent < len(data):
                 peer.out.append(data[sent:])
                 break
-        if peer.unread > _MOST_UNREAD or (
-            peer.unread > _FULL and self._kept_for(peer.uid) > _MOST_OF_USER
-        ):
+        most = _SHARE if self._unread_of[peer.uid] > _MOST_OF_USER else _MOST_UNREAD
+        if peer.unread > most:
             _log.warning("socket: uid %d, pid %d does not read its replies; connection ended",
                          peer.uid, peer.pid)  # fmt: skip
             self._close(peer)
             return
         if not peer.out:
             peer.wrote = now
-        if peer.talk.more and peer.under_way < _UNDER_WAY // 2:
+        if peer.talk.more and peer.under_way < _UNDER_WAY // 2 and peer.unread <= _FULL:
             self._left[peer.number] = peer
         self._watch(peer)
 
-    def _own_words(self, peer: _Peer, now: float) -> None:
+    def _own_words(self, peer: _Peer) -> None:
         """Send what the protocol itself has to say."""
         words, peer.talk.to_send = peer.talk.to_send, b""
-        peer.out.append(words)
-        peer.unread += len(words)
-        self._dirty[peer.number] = peer
+        self._append(peer, words)
 
     def _watch(self, peer: _Peer) -> None:
         """Ask the kernel for what can be dealt with: no more requests while too many are open."""
-        reads = _IN if peer.under_way < _UNDER_WAY and not peer.talk.more else 0
-        events = reads | (_OUT if peer.out else 0)
+        reads = peer.under_way < _UNDER_WAY and not peer.talk.more and peer.unread <= _FULL
+        events = (_IN if reads else 0) | (_OUT if peer.out else 0)
         if events != peer.events and peer.number in self._peers:
             peer.events = events
             self._epoll.modify(peer.socket, events)
 
     # -- ends --------------------------------------------------------------------------------
 
-    def _kept_for(self, uid: int) -> int:
-        return sum(peer.talk.held + peer.unread for peer in self._peers.values() if peer.uid == uid)
+    def _held_of(self, uid: int) -> int:
+        return sum(peer.talk.held for peer in self._peers.values() if peer.uid == uid)
 
     def _sweep(self, now: float) -> None:
         """End what has been midway, or unread, for too long; listen again where it was stopped."""
@@ -328,8 +337,9 @@ class Router:
         self._left.pop(peer.number, None)
         self._dirty.pop(peer.number, None)
         self._of_user[peer.uid] -= 1
+        self._unread_of[peer.uid] -= peer.unread
         if not self._of_user[peer.uid]:
-            del self._of_user[peer.uid]
+            del self._of_user[peer.uid], self._unread_of[peer.uid]
         self.gone.append(peer.number)
         self._epoll.unregister(peer.socket)
         peer.socket.close()

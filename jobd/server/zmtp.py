@@ -103,17 +103,10 @@ class Talk:
             if len(found) >= most:
                 self.more = True
                 break
-            flags = data[at]
-            if flags & _LONG:
-                start = at + 9
-                if start > end:
-                    break
-                size = int.from_bytes(data[at + 1 : start], "big")
-            else:
-                start = at + 2
-                if start > end:
-                    break
-                size = data[at + 1]
+            header = _header(data, at, end)
+            if header is None:
+                break
+            flags, size, start = header
             if flags & _COMMAND or not self.ready:
                 if flags != _COMMAND and flags != _COMMAND | _LONG:
                     raise ProtocolError("a message before the handshake was over")
@@ -124,9 +117,7 @@ class Talk:
                 self._take_command(data[start : start + size])
                 at = start + size
                 continue
-            if flags & ~(_MORE | _LONG):
-                raise ProtocolError(f"frame flags {flags:#x}")
-            if size > MAX_FRAME or flags & _MORE or self._in_parts:
+            if size > MAX_FRAME or flags & ~_LONG or self._in_parts:
                 problem = self._passed_over(flags, size)
                 if problem is not None:
                     found.append(problem)
@@ -155,6 +146,8 @@ class Talk:
 
     def _passed_over(self, flags: int, size: int) -> UsageError | None:
         """A frame that is not taken: read over without being kept; what its sender is told."""
+        if flags & ~(_MORE | _LONG):
+            raise ProtocolError(f"frame flags {flags:#x}")
         several = bool(flags & _MORE)
         told = self._in_parts
         self._in_parts = several
@@ -181,6 +174,16 @@ class Talk:
             self.to_send += _command(b"PONG", rest[2:18])
         elif name not in (b"PONG", b"ERROR"):
             raise ProtocolError(f"command {name!r:.20}")
+
+
+def _header(data: bytes, at: int, end: int) -> tuple[int, int, int] | None:
+    """Flags and size of the frame at `at`, and where its body begins; None where that is cut."""
+    flags = data[at]
+    if flags & _LONG:
+        start = at + 9
+        return (flags, int.from_bytes(data[at + 1 : start], "big"), start) if start <= end else None
+    start = at + 2
+    return (flags, data[at + 1], start) if start <= end else None
 
 
 def _properties(data: bytes) -> dict[bytes, bytes]:
