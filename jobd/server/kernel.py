@@ -109,6 +109,16 @@ class BuildView(NamedTuple):
     image_id: str | None
 
 
+class Answers(Protocol):
+    """What changing requests were answered, by their keys (server/answers.py)."""
+
+    def find(self, request: Request) -> Any | None:
+        """What the same request was answered before, or None. Raises UsageError."""
+
+    def keep(self, request: Request, answer: Any, now_mono: int) -> None:
+        """Remember an answer."""
+
+
 class Builds(Protocol):
     """Images being built. Safe in any thread."""
 
@@ -131,6 +141,10 @@ class Kernel(Protocol):
     logs: LogFolder
     recent: Recent
     ledger: Ledger
+
+    @property
+    def answers(self) -> Answers:
+        """What changing requests were answered."""
 
     @property
     def builds(self) -> Builds:
