@@ -234,9 +234,4 @@ class Refusals:
         caller = request.caller
         who = f"{caller.user} (uid {caller.uid}, pid {caller.pid}) {caller.principal}".rstrip()
         hidden = " (hidden from them)" if isinstance(error, HiddenError) else ""
-        _log.warning("access: refused %s: %s: %s%s", who, request.verb, _line(error), hidden)
-
-
-def _line(error: JobdError) -> str:
-    """The error as one line: names in it come from outside, and must not forge a second."""
-    return "".join(char if char.isprintable() else "?" for char in str(error))
+        _log.warning("access: refused %s: %s: %s%s", who, request.verb, error, hidden)

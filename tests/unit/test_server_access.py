@@ -14,6 +14,7 @@ from jobd.core.access import Policy, Right
 from jobd.core.commands import Caller
 from jobd.core.model import Access
 from jobd.core.policy import Rules
+from jobd.daemon.cli import OneLine
 from jobd.errors import ConflictError, ForbiddenError, NotFoundError
 from jobd.server import access as door
 from jobd.server.access import HiddenError, Refusals, Users, authorize, groups_of
@@ -165,7 +166,7 @@ def test_refusals_are_logged_at_a_bounded_rate(caplog: pytest.LogCaptureFixture)
             refusals.note(request, ForbiddenError("no\nroot logged in \x1b[1m"))
         assert len(caplog.messages) == 20
         first = "access: refused alice (uid 1002, pid 5): run.queue: no?root logged in ?[1m"
-        assert caplog.messages[0] == first
+        assert OneLine("%(message)s").format(caplog.records[0]) == first
         clock[0] += 61
         refusals.note(request, HiddenError("run 5: no such run"))
     assert caplog.messages[20] == "access: 980 more requests were refused"
