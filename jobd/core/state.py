@@ -19,6 +19,9 @@ from jobd.core.spec import parse
 from jobd.core.states import Outcome, RunState
 from jobd.errors import InvalidError
 
+#: where a run begins
+_NEW = machine.run_after(0, None, e.RunQueued)
+
 
 class State(Moves):
     """Jobs, runs, and the indexes over them. One owner: the core loop's thread."""
@@ -30,7 +33,6 @@ class State(Moves):
             e.JobRemoved: self._job_removed,
             e.JobPaused: self._job_paused,
             e.JobResumed: self._job_resumed,
-            e.RunQueued: self._run_queued,
             e.RunRequeued: self._run_requeued,
             e.RunFinished: self._run_finished,
             e.RunHeld: self._run_held,
@@ -56,6 +58,9 @@ class State(Moves):
         Raises TransitionError for what cannot happen, before anything was changed.
         """
         cls = type(event)
+        if cls is e.RunQueued:
+            # a run's first change, and the one that comes by the thousand
+            return self._run_queued(event)
         self._appliers[cls](event)
         kind = e.KIND_OF[cls]
         subject: Job | Run | Host
@@ -71,7 +76,7 @@ class State(Moves):
     def placed(self, event: e.Event, where: int) -> None:
         """Take note of where the event's record lies, if it has bytes that stay on disk."""
         if type(event) is e.RunQueued:
-            self.run(event.run).where = where
+            self.run(event[0]).where = where
         elif type(event) is e.AttemptEnded:
             self.attempt(self.run(event.run), event.number).where = where
 
@@ -125,7 +130,7 @@ class State(Moves):
         self.job(event.job).paused = False
         self.dirty = True
 
-    def _run_queued(self, event: e.RunQueued) -> None:
+    def _run_queued(self, event: Any) -> int:
         (
             number,
             job_id,
@@ -140,32 +145,40 @@ class State(Moves):
             index,
         ) = event
         job = self.jobs_by_id.get(job_id) or self.job(job_id)
-        if self.runs.get(number) is not None:
-            raise machine.TransitionError(f"run {number}: queued twice")
         if revision not in job.revisions:
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
         run = Run(number, job, revision)
-        run.state = machine.run_after(number, None, e.RunQueued)
+        try:
+            self.runs.add(run)
+        except ValueError:
+            raise machine.TransitionError(f"run {number}: queued twice") from None
+        run.state = _NEW
+        run.rev = 1
         run.priority = priority
         run.queued_at = at
         origin = (trigger, *caller)
         run.origin = self._origins.setdefault(origin, origin)
         if len(self._origins) > 4096:
             self._origins.clear()
-        run.options = options
         if type(payload) is bytes:
             run.size = len(payload)
         else:
             run.body = Body(*payload)
             run.size = run.body.size
-        self.runs.add(run)
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
             self.requests.add(request, number, index)
-        if options is not None:
+        if options is None:
+            # nothing keeps it aside
+            self.waiting += 1
+            job.waiting += 1
+            self.push(run)
+        else:
+            run.options = options
             self._take_options(run, options, at)
-        self.wait(run)
+            self.wait(run)
+        return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
         """What only some new runs have: a key, a date, parents."""

@@ -180,8 +180,8 @@ class CoreLoop:
         router.watch(self._wake)
         while not self._stopping:
             self.pulse.doing = "idle"
-            router.wait(0 if self._more else self._wait_ms())
-            self._drain_wake()
+            if router.wait(0 if self._more else self._wait_ms()):
+                self._drain_wake()
             self.turn()
         if self._failure is not None:
             raise self._failure
@@ -247,8 +247,9 @@ class CoreLoop:
                 if self.desk is not None:
                     self.desk.fail(error)
                 raise
+            placed = self.state.placed
             for event, where in zip(self._events, places, strict=True):
-                self.state.placed(event, where)
+                placed(event, where)
             self.recent.add(self.journal.lsn, self._events, self.room.pending)
             self._records.clear()
             self._events = []

@@ -7,6 +7,7 @@ the answer is a success; for all else :meth:`Lane.queue` gives None, and the lon
 from __future__ import annotations
 
 from jobd.core.access import Right, may
+from jobd.core.commands import Caller
 from jobd.core.plain import Grant, grant, plain
 from jobd.server.kernel import Kernel, Request
 from jobd.server.runs import RUN_ROOM
@@ -16,19 +17,24 @@ from jobd.wire import envelope
 class Lane:
     """Grants for one pass, or less: :meth:`close` where anything else was decided in between."""
 
-    __slots__ = ("_grants", "_kernel", "_room", "_state", "_take")
+    __slots__ = ("_by", "_caller", "_grants", "_kernel", "_name", "_room", "_state", "_take")
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._state = kernel.state
         self._take = kernel.take
         self._grants: dict[tuple[int, str], Grant] = {}
+        #: who asked last, for which job, and what they were granted
+        self._caller: Caller | None = None
+        self._name = ""
+        self._by: Grant | None = None
         #: bytes that are known to fit
         self._room = 0
 
     def close(self) -> None:
         """Believe nothing any more: something else was decided on."""
         self._grants.clear()
+        self._caller = self._by = None
         self._room = 0
 
     def queue(self, request: Request) -> bytes | None:
@@ -39,7 +45,11 @@ class Lane:
         name, payload = arguments.get("job"), arguments.get("payload")
         if type(name) is not str or type(payload) is not bytes:
             return None
-        by = self._grants.get((id(request.caller), name)) or self._grant(request, name)
+        if request.caller is self._caller and name == self._name:
+            by = self._by
+        else:
+            by = self._grants.get((id(request.caller), name)) or self._grant(request, name)
+            self._caller, self._name, self._by = request.caller, name, by
         size = len(payload) + RUN_ROOM
         if by is None or (size > self._room and not self._has_room(size)):
             return None
