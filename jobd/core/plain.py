@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from jobd.core.allowed import check_rules
 from jobd.core.commands import Caller
 from jobd.core.decision import caller_fields
 from jobd.core.entities import Job
 from jobd.core.events import RunQueued
 from jobd.core.policy import Rules
+from jobd.core.queueing import check_allowed
 from jobd.core.state import State
 from jobd.errors import InvalidError
 
@@ -48,7 +48,7 @@ def grant(state: State, name: str, caller: Caller, rules: Rules, at: int) -> Gra
     if spec.expires is not None:
         return None  # each of its runs has a date
     try:
-        check_rules(spec, rules)
+        check_allowed(job, rules)
     except InvalidError:
         return None
     who = caller_fields(caller)

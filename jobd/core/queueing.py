@@ -102,14 +102,19 @@ def _payload_crc(payload: bytes | Body) -> int:
     return zlib.crc32(payload) if isinstance(payload, bytes) else payload.crc
 
 
-def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | None = None) -> None:
-    """Refuse what may not be queued; `more` is how many come to the job, where not all of them
-    are in `command`."""
+def check_allowed(job: Job, rules: Rules) -> None:
+    """Refuse what this host does not let the job be, looked at once. Raises InvalidError."""
     found = (job.spec, rules)
     if job.passed != found:
         # both are values: what they once agreed on they agree on until one is another
         check_rules(job.spec, rules)
         job.passed = found
+
+
+def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | None = None) -> None:
+    """Refuse what may not be queued; `more` is how many come to the job, where not all of them
+    are in `command`."""
+    check_allowed(job, rules)
     for payload in command.payloads:
         size = len(payload) if type(payload) is bytes else _size(payload)
         if size > rules.max_payload:
