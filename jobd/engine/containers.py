@@ -31,6 +31,7 @@ from jobd.engine.base import (
     Usage,
 )
 from jobd.engine.dialects import Dialect
+from jobd.engine.holder import Holder
 from jobd.engine.refusals import AnswerError, missing_program
 from jobd.engine.starting import Starter, milliseconds
 from jobd.engine.stream import BrokenStreamError, FrameParser, LineEnds, Resumer
@@ -84,6 +85,7 @@ class Client(starting.Client, pulls.Client, imagestore.Client, Protocol):
     def kill(self, engine_id: str, signal: str) -> None: ...
     def remove(self, engine_id: str) -> None: ...
     def last_words(self, engine_id: str, lines: int) -> bytes: ...
+    def load_image(self, archive: bytes, repository: str, tag: str) -> None: ...
     def log(
         self,
         engine_id: str,
@@ -105,6 +107,7 @@ class ContainerEngine:
         cgroups: CgroupSettings,
         idle_s: float,
         rules: Callable[[], Rules] | None = None,
+        share_none: bool = False,
     ) -> None:
         if len(store) != 16:
             raise ValueError(f"store: {len(store)} bytes; a uuid has 16")
@@ -118,6 +121,7 @@ class ContainerEngine:
         #: built, tagged and removed here; an engine without images has no such attribute
         self.images = imagestore.ImageStore(api, found)
         self._starter = Starter(api, found, 2 * (os.cpu_count() or 1))
+        self._holder = Holder(api, self.store, share_none)
         self._is_local = api.url.startswith("unix:")
         self._dialect: Dialect | None = None
         self._parents = False
@@ -135,6 +139,8 @@ class ContainerEngine:
             str(info.get("CgroupDriver", ""))
         )
         self._dialect = dialect
+        if first:
+            self._holder.sweep()
         if first and self._parents:
             self._cgroups.sweep(f"jobd-{self.store[:8]}-", [found.ref for found in self.found()])
         return EngineInfo(
@@ -162,7 +168,7 @@ class ContainerEngine:
             settings = replace(settings, cgroup_parent=self._cgroups.parent(order.ref))
         if self._rules is not None:
             settings = replace(settings, rules=self._rules())
-        return self._starter.start(order, settings, progress)
+        return self._holder.start(self._starter, order, settings, progress)
 
     def _known(self) -> Dialect:
         if self._dialect is None:
@@ -366,6 +372,7 @@ class ContainerEngine:
 
     def close(self) -> None:
         """As in the protocol. Streams under way end at their next line or silence."""
+        self._holder.close(lambda: bool(self.found()))
         self._api.close()
 
     def _ours(self, ref: str) -> dict[str, Any]:

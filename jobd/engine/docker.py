@@ -186,6 +186,11 @@ class Api:
         with self._client(f"image {name}", self._start_s) as client:
             client.remove_image(name)
 
+    def load_image(self, archive: bytes, repository: str, tag: str) -> None:
+        """Make an image of a tar with its files."""
+        with self._client(f"image {repository}", self._start_s) as client:
+            client.import_image_from_data(archive, repository, tag)
+
     def used_images(self) -> set[str]:
         """The ids of the images of all containers."""
         with self._client("containers") as client:
@@ -380,6 +385,7 @@ class DockerEngine(ContainerEngine):
         request_s: float = 10.0,
         start_s: float = 30.0,
         idle_s: float = 10.0,
+        share_none: bool = False,
     ) -> None:
         api = Api(url, docker_config, connect_s, request_s, start_s)
-        super().__init__(api, store, cgroups or CgroupSettings(), idle_s, rules)
+        super().__init__(api, store, cgroups or CgroupSettings(), idle_s, rules, share_none)
