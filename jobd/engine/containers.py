@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from jobd.core.policy import Rules
-from jobd.engine import dialects, images, imagestore, listener, pulls, starting
+from jobd.engine import dialects, holder, images, imagestore, listener, pulls, starting
 from jobd.engine.base import (
     Ending,
     EngineInfo,
@@ -31,7 +31,6 @@ from jobd.engine.base import (
     Usage,
 )
 from jobd.engine.dialects import Dialect
-from jobd.engine.holder import Holder
 from jobd.engine.refusals import AnswerError, missing_program
 from jobd.engine.starting import Starter, milliseconds
 from jobd.engine.stream import BrokenStreamError, FrameParser, LineEnds, Resumer
@@ -72,7 +71,7 @@ class _Read(Enum):
     MISSED = 2
 
 
-class Client(starting.Client, pulls.Client, imagestore.Client, Protocol):
+class Client(starting.Client, pulls.Client, imagestore.Client, holder.Client, Protocol):
     """The engine's API as docker.py gives it. Raises AnswerError, EngineUnreachableError."""
 
     url: str
@@ -80,12 +79,9 @@ class Client(starting.Client, pulls.Client, imagestore.Client, Protocol):
 
     def close(self) -> None: ...
     def version(self) -> dict[str, Any]: ...
-    def info(self) -> dict[str, Any]: ...
     def labelled(self, label: str) -> list[dict[str, Any]]: ...
     def kill(self, engine_id: str, signal: str) -> None: ...
-    def remove(self, engine_id: str) -> None: ...
-    def last_words(self, engine_id: str, lines: int) -> bytes: ...
-    def load_image(self, archive: bytes, repository: str, tag: str) -> None: ...
+    def last_words(self, engine_id: str, lines: int, late: bool) -> bytes: ...
     def log(
         self,
         engine_id: str,
@@ -121,7 +117,7 @@ class ContainerEngine:
         #: built, tagged and removed here; an engine without images has no such attribute
         self.images = imagestore.ImageStore(api, found)
         self._starter = Starter(api, found, 2 * (os.cpu_count() or 1))
-        self._holder = Holder(api, self.store, share_none)
+        self._holder = holder.Holder(api, self.store, share_none)
         self._is_local = api.url.startswith("unix:")
         self._dialect: Dialect | None = None
         self._parents = False
@@ -285,7 +281,8 @@ class ContainerEngine:
         if error is None and exit_code in dialect.init_failed:
             # the init starts, and only then finds that there is no such program
             with contextlib.suppress(AnswerError):
-                said = missing_program(self._api.last_words(str(found["Id"]), 5))
+                words = self._api.last_words(str(found["Id"]), 5, dialect.late_words)
+                said = missing_program(words)
                 exit_code, error = said or (exit_code, None)
         return Ending(
             exit_code=exit_code,
