@@ -50,16 +50,6 @@ _log = logging.getLogger(__name__)
 #: Docker's words, and Podman's
 _NOT_RUNNING = re.compile("is not running|can only kill running containers", re.IGNORECASE)
 
-_PHASES = {
-    "created": Phase.CREATED,
-    "running": Phase.RUNNING,
-    "paused": Phase.RUNNING,
-    "restarting": Phase.RUNNING,
-    "exited": Phase.EXITED,
-    "stopped": Phase.EXITED,
-    "dead": Phase.EXITED,
-}
-
 
 class _Read(Enum):
     """How a reading of the log came to its end."""
@@ -174,21 +164,33 @@ class ContainerEngine:
 
     def phase(self, ref: str) -> Phase:
         """As in the protocol."""
-        return _phase(str(self._ours(ref)["State"]["Status"]))
+        return dialects.phase(str(self._ours(ref)["State"]["Status"]))
 
     def output(self, ref: str, since_ns: int) -> Iterator[list[Line]]:
         """As in the protocol. Times rise within one stream, not across both.
 
         The parts of a line longer than 16 KiB may all bear its first part's time (Docker 20.10).
         """
-        engine_id = str(self._ours(ref)["Id"])
-        ends = LineEnds()
-        for batch in self._lines(ref, engine_id, Resumer(since_ns)):
+        found = self._ours(ref)
+        at_rest = dialects.phase(str(found["State"]["Status"])) is Phase.EXITED
+        ends, engine_id, resumer = LineEnds(), str(found["Id"]), Resumer(since_ns)
+        for batch in self._lines(ref, engine_id, resumer, at_rest and not self._known().late_words):
             yield ends.mend(batch)
 
-    def _lines(self, ref: str, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
-        """The lines as the engine gives them, each once; empty batches are silences."""
+    def _lines(
+        self, ref: str, engine_id: str, resumer: Resumer, at_rest: bool
+    ) -> Iterator[list[Line]]:
+        """The lines as the engine gives them, each once; empty batches are silences.
+
+        `at_rest`: it had ended before, so one reading has all that there is.
+        """
         try:
+            if at_rest:
+                while (
+                    yield from self._read(engine_id, resumer, None, follow=False)
+                ) is _Read.SILENCE:
+                    resumer.again()
+                return
             while not self._api.closed:
                 yield from self._follow(ref, engine_id, resumer)
                 has_ended = self._has_ended(ref)
@@ -211,7 +213,7 @@ class ContainerEngine:
     def _has_ended(self, ref: str) -> bool:
         """Whether a stream's end is the attempt's: the engine notes that some 20 ms later."""
         give_up = time.monotonic() + END_PATIENCE_S
-        while _phase(self._ours(ref)["State"]["Status"]) in (Phase.RUNNING, Phase.UNCLEAR):
+        while dialects.phase(self._ours(ref)["State"]["Status"]) in (Phase.RUNNING, Phase.UNCLEAR):
             if self._api.closed or time.monotonic() >= give_up:
                 return False
             time.sleep(0.02)
@@ -270,7 +272,11 @@ class ContainerEngine:
         state = found["State"]
         self._unstick(ref, found)
         finished_at = milliseconds(state["FinishedAt"])
-        if state.get("Running") or not finished_at or _phase(state["Status"]) is Phase.CREATED:
+        if (
+            state.get("Running")
+            or not finished_at
+            or dialects.phase(state["Status"]) is Phase.CREATED
+        ):
             return None
         parent = self._cgroups.read_parent(ref) if self._is_local else None
         sampled = self._cgroups.sample(ref)
@@ -362,7 +368,7 @@ class ContainerEngine:
                 ref=str(row["Names"][0]).lstrip("/") if row.get("Names") else str(row["Id"]),
                 labels=dict(row.get("Labels") or {}),
                 engine_id=str(row["Id"]),
-                phase=_phase(str(row["State"])),
+                phase=dialects.phase(str(row["State"])),
             )
             for row in rows
         ]
@@ -390,8 +396,3 @@ def _is_full(found: Mapping[str, Any], usage: Usage) -> bool:
 
 def _is_there(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
-
-
-def _phase(status: str) -> Phase:
-    # `removing`, and words of engines to come
-    return _PHASES.get(status, Phase.UNCLEAR)
