@@ -32,7 +32,8 @@ from jobd.errors import ConflictError, InvalidError, RefusedError
 from jobd.units import MAX_MS, size_text
 
 
-def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+    """QueueRun; also for what makes runs beside other events."""
     if command.request is not None:
         made = state.requests.find(command.request)
         if made:
@@ -61,7 +62,9 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
                 who,
                 payload_fields(payload),
                 priority,
-                options,
+                {**(options or {}), "source": list(command.sources[index])}
+                if command.sources
+                else options,
                 command.request,
                 index,
             )
@@ -242,4 +245,4 @@ def _again(
     )
 
 
-DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: _queue, RetryRuns: _retry}
+DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: queue, RetryRuns: _retry}

@@ -66,6 +66,15 @@ def text(longest: int) -> Reader:
     return read
 
 
+def any_text(value: Any, path: str) -> str:
+    """Text of any characters, MAX_TEXT of them at most."""
+    if not isinstance(value, str):
+        raise InvalidError(f"{path}: expected text, got {kind(value)} {shown(value)}")
+    if len(value) > MAX_TEXT:
+        raise InvalidError(f"{path}: {len(value)} characters: at most {MAX_TEXT} are taken")
+    return value
+
+
 def choice(*words: str) -> Reader:
     """Reads one of `words`."""
 
