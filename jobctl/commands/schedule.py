@@ -20,17 +20,18 @@ Queues runs of a job by the clock.
 
   jobctl schedule add report --cron '0 8 * * mon-fri' --tz Europe/Berlin -p '{"day": "${DATE}"}'
   jobctl schedule add poll --every 5m
-  jobctl schedule ls [JOB]
-  jobctl schedule next report/cron           when it fires; or of an expression: next '0 8 * * *'
-  jobctl schedule fire report/cron           a run now
-  jobctl schedule pause|resume|rm report/cron
-  jobctl schedule import CRONTAB [--image IMAGE] [--out DIR]
+  jobctl schedule ls
+  jobctl schedule next report/cron
+  jobctl schedule next '0 8 * * *' --tz Europe/Berlin
+  jobctl schedule fire report/cron
+  jobctl schedule pause report/cron
+  jobctl schedule import /etc/crontab --out jobs
 
 --cron takes five fields (minute hour day month weekday) or six, with seconds in front; names,
-lists, ranges, steps, L, #, W, H (a time that is the schedule's own), @daily and its like, @reboot (of the
-host), @start (of jobd). A time of the day that a clock change skips or repeats fires once. What was
-missed while jobd was down is caught up by --catchup: the last one (last), all up to 100, or none.
-In the payload ${SCHEDULED_AT}, ${DATE} and ${TIME} stand for the nominal time.
+lists, ranges, steps, L, #, W, H (a time that is the schedule's own), @daily and its like, @reboot
+(of the host), @start (of jobd). A time of the day that a clock change skips or repeats fires once.
+What was missed while jobd was down is caught up by --catchup: the last one (last), all up to 100,
+or none. In the payload ${SCHEDULED_AT}, ${DATE} and ${TIME} stand for the nominal time.
 
 JSON: ls an array of schedules; next an array of {"at", "local", "note"}; fire {"id"}."""
 
@@ -65,8 +66,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--tz", metavar="ZONE", help="the zone (of next EXPR, too); the host's")
     group.add_argument("--name", metavar="N", help="its name; cron, every or at")
     group.add_argument("-p", "--payload", metavar="TEXT", help="what each run gets")
-    group.add_argument("--overlap", choices=("skip", "queue", "replace", "allow"))
-    group.add_argument("--catchup", choices=("none", "last", "all"))
+    group.add_argument(
+        "--overlap",
+        choices=("skip", "queue", "replace", "allow"),
+        help="while a run of the job is under way; as the job says",
+    )
+    group.add_argument(
+        "--catchup", choices=("none", "last", "all"), help="what was missed: last, all, none"
+    )
     group.add_argument("--catchup-window", metavar="D", help="no older ones are caught up")
     group.add_argument("--jitter", metavar="D", help="put off by up to D, always by the same")
     group.add_argument("--anchor", metavar="T", help="what --every counts from")
