@@ -82,7 +82,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--times", metavar="N", type=typed(values.positive), help="so often")
     more = parser.add_argument_group("next, import")
     more.add_argument("--from", dest="from_", metavar="T", help="after T; now")
-    more.add_argument("-n", dest="count", metavar="N", type=typed(values.positive), default=5)
+    more.add_argument(
+        "-n", dest="count", metavar="N", type=typed(values.positive), default=5, help="how many; 5"
+    )
     more.add_argument("--image", metavar="IMAGE", help="run the lines in it; else on the host")
     more.add_argument("--out", metavar="DIR", help="write job files there")
 

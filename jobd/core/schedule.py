@@ -19,6 +19,8 @@ from jobd.units import duration_text
 
 #: runs that a catch-up of `all` makes at once, at most, whatever was missed (DURABILITY, rule 4)
 MOST_CAUGHT_UP = 100
+#: bytes of a payload: it stands in each run's record, like any that is no file of its own
+MOST_PAYLOAD = 4096
 #: of one job: each is looked at when the job is shown
 MOST = 100
 #: nicknames that are no times: the host was started, jobd was started
@@ -34,7 +36,7 @@ _KEYS: dict[str, v.Reader] = {
     "at": v.text(64),
     "timezone": v.text(64),
     "anchor": v.text(64),
-    "payload": v.any_text,
+    "payload": v.any_text(MOST_PAYLOAD),
     "overlap": v.choice(*OVERLAPS),
     "catchup": v.choice(*CATCHUPS),
     "catchup_most": v.whole(1, MOST_CAUGHT_UP),
@@ -110,7 +112,10 @@ def parse(given: object, path: str, timezone: str) -> ScheduleSpec:
     if len(said) != 1:
         raise InvalidError(f"{path}: expected one of cron, every and at, got {said or 'none'}")
     read["timezone"] = read.get("timezone", timezone)
-    zone = zones.find(read["timezone"])
+    try:
+        zone = zones.find(read["timezone"])
+    except InvalidError as error:
+        raise InvalidError(f"{path}.timezone: {error}") from None
     for key in ("at", "anchor", "start", "end"):
         if key in read:
             read[key] = _date(read[key], f"{path}.{key}", zone)
