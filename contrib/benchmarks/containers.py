@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks import engine as engines
 from benchmarks.jobd import Jobd
 from benchmarks.report import Report, ratio
-from benchmarks.rig import Missing, Rig, cpu_seconds, median
+from benchmarks.rig import Missing, Rig, cpu_seconds, median, rounds
 
 CONCURRENCY = (1, 2, 4, 8)
 SHARED = "none+share_none"
@@ -50,9 +50,9 @@ def run(rig: Rig, report: Report, quick: bool) -> None:
     keeper = engines.holder(engine)
     task = rig.folder / "task"
     task.mkdir(mode=0o777)
-    rounds = 1 if quick else 3
+    most = 1 if quick else 3
     got: dict[tuple[str, int], list[dict[str, Any]]] = {}
-    for _ in range(rounds):
+    for _ in rounds(most, 120):
         for network in ("host", "none", SHARED):
             jobd = shares if network == SHARED else plain
             if jobd is None:

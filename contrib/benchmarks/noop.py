@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.jobd import Jobd
 from benchmarks.peers import redis
 from benchmarks.report import Report, ratio
-from benchmarks.rig import Missing, Rig, cpu_seconds, median
+from benchmarks.rig import Missing, Rig, cpu_seconds, median, rounds
 
 _TASKS = """
 import subprocess
@@ -169,7 +169,7 @@ def call(env: dict[str, str], *words: str) -> None:
 def run(rig: Rig, report: Report, quick: bool) -> None:
     """The line."""
     report.begin("no-op runs end to end, processes in two slots")
-    rounds, count = (2, 20) if quick else (5, 60)
+    most, count = (2, 20) if quick else (5, 60)
     got: dict[str, list[dict[str, Any]]] = {}
     there = []
     for way in ways(rig, report):
@@ -178,7 +178,7 @@ def run(rig: Rig, report: Report, quick: bool) -> None:
             there.append(way)
         except Missing as missing:
             report.say(f"left out: {way.name}: {missing}")
-    for _ in range(rounds):
+    for _ in rounds(most, 60):
         for way in there:
             before = cpu_seconds(way.pid) if way.pid else None
             began = time.perf_counter()
