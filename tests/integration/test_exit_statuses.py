@@ -148,7 +148,7 @@ def _outcome_unknown(programs: Programs) -> int:
 
 @case("internal")
 def _internal(programs: Programs) -> int:
-    bug = "import jobctl.calls\njobctl.calls.runs_and_more = lambda *a, **k: 1 / 0"
+    bug = "import jobctl.runcalls\njobctl.runcalls.runs_and_more = lambda *a, **k: 1 / 0"
     return programs.jobctl("ls", code="internal", status=70, before=bug)
 
 
