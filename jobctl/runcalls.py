@@ -99,7 +99,8 @@ def wait(
 
 
 def _time_over(rows: list[Run], until: str, seconds: float) -> str:
-    missing = [row for row in rows if row.get("status") not in FINAL]
+    reached = FINAL | {"running", "stopping"} if until == "running" else FINAL
+    missing = [row for row in rows if row.get("status") not in reached]
     which = ", ".join(f"{row.get('id')} is {row.get('status')}" for row in missing[:3])
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     return f"not {until} within {seconds:g} s: run {which}{more}"
