@@ -50,6 +50,22 @@ def test_a_dry_run_tells_what_a_run_would_have(host: FakeHost, client: Client) -
     assert client.runs(job="told") == []
 
 
+def test_a_dry_run_leaves_no_payload_behind(host: FakeHost, client: Client) -> None:
+    client.register(spec("dry", "exit=0"))
+    before = sorted((host.home / "state" / "bodies").rglob("*"))
+    client.queue("dry", b"x" * 100_000, count=200, dry_run=True)
+    assert sorted((host.home / "state" / "bodies").rglob("*")) == before
+    # asked again by its key it is found, whatever its payloads would take
+    key = bytes(range(16))
+    answers = []
+    for _ in range(2):
+        with host.client(request_key=key) as again:
+            answers.append(again.queue("dry", b"x" * 100_000, count=200))
+    assert answers[0] == answers[1]
+    assert len(answers[0]["runs"]) == 200
+    client.cancel(job="dry")
+
+
 def test_quiet_is_silent_but_for_errors(host: FakeHost, client: Client) -> None:
     client.register(spec("soft", "exit=0"))
     client.pause("soft")
