@@ -20,7 +20,7 @@ STATUSES: tuple[tuple[int | str, str], ...] = (
     ),
     (2, "wrong usage"),
     (65, "what the daemon has kept of a run is damaged"),
-    (66, "no such job, run or result"),
+    (66, "no such job, run, schedule or result"),
     (69, "the daemon cannot be reached: the message says whether it is not running or silent"),
     (70, "a bug"),
     (73, "not possible in this state"),

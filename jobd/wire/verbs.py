@@ -14,7 +14,7 @@ nothing computed.
 
 from __future__ import annotations
 
-from jobd.wire import hostverbs, jobverbs, runverbs, transferverbs
+from jobd.wire import hostverbs, jobverbs, runverbs, scheduleverbs, transferverbs
 from jobd.wire.verb import TIME_KEYS, Verb
 
 __all__ = ["BY_NAME", "TIME_KEYS", "VERBS", "Verb"]
@@ -23,6 +23,7 @@ VERBS: tuple[Verb, ...] = (
     *hostverbs.VERBS,
     *jobverbs.VERBS,
     *runverbs.VERBS,
+    *scheduleverbs.VERBS,
     *transferverbs.VERBS,
 )
 
