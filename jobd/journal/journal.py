@@ -254,12 +254,13 @@ class Journal:
         """
         self._writer.seal()
 
-    def adopt(self, made: Snapshot) -> None:
+    def adopt(self, made: Snapshot, bad: Collection[int] = ()) -> None:
         """Makes a finished snapshot the queue's own: durable under its name when this returns.
 
-        For one background thread; so is `retire`. Raises OSError: then there is none.
+        `bad` are the lsns of others that were found to be damaged: they count no more. For one
+        background thread; so is `retire`. Raises OSError: then there is none.
         """
-        snapshot = self._snapshots.publish(made)
+        snapshot = self._snapshots.publish(made, bad)
         self._bodies.look_in(SnapshotReader(self._fs, snapshot))
 
     def retire(self, *, keep_older: bool = True, rest: Callable[[], None] = _at_once) -> int:
@@ -290,6 +291,7 @@ class Journal:
             self._check()
             try:
                 self._fill_ahead()
+                self._give_back()
                 if self._writer.spare is None:
                     self._writer.spare = self._space.make_blank(self._writer.segment_bytes)
                 self._space.make_reserve()
@@ -319,6 +321,19 @@ class Journal:
                     file=now.path,
                 ) from error
             self._tell_full(f"queue file {now.path}: cannot be filled ahead ({error.strerror})")
+
+    def _give_back(self) -> None:
+        """Gives back what a segment that was sealed early has reserved behind its data."""
+        for segment in self._writer.files[-2:-1]:
+            if segment.capacity - segment.end < FILL_STEP:
+                continue
+            with suppress(OSError):  # what is behind the data means nothing to anybody
+                fd = self._fs.open(segment.path, os.O_RDWR)
+                try:
+                    self._fs.truncate(fd, segment.end)
+                finally:
+                    self._fs.close(fd)
+                segment.capacity = segment.end
 
     def _tell_full(self, line: str) -> None:
         if not self._told_full:

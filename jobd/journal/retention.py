@@ -8,7 +8,7 @@ unlink one of 300 MB at once keeps every sync waiting for 44 to 81 ms.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import pairwise
 
 from jobd.journal.bodyreader import BodyReader
@@ -91,11 +91,15 @@ class Snapshots:
         newest = self.newest.bytes if self.newest is not None else 0
         return newest + sum(size for _, size in self._older)
 
-    def publish(self, made: Snapshot) -> Snapshot:
-        """Takes in a finished one, durably. Raises OSError."""
+    def publish(self, made: Snapshot, bad: Collection[int]) -> Snapshot:
+        """Takes in a finished one, durably; those with an lsn in `bad` are damaged and no help.
+
+        Raises OSError.
+        """
         published = publish(self._fs, self._directory, made)
         if self.newest is not None:
             self._older.insert(0, (self.newest.lsn, self.newest.bytes))
+        self._older = [each for each in self._older if each[0] not in bad]
         self.newest = published
         return published
 

@@ -15,10 +15,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from struct import Struct
+from zlib import crc32
 
-from jobd.journal.fsutil import Fs, write_all
+from jobd.journal.fsutil import Fs, read_exactly, write_all
 from jobd.journal.live import LiveSegment
 from jobd.journal.record import (
+    BATCH,
+    BATCH_BYTES,
+    BATCH_CRC_AT,
     CLEAN,
     FRAME_BYTES,
     MAX_RECORDS,
@@ -69,7 +73,7 @@ class Snapshot:
     """A sound snapshot in the queue's directory, or about to be there.
 
     `lsn` is that of the last batch it tells of. `keys` and `places` are its index: kind and id of
-    the first record of each batch, and where that batch begins.
+    the first record of each batch, and where that batch begins; `footer` is where that one does.
     """
 
     path: str
@@ -79,6 +83,7 @@ class Snapshot:
     records: int
     keys: tuple[int, ...]
     places: tuple[int, ...]
+    footer: int
 
     @property
     def name(self) -> str:
@@ -252,6 +257,33 @@ def survey(fs: Fs, path: str) -> Snapshot:
         raise BadSnapshotError(f"cannot be read ({error.strerror})") from error
 
 
+def glance(fs: Fs, path: str, footer: int) -> Snapshot:
+    """The snapshot at `path`, which its maker has read through: header and footer alone are read.
+
+    Raises BadSnapshotError.
+    """
+    try:
+        fd = fs.open(path, os.O_RDONLY)
+        try:
+            header = read_any_header(fs, fd, os.path.basename(path), SNAPSHOT_MAGIC, "snapshot")
+            size = fs.size(fd)
+            batch = read_exactly(fs, fd, size - footer, footer)
+        finally:
+            fs.close(fd)
+    except OSError as error:
+        raise BadSnapshotError(f"cannot be read ({error.strerror})") from error
+    except BadSegmentError as error:
+        raise BadSnapshotError(str(error)) from error
+    if len(batch) < BATCH_BYTES or crc32(batch[:BATCH_CRC_AT]) != BATCH.unpack_from(batch)[9]:
+        raise BadSnapshotError("has no footer where it should be", footer)
+    _, _, count, _, _, _, length, crc, _, _ = BATCH.unpack_from(batch)
+    payload = batch[BATCH_BYTES : BATCH_BYTES + length]
+    if crc32(payload) != crc or len(payload) < FRAME_BYTES + _FOOTER.size:
+        raise BadSnapshotError("has no footer where it should be", footer)
+    (told, *_) = _FOOTER.unpack_from(payload, FRAME_BYTES)
+    return _with_footer(path, header, size, told, payload, count, footer + BATCH_BYTES)
+
+
 def _survey(fs: Fs, fd: int, path: str, lsn: int | None) -> Snapshot:
     name, size = os.path.basename(path), fs.size(fd)
     try:
@@ -294,6 +326,7 @@ def _with_footer(
     return Snapshot(
         path, header, before.last_lsn, size, records,
         tuple(key_of(kind, id_) for kind, id_, _ in index), tuple(place for *_, place in index),
+        start - BATCH_BYTES,
     )  # fmt: skip
 
 
