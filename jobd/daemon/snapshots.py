@@ -132,7 +132,7 @@ class Snapshots:
     def _due(self) -> bool:
         if self._stopping.is_set() or time.monotonic() < self._not_before:
             return False
-        return self._journal.sealed_bytes() >= max(self.after, self._live() // 3)
+        return self._journal.behind_snapshot() >= max(self.after, self._live() // 3)
 
     def _attempt(self) -> None:
         self._making = True
@@ -153,12 +153,11 @@ class Snapshots:
 
     def _make(self) -> None:
         journal = self._journal
-        if self._asked > self._finished:
-            self._seal()
+        self._seal()
         end, last = journal.sealed(), journal.snapshot
         if end is None or (last is not None and last.lsn >= end.last_lsn):
             return  # nothing has happened since
-        expected = self._live() or journal.sealed_bytes()
+        expected = self._live() or journal.behind_snapshot()
         target = os.path.join(journal.directory, unfinished_name(end.last_lsn, os.getpid()))
         try:
             made, bad = self._by_child(end.last_lsn, target, expected)
@@ -169,7 +168,7 @@ class Snapshots:
             if isinstance(error, OSError | BadSnapshotError | JobdError):
                 raise _FailedError(str(error)) from error
             raise
-        _log.info("queue snapshot %s: %d bytes", made.name, made.bytes)
+        _log.info("queue snapshot of lsn %d: %d bytes", made.lsn, made.bytes)
         journal.retire(keep_older=not self._too_much(0), rest=self._rest)
 
     def _seal(self) -> None:

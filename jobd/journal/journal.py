@@ -241,11 +241,11 @@ class Journal:
         """
         return self._writer.files[-1].header.predecessor
 
-    def sealed_bytes(self) -> int:
-        """Bytes of the sealed segments that the newest snapshot does not tell of. Any thread."""
+    def behind_snapshot(self) -> int:
+        """Bytes of batches that the newest snapshot does not tell of. Safe in any thread."""
         known = self._snapshots.newest.lsn if self._snapshots.newest is not None else 0
-        files = self._writer.files[:-1]
-        return sum(segment.end for segment in files if segment.header.first_lsn > known)
+        files = list(self._writer.files)
+        return sum(s.end - s.header.bytes for s in files if s.header.first_lsn > known)
 
     def seal(self) -> None:
         """Goes on in a new segment, so that all of now can go into a snapshot.
