@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from struct import pack_into
 from zlib import crc32
 
@@ -12,7 +13,7 @@ from jobd.errors import QueueDamagedError, VersionError
 from jobd.journal import snapshot as s
 from jobd.journal.examine import examine
 from jobd.journal.segment import HEADER_BYTES
-from jobd.journal.snapshot import BadSnapshotError, glance, survey
+from jobd.journal.snapshot import BadSnapshotError, SnapshotWriter, glance, survey
 from tests.support.sim_disk import SimDisk
 from tests.support.snapped import Q, Queue, batches, live, open_on, snapshots, standing
 
@@ -173,6 +174,44 @@ def test_another_queues_snapshot_is_not_taken(store: Store) -> None:
     disk.put(f"{Q}/{s.snapshot_name(99_999)}", store.data)
     assert "another one" in str(bad(disk, f"{Q}/{s.snapshot_name(99_999)}"))
     assert standing(disk) == COUNT
+
+
+def test_a_snapshot_of_another_past_is_not_taken(store: Store) -> None:
+    """The same queue, copied and gone on with otherwise: the chain of checksums tells."""
+    true = survey(store.disk, store.newest)
+    disk = store.disk.snapshot()
+    disk.remove(store.newest)
+    after = replace(true.after, last_crc=true.after.last_crc ^ 1)
+    writer = SnapshotWriter(disk, store.newest, true.header.store, after, 0)
+    writer.add((80, 3, 1, 1, b""))
+    writer.finish()
+    with pytest.raises(QueueDamagedError, match="does not follow what snapshot"):
+        open_on(disk)
+
+
+def test_what_was_not_written_as_it_should_is_found_at_once(store: Store) -> None:
+    after = survey(store.disk, store.newest).after
+    disk = SimDisk()
+    for spoil in ("records", "sectors"):
+        writer = SnapshotWriter(disk, "/one", bytes(16), after, 0)
+        writer.add((80, 3, 1, 1, b"statement"))
+        if spoil == "records":
+            writer.records += 1
+        else:  # what is read back is what the disk has, not what memory shows
+            disk.drop_cache = lambda fd: lose(disk)  # type: ignore[method-assign]
+        with pytest.raises(BadSnapshotError):
+            writer.finish()
+        writer.discard()
+        assert disk.listdir("/") == []
+    with pytest.raises(ValueError, match="out of order"):
+        SnapshotWriter(disk, "/two", bytes(16), after, 0).add_all(
+            [(80, 3, 2, 1, b""), (80, 3, 1, 1, b"")]
+        )
+
+
+def lose(disk: SimDisk) -> None:
+    """A write that never reached the disk."""
+    disk.file("/one").cache[4200:4300] = bytes(100)
 
 
 def test_the_footer_alone_tells_the_same(store: Store) -> None:
