@@ -72,6 +72,7 @@ class Daemon:
         self._say: Callable[[str], None] = _log.info
         self._closers: list[Callable[[], object]] = []
         self._clean = True
+        self.pulse = Pulse(VERSION)
 
     def run(self, ready: Callable[[str], None]) -> None:
         """Serve until told to stop. `ready` is called with one line once requests are taken, and
@@ -84,7 +85,7 @@ class Daemon:
             self._start()
             notify("READY=1", f"STATUS=serving {self.places.socket}")
             ready(f"jobd {VERSION}: ready, socket {self.places.socket}")
-            self.loop.run(self._router.socket)
+            self.loop.run(self._router)
             self.pulse.phase = "stopping"
             notify("STOPPING=1")
         except DiskFailedError as error:
@@ -127,7 +128,6 @@ class Daemon:
             places.state, known_types=KNOWN_TYPES, log=lambda line: _log.warning("%s", line)
         )
         self._closers.append(lambda: journal.close(clean=self._clean))
-        self.pulse = Pulse(VERSION)
         health = HealthServer(
             places.socket.with_name(places.socket.name + ".health"), doors, self.pulse
         )

@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import zmq
-
 from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Caller, Command
 from jobd.core.decide import decide
@@ -42,6 +40,7 @@ from jobd.server.desk import Desk
 from jobd.server.health import Pulse
 from jobd.server.kernel import ANYTHING, Kernel
 from jobd.server.recent import Recent
+from jobd.server.router import Router
 
 _log = logging.getLogger(__name__)
 
@@ -160,14 +159,12 @@ class CoreLoop:
 
     # -- the loop --------------------------------------------------------------------------
 
-    def run(self, socket: zmq.Socket[bytes]) -> None:
+    def run(self, router: Router) -> None:
         """Go round until told to stop. Raises DiskFailedError, or what killed another part."""
-        poller = zmq.Poller()
-        poller.register(socket, zmq.POLLIN)
-        poller.register(self._wake, zmq.POLLIN)
+        router.watch(self._wake)
         while not self._stopping:
             self.pulse.doing = "idle"
-            poller.poll(0 if self._more else self._wait_ms())
+            router.wait(0 if self._more else self._wait_ms())
             self._drain_wake()
             self.turn()
         if self._failure is not None:
@@ -267,8 +264,6 @@ class CoreLoop:
             parked = self.desk.wait_ms(now.mono)
             if parked is not None:
                 waits.append(parked)
-            if self.desk.unsent:
-                waits.append(50)
         if not self._marked:
             waits.append(max(0, self._last_batch + _IDLE_MARK_MS - now.mono))
         if self._inbox:

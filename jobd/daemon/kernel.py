@@ -27,6 +27,7 @@ from jobd.errors import JobdError
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Refusals
+from jobd.server.answers import Answers
 from jobd.server.kernel import Request
 from jobd.server.recent import Page
 from jobd.server.rows import counts
@@ -59,6 +60,7 @@ class DaemonKernel:
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
+        self.answers = Answers()
         self.builds = builds
         self._snapshots = snapshots
         self.recent = loop.recent

@@ -14,6 +14,9 @@ from jobd.wire.verbs import BY_NAME
 
 _log = logging.getLogger(__name__)
 
+#: these find by themselves what the same request did before: runs in the queue, an upload's bytes
+_REMEMBER = frozenset({"run.queue", "run.retry", "upload.put", "image.build"})
+
 Handler = Callable[[Kernel, Request], Any]
 
 HANDLERS: dict[str, Handler] = {
@@ -68,7 +71,15 @@ def answer(kernel: Kernel, request: Request) -> Any:
 
     def work() -> Any:
         authorize(kernel, request, verb)
-        return HANDLERS[verb.name](kernel, request)
+        if not verb.changes or verb.name in _REMEMBER:
+            return HANDLERS[verb.name](kernel, request)
+        known = kernel.answers.find(request)
+        if known is not None:
+            return known
+        made = HANDLERS[verb.name](kernel, request)
+        if isinstance(made, dict):
+            kernel.answers.keep(request, made, kernel.now.mono)
+        return made
 
     try:
         return guarded(verb.name, work)

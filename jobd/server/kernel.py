@@ -23,10 +23,11 @@ MANY = -1
 
 
 class Request:
-    """One request under way. `final`: it was parked and its time is over, so answer now.
+    """One request under way, of the connection `peer`.
 
-    `changed` gathers the runs that changed while a thread was at work on it; `deadline` is when
-    its time is over, in monotonic milliseconds, once it was parked.
+    `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
+    changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
+    milliseconds, once it was parked.
     """
 
     __slots__ = (
@@ -35,22 +36,22 @@ class Request:
         "changed",
         "deadline",
         "final",
-        "identity",
         "key",
         "number",
+        "peer",
         "verb",
     )
 
     def __init__(
         self,
-        identity: bytes,
+        peer: int,
         number: int,
         verb: str,
         arguments: dict[str, Any],
         key: bytes | None,
         caller: Caller,
     ) -> None:
-        self.identity = identity
+        self.peer = peer
         self.number = number
         self.verb = verb
         self.arguments = arguments
@@ -108,6 +109,16 @@ class BuildView(NamedTuple):
     image_id: str | None
 
 
+class Answers(Protocol):
+    """What changing requests were answered, by their keys (server/answers.py)."""
+
+    def find(self, request: Request) -> Any | None:
+        """What the same request was answered before, or None. Raises UsageError."""
+
+    def keep(self, request: Request, answer: Any, now_mono: int) -> None:
+        """Remember an answer."""
+
+
 class Builds(Protocol):
     """Images being built. Safe in any thread."""
 
@@ -130,6 +141,10 @@ class Kernel(Protocol):
     logs: LogFolder
     recent: Recent
     ledger: Ledger
+
+    @property
+    def answers(self) -> Answers:
+        """What changing requests were answered."""
 
     @property
     def builds(self) -> Builds:
