@@ -146,7 +146,9 @@ class SnapshotWriter:
         self._fd = fs.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     def add(self, statement: Statement) -> None:
-        """Take one statement in. Raises ValueError where it is out of order."""
+        """Take one statement in. Raises ValueError where it is out of order, or of type 127."""
+        if statement[0] & TYPE_MASK == FOOTER_TYPE:
+            raise ValueError(f"statement of type {FOOTER_TYPE}: that is the footer's")
         key = key_of(statement[1], statement[2])
         if key < self._last:
             raise ValueError(f"statement of kind {statement[1]} id {statement[2]}: out of order")
