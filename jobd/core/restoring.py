@@ -7,6 +7,7 @@ What follows from others is not stated and made anew: counts, reservations, who 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from struct import Struct
 from sys import byteorder
 from typing import Any
@@ -29,13 +30,16 @@ _REQUEST = Struct("<16sQI")
 class Restoring:
     """Makes a state: `take` every statement in the order of the snapshot, then go on with events.
 
-    `take` raises TransitionError for what cannot be.
+    `takers` has what takes in the statement of each type, given id, revision and body; they raise
+    TransitionError for what cannot be.
     """
 
     def __init__(self) -> None:
         self.state = State()
         self._last_note: tuple[list[Any], Any] = ([], None)
-        self._take = {
+        self._last_origin: list[Any] = []
+        self._origin: tuple[Any, ...] = ()
+        self.takers: dict[int, Callable[[int, int, bytes], None]] = {
             s.TYPE_OF[s.JobStands]: self._job,
             s.TYPE_OF[s.RevisionStands]: self._revision,
             s.TYPE_OF[s.ReadyStands]: self._ready,
@@ -46,7 +50,7 @@ class Restoring:
 
     def take(self, type_: int, id_: int, revision: int, body: bytes) -> None:
         """Take in the statement of a record."""
-        self._take[type_](id_, revision, body)
+        self.takers[type_](id_, revision, body)
 
     def _job(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.JobStands, body)
@@ -90,7 +94,10 @@ class Restoring:
         run.rev = revision
         run.state = _RUN_STATES[said[2]]
         run.priority, run.queued_at = said[3], said[4]
-        run.origin = state.shared_origin(tuple(said[5]))
+        if said[5] != self._last_origin:
+            self._last_origin = said[5]
+            self._origin = state.shared_origin(tuple(said[5]))
+        run.origin = self._origin
         run.options = said[6]
         run.size = said[7]
         if said[8] is not None:
@@ -103,10 +110,14 @@ class Restoring:
             run.note = self._note(said[11])
         if said[12] is not None:
             run.attempts = [_attempt(id_, one) for one in said[12]]
-        if run.options is not None and "key" in run.options:
-            job.keys[run.options["key"]] = id_
+        if said[6] is not None and "key" in said[6]:
+            job.keys[said[6]["key"]] = id_
         state.runs.add(run)
-        self._count(run)
+        if said[2] == _WAITING and said[9] is None and said[10] is None:
+            state.waiting += 1
+            job.waiting += 1
+        else:
+            self._count(run)
 
     def _note(self, said: list[Any]) -> Any:
         # many that were cancelled at once had one note in common
@@ -151,6 +162,7 @@ class Restoring:
             put(key, first, count)
 
 
+_WAITING = RunState.WAITING.value
 _RUN_STATES = {state.value: state for state in RunState}
 
 

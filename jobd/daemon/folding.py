@@ -19,12 +19,13 @@ KNOWN_TYPES = frozenset(events.BY_TYPE) | frozenset(statements.BY_TYPE)
 def fold(records: Iterable[Record]) -> State:
     """The state that the records make. Raises DiskFailedError for a sequence that cannot be."""
     restoring = Restoring()
-    state, stated = restoring.state, statements.BY_TYPE
+    state, takers = restoring.state, restoring.takers
     gc.disable()  # a collection amid a million new objects finds nothing and costs a third
     try:
         for record in records:
-            if record.type in stated:
-                restoring.take(record.type, record.id, record.revision, record.body)
+            take = takers.get(record.type)
+            if take is not None:
+                take(record.id, record.revision, record.body)
                 continue
             event = decode(record.type, record.id, record.body)
             revision = state.apply(event)

@@ -269,7 +269,7 @@ def test_the_bytes_of_a_snapshot() -> None:
     )  # fmt: skip
     footer = struct.pack("<QQQII", 2, 64, 6, 99, 1) + struct.pack("<IQQ", 1, 1, 4096)
     at = 4096 + 48 + 64 + 48
-    assert data[at + 4 : at + 20] == struct.pack("<BBHQI", 127, 0, 0, 6, 0)
+    assert data[at + 4 : at + 20] == struct.pack("<BBHQI", 255, 0, 0, 6, 0)
     assert data[at + 28 :].startswith(footer)
     assert len(data) == at + 28 + len(footer) + 48
     store, *rows_ = second_snapshot(data)
