@@ -170,7 +170,7 @@ class Daemon:
         store: ImageStore | None = getattr(sides.containers, "images", None)
         builds = Builds(store, bodies, config.context_bytes, loop.fatal)
         self._snapshots = snapshots = Snapshots(
-            journal, loop.post, lambda: len(loop.state.runs), config.snapshot_after
+            journal, loop.post, loop.seal, lambda: len(loop.state.runs), config.snapshot_after
         )
         kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds, snapshots)
         # who waits for a build waits for what no run's number can be

@@ -30,7 +30,7 @@ STATED = {
 }
 MADE_ANEW = {
     Run: {"spec", "where"},
-    Job: {"reason", "keys", "waiting", "parked", "held", "active"},
+    Job: {"reason", "passed", "keys", "waiting", "parked", "held", "active"},
     Attempt: {"where"},
     Host: set[str](),
 }
