@@ -97,7 +97,7 @@ def test_the_bound_holds_while_much_changes(queue: Queue, monkeypatch: pytest.Mo
     maker = Snapshots(queue.journal, lambda work: work(), queue.journal.seal, runs, 128 << 10)
     made = 0
     queue.queue(300)
-    for _ in range(28):
+    for _ in range(40):
         queue.churn(20)
         before = maker.row()["finished"]
         maker.work()
