@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import edits, machine
+from jobd.core import edits, machine, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -42,6 +42,7 @@ class State(Moves):
             e.AttemptStopping: self._attempt_stopping,
             e.AttemptEnded: self._attempt_ended,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -113,12 +114,14 @@ class State(Moves):
         job.registered_at = event.at
         job.origin = event.origin
         job.removed = False
+        self.schedules.sync(job, spec.schedules, event.at, event.caller)
         self.jobs[job.name] = job
         self.dirty = True
 
     def _job_removed(self, event: e.JobRemoved) -> None:
         job = self.job(event.job)
         job.removed = True
+        self.schedules.drop(job)
         job.paused = False
         self.jobs.pop(job.name, None)
 

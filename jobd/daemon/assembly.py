@@ -21,7 +21,7 @@ from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
-from jobd.daemon.drivers import Drivers
+from jobd.daemon.drivers import Drivers, boot_id, host_boot_ms
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.imagegc import ImageCollector, needs
@@ -145,6 +145,7 @@ class Daemon:
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal, bodies)
+        self.loop.started(boot_id(), host_boot_ms())
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
         gc.collect()
