@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"jobd: {line}", file=sys.stderr)
         print(f"jobd: {error}", file=sys.stderr)
         if isinstance(error, QueueDamagedError):
-            from jobd.daemon.fsck import named
+            from jobd.daemon.fsck import named, remedy
 
-            for line in named(error.details):
+            for line in (*named(error.details), remedy(getattr(arguments, "home", None))):
                 print(f"jobd: {line}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
@@ -70,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     fsck = verbs.add_parser("fsck", help="read the queue of a stopped daemon, tell what is sound")
     _add_places(fsck)
     fsck.add_argument("--json", action="store_true", help="one JSON value on stdout")
+    fsck.add_argument(
+        "--salvage",
+        action="store_true",
+        help="write a damaged queue anew: every run that is intact is kept, damaged ones are held "
+        "as suspect, and the files as they were go to quarantine/",
+    )
     fsck.set_defaults(work=_fsck)
     version = verbs.add_parser("version", help="print the version")
     version.set_defaults(work=lambda arguments: print(f"jobd {VERSION}") or 0)
@@ -125,7 +131,7 @@ def _fsck(arguments: argparse.Namespace) -> int:
     from jobd.daemon import fsck
 
     places = under(arguments.home) if arguments.home else usual()
-    return fsck.main(places.state, arguments.json)
+    return fsck.main(places.state, arguments.json, arguments.salvage)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -282,10 +282,13 @@ class Bodies:
         finally:
             os.close(folder)
 
-    def sweep(self, in_use: Container[str], older_than_s: float = KEEP_S) -> list[str]:
+    def sweep(
+        self, in_use: Container[str], older_than_s: float = KEEP_S, not_before: float = 0.0
+    ) -> list[str]:
         """Remove what no record names and is older than `older_than_s` seconds; the names removed.
 
-        The age spares what is just being made, and uploads that no run has come for yet.
+        The age spares what is just being made, and uploads that no run has come for yet. What is
+        older than `not_before` (seconds since 1970) is kept.
         """
         removed: list[str] = []
         before = self._clock() - older_than_s
@@ -298,7 +301,7 @@ class Bodies:
                 for name in sorted(os.listdir(folder)):
                     if sub != _UPLOADS and name in in_use:
                         continue
-                    if _is_old_file(folder, name, before):
+                    if _is_old_file(folder, name, not_before, before):
                         os.unlink(name, dir_fd=folder)
                         removed.append(name)
             finally:
@@ -306,12 +309,12 @@ class Bodies:
         return removed
 
 
-def _is_old_file(folder: int, name: str, before: float) -> bool:
+def _is_old_file(folder: int, name: str, after: float, before: float) -> bool:
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_mtime < before
+    return stat.S_ISREG(found.st_mode) and after <= found.st_mtime < before
 
 
 def upload_key(uid: int, key: bytes) -> bytes:

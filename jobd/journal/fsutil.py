@@ -104,6 +104,9 @@ class Fs:
     def mkdir(self, path: str, mode: int = 0o700) -> None:
         os.mkdir(path, mode)
 
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)
+
     def listdir(self, path: str) -> list[str]:
         return sorted(os.listdir(path))
 

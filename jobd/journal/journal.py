@@ -25,6 +25,7 @@ from jobd.journal.recovery import Report, mend
 from jobd.journal.replay import records_of
 from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.space import FILL_STEP, SpaceMaker, is_full, is_scarce
+from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
 SEGMENT_BYTES = 64 << 20
@@ -116,6 +117,7 @@ class Journal:
         try:
             prepare_directory(fs, path)
             lock = DirectoryLock(fs, path)
+            finish(fs, path)
             found = examine(fs, path)
             space = SpaceMaker(fs, path, reserve_bytes)
             report = mend(fs, path, found, space.free_reserve)

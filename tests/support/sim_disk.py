@@ -340,6 +340,18 @@ class SimDisk(Fs):
         if cut:
             raise PowerCut
 
+    def rmdir(self, path: str) -> None:
+        folder, name = self._parent(path)
+        node = folder.entries[name]
+        assert isinstance(node, Folder)
+        if node.entries:
+            raise _error(errno.ENOTEMPTY)
+        cut = self._step("rmdir")
+        del folder.entries[name]
+        folder.changed()
+        if cut:
+            raise PowerCut
+
     def listdir(self, path: str) -> list[str]:
         folder = self._node(path)
         assert isinstance(folder, Folder)

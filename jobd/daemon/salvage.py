@@ -1,0 +1,218 @@
+"""`jobd fsck --salvage`: makes a sound queue of a damaged one, with every run that is intact.
+
+By DURABILITY R8 and its rulings. Nothing is deleted: the files as they were go to `quarantine/`.
+A crash at any place leaves either the damaged queue or the new one, or a change of files that the
+next to open the queue finishes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from jobd.core import events as e
+from jobd.core.machine import TransitionError
+from jobd.core.remains import Lost, Remains, Seen
+from jobd.core.salvage import Salvage, Verdict
+from jobd.core.state import State
+from jobd.daemon.salvagereport import lines, report_of
+from jobd.errors import ConfigError, DiskFailedError, QueueDamagedError, RefusedError
+from jobd.journal import MAX_RECORDS, SEGMENT_BYTES, RecordIn, record_cost, swap
+from jobd.journal.examine import examine
+from jobd.journal.fsutil import Fs, write_all
+from jobd.journal.lock import DirectoryLock
+from jobd.journal.pieces import Gap, Piece, Reading, Wound
+from jobd.journal.space import SpaceMaker, is_full
+from jobd.journal.writer import Writer
+
+#: bytes of records in one batch of the new queue
+_BATCH = 1 << 20
+
+
+def salvage(fs: Fs, directory: str, caller: list[Any], at: int | None = None) -> dict[str, Any]:
+    """Salvage the queue in `directory`; what was found and done, as a mapping for JSON.
+
+    A sound queue is left as it is. Raises AlreadyRunningError while a daemon has it, ConfigError
+    where it is not ours, VersionError, RefusedError for a full disk, DiskFailedError.
+    """
+    _check_owner(fs, directory)
+    lock = DirectoryLock(fs, directory)
+    try:
+        finished = swap.finish(fs, directory)
+        if is_sound(fs, directory):
+            return {"queue": directory, "sound": True, "salvaged": finished is not None,
+                    "quarantine": finished}  # fmt: skip
+        return _Work(fs, directory, caller, int(time.time() * 1000) if at is None else at).done()
+    except OSError as error:
+        if is_full(error):
+            raise RefusedError(
+                f"queue {directory}: no space to write it anew ({error.strerror}); nothing was "
+                "changed; free some and run this again"
+            ) from error
+        raise DiskFailedError(
+            f"queue {directory}: cannot be salvaged ({error.strerror}: "
+            f"{error.filename or directory}); nothing was lost; run this again"
+        ) from error
+    finally:
+        lock.release()
+
+
+def is_sound(fs: Fs, directory: str) -> bool:
+    """Whether a daemon would start on it: the bytes are right, and the events follow another."""
+    try:
+        examine(fs, directory)
+        state = State()
+        for item in _items(Reading(fs, directory), None):
+            if isinstance(item, Lost) or item.event is None:
+                return False
+            if state.apply(item.event) != item.revision:
+                return False
+    except (QueueDamagedError, TransitionError):
+        return False
+    return True
+
+
+def _check_owner(fs: Fs, directory: str) -> None:
+    try:
+        owner = fs.stat(directory).st_uid
+    except OSError as error:
+        raise ConfigError(f"queue {directory}: {error.strerror}") from None
+    if owner != os.geteuid():
+        # files of another user's would keep its daemon from starting
+        raise ConfigError(
+            f"queue {directory}: belongs to uid {owner}, and this is uid {os.geteuid()}; run "
+            f"`runuser -u '#{owner}' -- jobd fsck --salvage ...` as an administrator"
+        )
+
+
+def _items(reading: Reading, told: list[Wound | Gap] | None) -> Iterator[Seen | Lost]:
+    """What is left, in the core's words; what is wrong with the files goes to `told`."""
+    for piece in reading.pieces():
+        if isinstance(piece, Wound | Gap) and told is not None:
+            told.append(piece)
+        if isinstance(piece, Gap):
+            yield Lost(piece.bytes)
+        elif isinstance(piece, Piece):
+            event = _event(piece)
+            sure = piece.sure and event is not None
+            yield Seen(piece.type, piece.kind, piece.id, piece.revision, event, sure)
+
+
+def _event(piece: Piece) -> e.Event | None:
+    if piece.body is None or piece.type not in e.BY_TYPE:
+        return None
+    if e.KIND_OF[e.BY_TYPE[piece.type]] != piece.kind:
+        return None
+    try:
+        return e.decode(piece.type, piece.id, piece.body)
+    except (ValueError, TypeError):
+        return None  # a bit that was set right was another one
+
+
+class _Work:
+    """One salvage under way."""
+
+    def __init__(self, fs: Fs, directory: str, caller: list[Any], at: int) -> None:
+        self._fs, self._directory, self._caller, self._at = fs, directory, caller, at
+        self._reading = Reading(fs, directory)
+        self._told: list[Wound | Gap] = list(self._reading.wounds)
+        self._remains = Remains(lambda: _items(self._reading, self._told))
+        self._doubted: set[int] = set()
+        self._doubted_jobs: set[int] = set()
+        self._records = 0
+
+    def done(self) -> dict[str, Any]:
+        fs, directory = self._fs, self._directory
+        new, target = swap.begin(fs, directory)
+        try:
+            verdict, state = self._written(new)
+        except (RefusedError, OSError) as error:
+            if isinstance(error, OSError) and not is_full(error):
+                raise
+            if not SpaceMaker(fs, directory, 1).free_reserve():
+                raise
+            new, target = swap.begin(fs, directory)
+            verdict, state = self._written(new)
+        found = examine(fs, new)
+        if sum(segment.records for segment in found.segments) != self._records or found.tear:
+            raise DiskFailedError(f"queue {new}: does not read as it was written; look at the disk")
+        report = report_of(
+            directory, target, self._told, self._remains, verdict, state, self._records
+        )
+        self._keep(f"{new}/report.json", json.dumps(report, indent=1) + "\n")
+        self._keep(f"{new}/report.txt", "\n".join(lines(report)) + "\n")
+        swap.commit(fs, directory, target)
+        return report
+
+    def _keep(self, path: str, text: str) -> None:
+        fd = self._fs.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            write_all(self._fs, fd, text.encode(), 0)
+            self._fs.fsync(fd)
+        finally:
+            self._fs.close(fd)
+
+    def _written(self, new: str) -> tuple[Verdict, State]:
+        """The new queue, on disk in `new`; tried again where records contradict each other."""
+        while True:
+            verdict = Verdict(self._remains, self._doubted, self._doubted_jobs)
+            made = Salvage(
+                lambda: _items(self._reading, None), verdict, self._at, self._caller
+            ).events()
+            state = State()
+            try:
+                for _ in self._applied(made, state):
+                    pass
+            except _Contradiction as found:
+                if found.number in found.among:
+                    raise DiskFailedError(f"queue: {found}: a bug; nothing was changed") from None
+                found.among.add(found.number)
+                continue
+            return verdict, self._write(new, Salvage(
+                lambda: _items(self._reading, None), verdict, self._at, self._caller
+            ).events())  # fmt: skip
+
+    def _applied(self, events: Iterator[e.Event], state: State) -> Iterator[RecordIn]:
+        for event in events:
+            kind = e.KIND_OF[type(event)]
+            try:
+                revision = state.apply(event)
+            except TransitionError as error:
+                among = self._doubted if kind == e.RUN else self._doubted_jobs
+                raise _Contradiction(str(error), event[0], among) from None
+            yield RecordIn(e.TYPE_OF[type(event)], kind, event[0], revision, e.encode(event))
+
+    def _write(self, new: str, events: Iterator[e.Event]) -> State:
+        fs, state = self._fs, State()
+        writer = Writer(
+            fs, SpaceMaker(fs, new, 0), [], self._reading.store, 0, 0,
+            SEGMENT_BYTES, lambda: self._at, lambda line: None,
+        )  # fmt: skip
+        batch: list[RecordIn] = []
+        size = self._records = 0
+        for record in self._applied(events, state):
+            cost = record_cost(len(record.body))
+            if size + cost > _BATCH or len(batch) == MAX_RECORDS:
+                writer.write(batch)
+                batch, size = [], 0
+            batch.append(record)
+            size += cost
+            self._records += 1
+        writer.write(batch)
+        writer.mark_clean()
+        fs.truncate(writer.current.fd, writer.current.end)
+        fs.fsync(writer.current.fd)
+        fs.close(writer.current.fd)
+        return state
+
+
+class _Contradiction(Exception):
+    """Records that are intact by themselves do not follow each other."""
+
+    def __init__(self, text: str, number: int, among: set[int]) -> None:
+        super().__init__(text)
+        self.number = number
+        self.among = among
