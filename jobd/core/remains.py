@@ -80,7 +80,7 @@ class JobRemains(Thing):
 class RunRemains(Thing):
     """A run as far as its records tell."""
 
-    __slots__ = ("after", "attempts", "freed", "job", "outcome", "revision", "state")
+    __slots__ = ("after", "attempts", "body", "freed", "job", "outcome", "revision", "state")
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,6 +89,8 @@ class RunRemains(Thing):
         self.state: RunState | None = None
         #: how it ended by the record of that, where there is one
         self.outcome = ""
+        #: its payload where that is a file of its own: name, size, checksum
+        self.body: list[Any] | None = None
         #: how many attempts it may have had
         self.attempts = 0
         #: its parents; whether they have let it go
@@ -171,6 +173,7 @@ class Remains:
         if isinstance(event, e.RunQueued):
             run.job, run.revision = event.job, event.revision
             self.jobs.setdefault(event.job, JobRemains()).pinned.add(event.revision)
+            run.body = event.payload if isinstance(event.payload, list) else None
             run.after = [number for number, _ in (event.options or {}).get("after", ())]
             self._last_queued = place if item.sure else self._last_queued
         elif isinstance(
@@ -189,5 +192,8 @@ class Remains:
             for first, stop in event.ranges:
                 for number in range(first, min(stop, last) + 1):
                     run = self.runs.get(number)
-                    if run is not None and run.job == id_ and run.state in _IDLE:
+                    if run is None or run.job != id_ or run.state not in _IDLE:
+                        continue
+                    # it may have been claimed in what is lost: then it was not meant
+                    if run.last >= self.last_loss:
                         run.state = RunState.DONE

@@ -38,7 +38,7 @@ class Verdict:
         doubted_jobs: Collection[int] = (),
         bodies: Collection[int] = (),
     ) -> None:
-        """`bodies`: runs whose payload, a file of its own, is damaged."""
+        """`bodies`: live runs whose payload, a file of its own, is damaged."""
         self.remains = remains
         self.jobs = {
             number: why
@@ -91,6 +91,15 @@ class Verdict:
         if gone and not run.freed:
             return f"nothing is left of run {gone[0]}, which it waits for"
         return ""
+
+
+def bodies_of(remains: Remains) -> dict[int, list[Any]]:
+    """The payloads that are files of their own, of runs that are not over."""
+    return {
+        number: run.body
+        for number, run in remains.runs.items()
+        if run.body is not None and run.state is not RunState.DONE
+    }
 
 
 class Salvage:

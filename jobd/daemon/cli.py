@@ -131,7 +131,7 @@ def _fsck(arguments: argparse.Namespace) -> int:
     from jobd.daemon import fsck
 
     places = under(arguments.home) if arguments.home else usual()
-    return fsck.main(places.state, arguments.json, arguments.salvage)
+    return fsck.main(places.state, arguments.home, arguments.json, arguments.salvage)
 
 
 def _check(arguments: argparse.Namespace) -> int:

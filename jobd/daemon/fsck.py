@@ -14,6 +14,8 @@ from typing import Any
 from jobd.core.commands import Caller
 from jobd.core.decision import caller_fields
 from jobd.core.events import JOB, RUN
+from jobd.daemon.salvage import problem, salvage
+from jobd.daemon.salvagereport import lines
 from jobd.errors import ConfigError, JobdError, QueueDamagedError
 from jobd.journal.examine import examine
 from jobd.journal.fsutil import Fs
@@ -36,10 +38,13 @@ def look(state: Path) -> dict[str, Any]:
             text = f"queue {state}: a salvage was interrupted; run it again, or start the daemon"
             return {"queue": str(state), "sound": False, "damage": text}
         found = examine(fs, str(state))
+        wrong = problem(fs, str(state))
     except QueueDamagedError as error:
         return {"queue": str(state), "sound": False, "damage": str(error), **error.details}
     finally:
         lock.release()
+    if wrong is not None:
+        return {"queue": str(state), "sound": False, "damage": wrong}
     tear = found.tear
     return {
         "queue": str(state),
@@ -80,14 +85,12 @@ def remedy(home: Path | None) -> str:
 
 def mend(state: Path) -> dict[str, Any]:
     """Salvage the queue in `state` (daemon/salvage.py); the report."""
-    from jobd.daemon.salvage import salvage
-
     uid = os.getuid()
     caller = Caller(uid, user_name(uid), os.getpid())
     return salvage(Fs(), str(state.absolute()), caller_fields(caller))
 
 
-def main(state: Path, as_json: bool, salvaging: bool = False) -> int:
+def main(state: Path, home: Path | None, as_json: bool, salvaging: bool = False) -> int:
     """Print what :func:`look` finds, or :func:`mend` did; exit status 0 or 65."""
     try:
         found = mend(state) if salvaging else look(state)
@@ -99,12 +102,10 @@ def main(state: Path, as_json: bool, salvaging: bool = False) -> int:
     if as_json:
         print(json.dumps(found, default=str))
     elif salvaging:
-        from jobd.daemon.salvagereport import lines
-
         print("\n".join(lines(found)))
     elif not found["sound"]:
         print(found["damage"])
-        for line in named(found):
+        for line in (*named(found), remedy(home)):
             print(line)
     else:
         end = "stopped cleanly" if found["clean"] else "not stopped cleanly"

@@ -11,16 +11,19 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from jobd.core import events as e
+from jobd.core.commands import Body
 from jobd.core.machine import TransitionError
 from jobd.core.remains import Lost, Remains, Seen
-from jobd.core.salvage import Salvage, Verdict
+from jobd.core.salvage import Salvage, Verdict, bodies_of
 from jobd.core.state import State
 from jobd.daemon.salvagereport import lines, report_of
-from jobd.errors import ConfigError, DiskFailedError, QueueDamagedError, RefusedError
+from jobd.errors import ConfigError, DiskFailedError, QueueDamagedError, RefusedError, VersionError
 from jobd.journal import MAX_RECORDS, SEGMENT_BYTES, RecordIn, record_cost, swap
+from jobd.journal.bodies import Bodies
 from jobd.journal.examine import examine
 from jobd.journal.fsutil import Fs, write_all
 from jobd.journal.lock import DirectoryLock
@@ -32,7 +35,14 @@ from jobd.journal.writer import Writer
 _BATCH = 1 << 20
 
 
-def salvage(fs: Fs, directory: str, caller: list[Any], at: int | None = None) -> dict[str, Any]:
+def salvage(
+    fs: Fs,
+    directory: str,
+    caller: list[Any],
+    *,
+    at: int | None = None,
+    segment_bytes: int = SEGMENT_BYTES,
+) -> dict[str, Any]:
     """Salvage the queue in `directory`; what was found and done, as a mapping for JSON.
 
     A sound queue is left as it is. Raises AlreadyRunningError while a daemon has it, ConfigError
@@ -40,17 +50,18 @@ def salvage(fs: Fs, directory: str, caller: list[Any], at: int | None = None) ->
     """
     _check_owner(fs, directory)
     lock = DirectoryLock(fs, directory)
+    now = int(time.time() * 1000) if at is None else at
     try:
         finished = swap.finish(fs, directory)
-        if is_sound(fs, directory):
+        if problem(fs, directory) is None:
             return {"queue": directory, "sound": True, "salvaged": finished is not None,
                     "quarantine": finished}  # fmt: skip
-        return _Work(fs, directory, caller, int(time.time() * 1000) if at is None else at).done()
-    except OSError as error:
-        if is_full(error):
+        return _Work(fs, directory, caller, now, segment_bytes).done()
+    except (RefusedError, OSError) as error:
+        if not isinstance(error, OSError) or is_full(error):
             raise RefusedError(
-                f"queue {directory}: no space to write it anew ({error.strerror}); nothing was "
-                "changed; free some and run this again"
+                f"queue {directory}: no space to write it anew; nothing was changed; free some and "
+                "run this again"
             ) from error
         raise DiskFailedError(
             f"queue {directory}: cannot be salvaged ({error.strerror}: "
@@ -60,19 +71,49 @@ def salvage(fs: Fs, directory: str, caller: list[Any], at: int | None = None) ->
         lock.release()
 
 
-def is_sound(fs: Fs, directory: str) -> bool:
-    """Whether a daemon would start on it: the bytes are right, and the events follow another."""
+def problem(fs: Fs, directory: str) -> str | None:
+    """What is wrong with a queue beyond its bytes, which `examine` has found right; or None.
+
+    Its events have to follow each other, and the payloads of runs that are not over to be there.
+    Raises QueueDamagedError for its bytes.
+    """
     try:
         examine(fs, directory)
-        state = State()
-        for item in _items(Reading(fs, directory), None):
-            if isinstance(item, Lost) or item.event is None:
-                return False
-            if state.apply(item.event) != item.revision:
-                return False
-    except (QueueDamagedError, TransitionError):
-        return False
-    return True
+    except QueueDamagedError as error:
+        return str(error)
+    reading = Reading(fs, directory)
+    state = State()
+    try:
+        for item in _items(reading, None):
+            if isinstance(item, Seen) and item.event is not None:
+                revision = state.apply(item.event)
+                if revision != item.revision:
+                    return f"queue {directory}: {item.event} is change {item.revision}"
+    except TransitionError as error:
+        return f"queue {directory}: its records do not follow each other: {error}"
+    bad = _bad_bodies(directory, Remains(lambda: _items(reading, None)))
+    if bad:
+        return f"queue {directory}: the payload of run {min(bad)} is damaged, of {len(bad)} in all"
+    return None
+
+
+def _bad_bodies(directory: str, remains: Remains) -> set[int]:
+    """The live runs whose payload, a file of its own, is not as it was written."""
+    named = bodies_of(remains)
+    if not named:
+        return set()
+    bodies = Bodies(Path(directory) / "bodies")
+    bad = set()
+    try:
+        for number, body in named.items():
+            try:
+                for _ in bodies.chunks(Body(*body)):
+                    pass
+            except (QueueDamagedError, DiskFailedError, OSError, ValueError):
+                bad.add(number)
+    finally:
+        bodies.close()
+    return bad
 
 
 def _check_owner(fs: Fs, directory: str) -> None:
@@ -96,6 +137,11 @@ def _items(reading: Reading, told: list[Wound | Gap] | None) -> Iterator[Seen | 
         if isinstance(piece, Gap):
             yield Lost(piece.bytes)
         elif isinstance(piece, Piece):
+            if piece.sure and piece.type not in e.BY_TYPE:
+                raise VersionError(
+                    f"queue file {piece.file}: the record at offset {piece.offset} is of type "
+                    f"{piece.type}, which this program does not know; use the jobd that wrote it"
+                )
             event = _event(piece)
             sure = piece.sure and event is not None
             yield Seen(piece.type, piece.kind, piece.id, piece.revision, event, sure)
@@ -115,11 +161,15 @@ def _event(piece: Piece) -> e.Event | None:
 class _Work:
     """One salvage under way."""
 
-    def __init__(self, fs: Fs, directory: str, caller: list[Any], at: int) -> None:
+    def __init__(
+        self, fs: Fs, directory: str, caller: list[Any], at: int, segment_bytes: int
+    ) -> None:
         self._fs, self._directory, self._caller, self._at = fs, directory, caller, at
+        self._segment_bytes = segment_bytes
         self._reading = Reading(fs, directory)
         self._told: list[Wound | Gap] = list(self._reading.wounds)
         self._remains = Remains(lambda: _items(self._reading, self._told))
+        self._bodies = _bad_bodies(directory, self._remains)
         self._doubted: set[int] = set()
         self._doubted_jobs: set[int] = set()
         self._records = 0
@@ -158,7 +208,7 @@ class _Work:
     def _written(self, new: str) -> tuple[Verdict, State]:
         """The new queue, on disk in `new`; tried again where records contradict each other."""
         while True:
-            verdict = Verdict(self._remains, self._doubted, self._doubted_jobs)
+            verdict = Verdict(self._remains, self._doubted, self._doubted_jobs, self._bodies)
             made = Salvage(
                 lambda: _items(self._reading, None), verdict, self._at, self._caller
             ).events()
@@ -189,7 +239,7 @@ class _Work:
         fs, state = self._fs, State()
         writer = Writer(
             fs, SpaceMaker(fs, new, 0), [], self._reading.store, 0, 0,
-            SEGMENT_BYTES, lambda: self._at, lambda line: None,
+            self._segment_bytes, lambda: self._at, lambda line: None,
         )  # fmt: skip
         batch: list[RecordIn] = []
         size = self._records = 0

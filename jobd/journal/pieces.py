@@ -50,10 +50,10 @@ class Reading:
         lsn, before = 0, None
         for index, (name, header, known) in enumerate(self._segments):
             if known and header.store != self.store:
-                yield Wound(name, 0, "is a segment of another queue; nothing of it was taken")
+                yield Gap(name, 0, 0, "is a segment of another queue; nothing of it was taken")
                 continue
             if before is not None and header.first_lsn == before:
-                yield Wound(name, 0, "is a second segment for the same batches")
+                yield self._second(name)
                 continue
             if header.first_lsn > lsn + 1:
                 text = f"batches {lsn + 1} to {header.first_lsn - 1} are missing before it"
@@ -63,7 +63,17 @@ class Reading:
             following = self._segments[index + 1 :]
             wreck = Wreck(name, header, data, _end(header, following), last=not following)
             yield from wreck.pieces()
+            if not known and wreck.lsn < header.first_lsn:
+                yield Gap(name, 0, len(data), "nothing in it can be read")
             lsn, before = max(lsn, wreck.lsn), header.first_lsn
+
+    def _second(self, name: str) -> Gap | Wound:
+        """A segment that is there twice: whether it has taken the place of another one."""
+        text = "is a second segment for the same batches"
+        place = first_lsn_of(name)
+        if any(segment.header.first_lsn == place for segment in self._segments):
+            return Wound(name, 0, text)
+        return Gap(name, 0, 0, f"{text}, and what stood here is lost")
 
     # -- the segments' headers -------------------------------------------------------------
 
@@ -88,8 +98,6 @@ class Reading:
                 except BadSegmentError:
                     pass
             salt = self._salt(source)
-        if salt is None:
-            self.wounds.append(Wound(name, 0, "no batch of it can be read"))
         return _Segment(name, Header(b"", salt or 0, first_lsn_of(name) or 1, 0, None), False)
 
     @staticmethod

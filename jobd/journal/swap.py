@@ -11,6 +11,7 @@ what was begun (DURABILITY R8, fault 25):
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -19,6 +20,7 @@ from jobd.journal.recovery import QUARANTINE
 
 NEW = "salvage-new"
 _READY, _IN = "salvage-ready-", "salvage-in-"
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _OURS = re.compile(r"(seg-\d{20}\.log|snap-\d{20}\.snap)\Z")
 
 
@@ -96,9 +98,26 @@ def _in(fs: Fs, directory: str, coming: str) -> str:
 
 
 def _move(fs: Fs, source: str, target: str, names: list[str]) -> None:
+    """Give files another folder: the new name is durable before the old one goes.
+
+    One rename is one step on the usual file systems, and nobody promises that for two folders.
+    """
     for name in names:
-        fs.rename(os.path.join(source, name), os.path.join(target, name))
+        old, new = os.path.join(source, name), os.path.join(target, name)
+        try:
+            fs.link(old, new)
+        except FileExistsError:
+            pass  # an earlier try came as far as this
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            fs.rename(old, new)
     fs.fsync_dir(target)
+    for name in names:
+        try:
+            fs.unlink(os.path.join(source, name))
+        except FileNotFoundError:
+            pass  # renamed
     fs.fsync_dir(source)
 
 

@@ -320,6 +320,17 @@ class SimDisk(Fs):
         if cut:
             raise PowerCut
 
+    def link(self, source: str, target: str) -> None:
+        old, old_name = self._parent(source)
+        new, new_name = self._parent(target)
+        if new_name in new.entries:
+            raise _error(errno.EEXIST)
+        cut = self._step("link")
+        new.entries[new_name] = old.entries[old_name]
+        new.changed()
+        if cut:
+            raise PowerCut
+
     def unlink(self, path: str) -> None:
         folder, name = self._parent(path)
         if name not in folder.entries:
