@@ -20,6 +20,7 @@ from jobd.core.salvage import SUSPECT
 from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
+from jobd.daemon.backup import HALF
 from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
@@ -121,6 +122,7 @@ class Daemon:
 
     def _start(self) -> None:
         places, config = self.places, self.config
+        refuse_half(places.state.parent)
         make_folder(places.state)
         make_folder(places.socket.parent)
         doors = Doors(config.socket_mode, config.socket_group)
@@ -357,6 +359,14 @@ def process_owner(config: Config) -> tuple[int, int] | None:
     """User and group of processes of the host, where they are not the daemon's own."""
     who = config.process
     return None if isinstance(who, str) or not who.changes else (who.uid, who.gid)
+
+
+def refuse_half(home: Path) -> None:
+    """Raises ConfigError where the folder holds a backup that did not come to its end."""
+    if (home / HALF).exists():
+        raise ConfigError(
+            f"{home}: holds a backup that was not completed: remove it and make it again"
+        )
 
 
 def make_folder(path: Path) -> None:

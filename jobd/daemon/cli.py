@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jobd import VERSION
@@ -77,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
         "as suspect, and the files as they were go to quarantine/",
     )
     fsck.set_defaults(work=_fsck)
+    backup = verbs.add_parser(
+        "backup", help="copy the queue into an empty folder, whether or not its daemon runs"
+    )
+    _add_places(backup)
+    backup.add_argument("dest", type=Path, metavar="DEST", help="empty or new: a `--home` later")
+    backup.add_argument("--logs", action="store_true", help="copy the attempts' log files too")
+    backup.add_argument("--json", action="store_true", help="one JSON value on stdout")
+    backup.set_defaults(work=_backup)
     version = verbs.add_parser("version", help="print the version")
     version.set_defaults(work=lambda arguments: print(f"jobd {VERSION}") or 0)
     return parser
@@ -132,6 +141,15 @@ def _fsck(arguments: argparse.Namespace) -> int:
 
     places = under(arguments.home) if arguments.home else usual()
     return fsck.main(places.state, arguments.home, arguments.json, arguments.salvage)
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from jobd.daemon import backup
+
+    places = under(arguments.home) if arguments.home else usual()
+    if arguments.config is not None:
+        places = replace(places, config=arguments.config)
+    return backup.main(places, arguments.dest, arguments.logs, arguments.json)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobd.core.commands import Caller
 from jobd.core.decision import caller_fields
-from jobd.core.events import JOB, RUN
+from jobd.core.events import HOST, JOB, RUN
 from jobd.daemon.salvage import problem, salvage
 from jobd.daemon.salvagereport import lines
 from jobd.errors import ConfigError, JobdError, QueueDamagedError
@@ -66,7 +66,7 @@ def look(state: Path) -> dict[str, Any]:
 
 def named(details: Mapping[str, Any]) -> list[str]:
     """The damaged records of a damage's details in words that people know, a line each."""
-    words = {JOB: "job number", RUN: "run"}
+    words = {JOB: "job number", RUN: "run", HOST: "host"}
     more = int(details.get("damaged_count", 0)) - len(details.get("damaged", ()))
     return [
         f"damaged: {words.get(one['kind'], 'kind ' + str(one['kind']))} {one['id']}, "

@@ -20,19 +20,16 @@ from jobd.core.machine import TransitionError
 from jobd.core.remains import Lost, Remains, Seen
 from jobd.core.salvage import Salvage, Verdict, bodies_of
 from jobd.core.state import State
+from jobd.daemon.rewriting import write_anew
 from jobd.daemon.salvagereport import lines, report_of
 from jobd.errors import ConfigError, DiskFailedError, QueueDamagedError, RefusedError, VersionError
-from jobd.journal import MAX_RECORDS, SEGMENT_BYTES, RecordIn, record_cost, swap
+from jobd.journal import SEGMENT_BYTES, swap
 from jobd.journal.bodies import Bodies
 from jobd.journal.examine import examine
 from jobd.journal.fsutil import Fs, write_all
 from jobd.journal.lock import DirectoryLock
 from jobd.journal.pieces import Gap, Piece, Reading, Wound
 from jobd.journal.space import SpaceMaker, is_full
-from jobd.journal.writer import Writer
-
-#: bytes of records in one batch of the new queue
-_BATCH = 1 << 20
 
 
 def salvage(
@@ -186,9 +183,6 @@ class _Work:
                 raise
             new, target = swap.begin(fs, directory)
             verdict, state = self._written(new)
-        found = examine(fs, new)
-        if sum(segment.records for segment in found.segments) != self._records or found.tear:
-            raise DiskFailedError(f"queue {new}: does not read as it was written; look at the disk")
         report = report_of(
             directory, target, self._told, self._remains, verdict, state, self._records
         )
@@ -209,54 +203,39 @@ class _Work:
         """The new queue, on disk in `new`; tried again where records contradict each other."""
         while True:
             verdict = Verdict(self._remains, self._doubted, self._doubted_jobs, self._bodies)
-            made = Salvage(
-                lambda: _items(self._reading, None), verdict, self._at, self._caller
-            ).events()
-            state = State()
             try:
-                for _ in self._applied(made, state):
+                for _ in self._checked(self._events(verdict), State()):
                     pass
             except _Contradiction as found:
                 if found.number in found.among:
                     raise DiskFailedError(f"queue: {found}: a bug; nothing was changed") from None
                 found.among.add(found.number)
                 continue
-            return verdict, self._write(new, Salvage(
-                lambda: _items(self._reading, None), verdict, self._at, self._caller
-            ).events())  # fmt: skip
+            state, self._records = write_anew(
+                self._fs,
+                new,
+                self._reading.store,
+                self._events(verdict),
+                self._at,
+                self._segment_bytes,
+            )
+            return verdict, state
 
-    def _applied(self, events: Iterator[e.Event], state: State) -> Iterator[RecordIn]:
+    def _events(self, verdict: Verdict) -> Iterator[e.Event]:
+        return Salvage(self._read_again, verdict, self._at, self._caller).events()
+
+    def _read_again(self) -> Iterator[Seen | Lost]:
+        return _items(self._reading, None)
+
+    def _checked(self, events: Iterator[e.Event], state: State) -> Iterator[e.Event]:
         for event in events:
-            kind = e.KIND_OF[type(event)]
             try:
-                revision = state.apply(event)
+                state.apply(event)
             except TransitionError as error:
-                among = self._doubted if kind == e.RUN else self._doubted_jobs
+                is_run = e.KIND_OF[type(event)] == e.RUN
+                among = self._doubted if is_run else self._doubted_jobs
                 raise _Contradiction(str(error), event[0], among) from None
-            yield RecordIn(e.TYPE_OF[type(event)], kind, event[0], revision, e.encode(event))
-
-    def _write(self, new: str, events: Iterator[e.Event]) -> State:
-        fs, state = self._fs, State()
-        writer = Writer(
-            fs, SpaceMaker(fs, new, 0), [], self._reading.store, 0, 0,
-            self._segment_bytes, lambda: self._at, lambda line: None,
-        )  # fmt: skip
-        batch: list[RecordIn] = []
-        size = self._records = 0
-        for record in self._applied(events, state):
-            cost = record_cost(len(record.body))
-            if size + cost > _BATCH or len(batch) == MAX_RECORDS:
-                writer.write(batch)
-                batch, size = [], 0
-            batch.append(record)
-            size += cost
-            self._records += 1
-        writer.write(batch)
-        writer.mark_clean()
-        fs.truncate(writer.current.fd, writer.current.end)
-        fs.fsync(writer.current.fd)
-        fs.close(writer.current.fd)
-        return state
+            yield event
 
 
 class _Contradiction(Exception):
