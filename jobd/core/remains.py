@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from jobd.core import events as e
 from jobd.core.machine import RUN
+from jobd.core.spec import to_mapping
+from jobd.core.state import State
 from jobd.core.states import RunState
 
 #: ids that are left out behind the last known one where as many bytes were lost, and at least
@@ -80,13 +82,25 @@ class JobRemains(Thing):
 class RunRemains(Thing):
     """A run as far as its records tell."""
 
-    __slots__ = ("after", "attempts", "body", "freed", "job", "outcome", "revision", "state")
+    __slots__ = (
+        "after",
+        "attempts",
+        "body",
+        "freed",
+        "job",
+        "outcome",
+        "revision",
+        "settled",
+        "state",
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self.job = 0
         self.revision = 0
         self.state: RunState | None = None
+        #: it had ended before all that is damaged
+        self.settled = False
         #: how it ended by the record of that, where there is one
         self.outcome = ""
         #: its payload where that is a file of its own: name, size, checksum
@@ -99,9 +113,9 @@ class RunRemains(Thing):
 
 
 class Remains:
-    """All of it, from one reading of `items`."""
+    """All of it, from one reading of `items`, which go on from the state `base`."""
 
-    def __init__(self, items: Items) -> None:
+    def __init__(self, items: Items, base: State) -> None:
         self.runs: dict[int, RunRemains] = {}
         self.jobs: dict[int, JobRemains] = {}
         self.host = Thing()
@@ -110,6 +124,8 @@ class Remains:
         #: place of the last loss, and of the last run that was queued for certain
         self.last_loss = self._last_queued = 0
         self._behind = 0
+        self._base = (base.next_run, base.next_job)
+        self._start_from(base)
         for place, item in enumerate(items(), 1):
             if isinstance(item, Lost):
                 self.last_loss = place
@@ -120,7 +136,7 @@ class Remains:
     @property
     def next_run(self) -> int:
         """An id that no run can have had."""
-        known = max(self.runs, default=0) + 1
+        known = max(self._base[0], max(self.runs, default=0) + 1)
         if self.last_loss <= self._last_queued:
             return known
         return -(-(known + self._behind) // _IDS_AT_LEAST + 1) * _IDS_AT_LEAST + 1
@@ -129,16 +145,37 @@ class Remains:
     def next_job(self) -> int:
         """An id that no job can have had."""
         known = max([*self.jobs, *(run.job for run in self.runs.values())], default=0) + 1
+        known = max(known, self._base[1])
         return known + (_IDS_AT_LEAST if self.last_loss else 0)
 
     def missing(self) -> list[tuple[int, int]]:
         """The ids of runs of which there is nothing at all, as ranges, both ends inclusive."""
-        found, last = [], 0
-        for number in sorted(self.runs):
+        # what was there before and is no more was let go of by the rules of the history
+        found, last = [], self._base[0] - 1
+        for number in sorted(number for number in self.runs if number > last):
             if number > last + 1:
                 found.append((last + 1, number - 1))
             last = number
         return found
+
+    def _start_from(self, base: State) -> None:
+        self.host.rev = base.host.rev
+        for job in base.jobs_by_id.values():
+            mine = self.jobs[job.id] = JobRemains()
+            mine.rev = job.rev
+            mine.specs = {n: (job.name, to_mapping(spec)) for n, spec in job.revisions.items()}
+        for run in base.runs.oldest_first():
+            known = self.runs[run.id] = RunRemains()
+            known.rev, known.state = run.rev, run.state
+            known.settled = run.state is RunState.DONE
+            known.job, known.revision = run.job.id, run.revision
+            known.attempts = len(run.attempts or ())
+            known.after = sorted(run.parents or ())
+            known.freed = not run.parents
+            if run.body is not None:
+                known.body = [run.body.name, run.body.size, run.body.crc]
+            if isinstance(run.note, e.RunFinished):
+                known.outcome = run.note.outcome
 
     def _thing(self, kind: int, id_: int) -> Thing:
         if kind == e.RUN:

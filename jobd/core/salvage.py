@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 from jobd.core import events as e
 from jobd.core.remains import Items, JobRemains, Lost, Remains, RunRemains
-from jobd.core.states import Outcome, RunState
+from jobd.core.state import State
+from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.units import MAX_MS
 
 #: codes of a hold: what is known may be released; of what cannot be read nothing can be started
 SUSPECT, UNREADABLE = "suspect", "unreadable"
@@ -67,6 +69,8 @@ class Verdict:
     def _run(
         self, number: int, run: RunRemains, doubted: Collection[int], bodies: Collection[int]
     ) -> Hold | None:
+        if run.settled:
+            return None
         if run.job == 0:
             return Hold(UNREADABLE, run.hurt)
         if run.hurt:
@@ -103,15 +107,22 @@ def bodies_of(remains: Remains) -> dict[int, list[Any]]:
 
 
 class Salvage:
-    """The events of the queue that is written anew. `at` is now, `caller` who has it done."""
+    """The events of the queue that is written anew, behind the state `base`.
 
-    def __init__(self, items: Items, verdict: Verdict, at: int, caller: list[Any]) -> None:
+    `at` is now (milliseconds UTC), `caller` who has it done.
+    """
+
+    def __init__(
+        self, items: Items, base: State, verdict: Verdict, at: int, caller: list[Any]
+    ) -> None:
+        self._base = base
         self._items, self._verdict, self._at, self._caller = items, verdict, at, caller
         self._remains = verdict.remains
         self._kept: dict[int, dict[int, dict[type[Any], _Attempt]]] = {}
-        self._paused: set[int] = set()
-        self._registered: set[int] = set()
-        self._drained = False
+        jobs = base.jobs_by_id.values()
+        self._paused = {job.id for job in jobs if job.paused or job.removed}
+        self._registered = {job.id for job in jobs}
+        self._drained = base.host.drained_at is not None
         self._no_job = self._remains.next_job
 
     def events(self) -> Iterator[e.Event]:
@@ -128,6 +139,7 @@ class Salvage:
                 self._drained = isinstance(item.event, e.HostDrainStarted)
                 yield item.event
         for number, hold in self._verdict.runs.items():
+            yield from self._unwound(number)
             yield from self._held(number, hold)
         for number in self._verdict.jobs:
             if number in self._registered and number not in self._paused:
@@ -216,19 +228,40 @@ class Salvage:
         # blocked by its parents as far as is known: then it stays so
         return run.attempts + (unseen and (run.freed or not run.after))
 
+    def _unwound(self, number: int) -> Iterator[e.Event]:
+        """Makes a run that the base knows wait, so that it can be held."""
+        run = self._base.runs.get(number)
+        if run is None:
+            return
+        attempt = run.attempt
+        if run.state is RunState.HELD:
+            yield e.RunReleased(number, self._at, self._caller)
+        elif run.state is RunState.ACTIVE and attempt is not None:
+            if attempt.state is not AttemptState.ENDED:
+                known = self._kept.get(number, {}).get(attempt.number, {})
+                yield known.get(e.AttemptEnded) or self._lost(number, attempt.number)
+            yield e.RunRequeued(number, self._at, 0)
+        if run.expires_at is not None:
+            # it may have been done: time alone must not end it
+            yield e.RunEdited(number, self._at, {"expires_at": self._at + MAX_MS}, self._caller)
+
+    def _lost(self, number: int, attempt: int) -> e.AttemptEnded:
+        text = "its records are damaged: it may have run"
+        return e.AttemptEnded(number, attempt, self._at, Outcome.LOST, False, None, text)
+
     def _held(self, number: int, hold: Hold) -> Iterator[e.Event]:
         kept = self._kept.get(number, {})
-        last = self._attempts(number)
-        for attempt in range(1, last + 1):
+        base = self._base.runs.get(number)
+        first = 1 + (len(base.attempts or ()) if base is not None else 0)
+        # one that its parents had not let go of has no attempt that could be told of
+        last = 0 if base is not None and base.parents else self._attempts(number)
+        for attempt in range(first, last + 1):
             known = kept.get(attempt, {})
             yield known.get(e.AttemptClaimed) or e.AttemptClaimed(number, attempt, self._at)
             started = known.get(e.AttemptStarted)
             if started is not None:
                 yield started
-            yield known.get(e.AttemptEnded) or e.AttemptEnded(
-                number, attempt, self._at, Outcome.LOST, False, None,
-                "its records are damaged: it may have run",
-            )  # fmt: skip
+            yield known.get(e.AttemptEnded) or self._lost(number, attempt)
             if attempt < last:
                 yield e.RunRequeued(number, self._at, 0)
         run = self._remains.runs[number]

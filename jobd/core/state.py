@@ -134,10 +134,7 @@ class State(Moves):
         run.state = machine.run_after(run.id, None, e.RunQueued)
         run.priority = event.priority
         run.queued_at = event.at
-        origin = (event.trigger, *event.caller)
-        run.origin = self._origins.setdefault(origin, origin)
-        if len(self._origins) > 4096:
-            self._origins.clear()
+        run.origin = self.shared_origin((event.trigger, *event.caller))
         run.options = event.options
         payload = event.payload
         if isinstance(payload, bytes):

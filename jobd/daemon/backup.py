@@ -21,15 +21,24 @@ from jobd.core import events as e
 from jobd.core.commands import Body, Caller
 from jobd.core.decision import caller_fields
 from jobd.core.machine import TransitionError
+from jobd.core.restoring import Restoring
 from jobd.core.state import State
 from jobd.core.states import Outcome, RunState
 from jobd.daemon.places import Places
 from jobd.daemon.rewriting import write_anew
-from jobd.errors import ConfigError, DiskFailedError, JobdError, QueueDamagedError, RefusedError
+from jobd.errors import (
+    ConfigError,
+    DiskFailedError,
+    JobdError,
+    QueueDamagedError,
+    RefusedError,
+    VersionError,
+)
 from jobd.journal import record_cost
 from jobd.journal.bodies import Bodies
 from jobd.journal.copying import Copying
 from jobd.journal.fsutil import Fs
+from jobd.journal.snapshot import BadSnapshotError, Snapshot, SnapshotWriter, publish
 from jobd.journal.space import is_full
 from jobd.server.access import user_name
 
@@ -41,6 +50,8 @@ _HELD = (
     "was active when the queue was copied: its attempt is the original's; release it only where "
     "the original will not go on"
 )
+#: how often a queue is read anew whose files went while they were read
+_TRIES = 20
 #: of the folder of the state: what is copied as it is
 _AS_IS = ("archive",)
 
@@ -130,48 +141,74 @@ class _Backup:
     # -- the queue -------------------------------------------------------------------------
 
     def _queue(self) -> State:
-        source = Copying(self._fs, str(self._places.state))
+        """The copy's queue, in its folder. Tried again where its files were retired meanwhile."""
+        for _ in range(_TRIES):
+            source = Copying(self._fs, str(self._places.state))
+            try:
+                return self._written(source)
+            except QueueDamagedError:
+                if source.still_there():
+                    raise
+                for name in os.listdir(self._half / "state"):
+                    os.unlink(self._half / "state" / name)
+            finally:
+                source.close()
+        raise RefusedError(f"queue {self._places.state}: changes too fast; try again")
+
+    def _written(self, source: Copying) -> State:
+        folder, store = str(self._half / "state"), os.urandom(16)
+        state, snapshot = State(), None
+        if source.snapshot is not None:
+            state, snapshot = self._snapshot(source, source.snapshot, folder, store)
+        events = self._events(source, state)
         try:
-            state = State()
-            made, records = write_anew(
-                self._fs,
-                str(self._half / "state"),
-                os.urandom(16),
-                self._events(source, state),
-                self._at,
-            )
-        finally:
-            source.close()
+            records = write_anew(self._fs, folder, store, events, self._at, state, snapshot)
+        except TransitionError as error:
+            raise QueueDamagedError(
+                f"queue {self._places.state}: {error}; see `jobd fsck`"
+            ) from None
         self._copied |= {
             "store_of_original": source.store.hex(),
             "lsn": source.lsn,
             "records": records,
-            "runs": len(made.runs),
-            "held": [run.id for run in made.runs.oldest_first() if _was_active(run.note)],
+            "runs": len(state.runs),
+            "held": [run.id for run in state.runs.oldest_first() if _was_active(run.note)],
         }
-        return made
+        return state
+
+    def _snapshot(
+        self, source: Copying, original: Snapshot, folder: str, store: bytes
+    ) -> tuple[State, Snapshot]:
+        """The same statements under the copy's identity, and the state that they tell of."""
+        restoring = Restoring()
+        path = os.path.join(folder, "snapshot.tmp")
+        writer = SnapshotWriter(self._fs, path, store, original.after, self._at)
+        try:
+            for done, record in enumerate(source.statements(), 1):
+                restoring.take(record.type, record.id, record.revision, record.body)
+                writer.add(record)
+                self._progress("snapshot", done, original.records)
+            made = writer.finish()
+        except BadSnapshotError as error:
+            raise DiskFailedError(f"backup: snapshot {path} {error}; look at the disk") from None
+        return restoring.state, publish(self._fs, folder, made)
 
     def _events(self, source: Copying, state: State) -> Iterator[e.Event]:
-        """Those of the original, and what makes a copy of it: holds, and a drain."""
+        """Those of the original, and what makes a copy of it: holds, and a drain.
+
+        Whoever takes one applies it to `state` before the next.
+        """
         done = 0
         for record in source.records():
-            try:
-                event = e.decode(record.type, record.id, record.body)
-                revision = state.apply(event)
-            except (TransitionError, KeyError) as error:
-                raise QueueDamagedError(f"queue {self._places.state}: {error}; see fsck") from None
-            if revision != record.revision:
-                raise QueueDamagedError(
-                    f"queue {self._places.state}: change {record.revision} of {record.id} follows "
-                    f"{revision - 1}; see `jobd fsck`"
-                )
+            if record.type not in e.BY_TYPE:
+                raise VersionError(f"queue {self._places.state}: a record of type {record.type}")
+            yield e.decode(record.type, record.id, record.body)
             done += record_cost(len(record.body))
             self._progress("queue", done, source.bytes)
-            yield event
         yield from self._settled(state)
 
     def _settled(self, state: State) -> Iterator[e.Event]:
-        for run in state.active.values():
+        for run in list(state.active.values()):
             attempt = run.attempt
             assert run.state is RunState.ACTIVE
             assert attempt is not None

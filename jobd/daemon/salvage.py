@@ -20,6 +20,7 @@ from jobd.core.machine import TransitionError
 from jobd.core.remains import Lost, Remains, Seen
 from jobd.core.salvage import Salvage, Verdict, bodies_of
 from jobd.core.state import State
+from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.rewriting import write_anew
 from jobd.daemon.salvagereport import lines, report_of
 from jobd.errors import ConfigError, DiskFailedError, QueueDamagedError, RefusedError, VersionError
@@ -29,7 +30,9 @@ from jobd.journal.examine import examine
 from jobd.journal.fsutil import Fs, write_all
 from jobd.journal.lock import DirectoryLock
 from jobd.journal.pieces import Gap, Piece, Reading, Wound
+from jobd.journal.snapshot import statements_in
 from jobd.journal.space import SpaceMaker, is_full
+from jobd.journal.swap import copy_file
 
 
 def salvage(
@@ -79,7 +82,7 @@ def problem(fs: Fs, directory: str) -> str | None:
     except QueueDamagedError as error:
         return str(error)
     reading = Reading(fs, directory)
-    state = State()
+    state = _base(fs, reading)
     try:
         for item in _items(reading, None):
             if isinstance(item, Seen) and item.event is not None:
@@ -88,10 +91,16 @@ def problem(fs: Fs, directory: str) -> str | None:
                     return f"queue {directory}: {item.event} is change {item.revision}"
     except TransitionError as error:
         return f"queue {directory}: its records do not follow each other: {error}"
-    bad = _bad_bodies(directory, Remains(lambda: _items(reading, None)))
+    bad = _bad_bodies(directory, Remains(lambda: _items(reading, None), _base(fs, reading)))
     if bad:
         return f"queue {directory}: the payload of run {min(bad)} is damaged, of {len(bad)} in all"
     return None
+
+
+def _base(fs: Fs, reading: Reading) -> State:
+    """The state that the newest sound snapshot tells of, made anew each time."""
+    snapshot = reading.basis.snapshot
+    return fold(() if snapshot is None else statements_in(fs, snapshot, KNOWN_TYPES))
 
 
 def _bad_bodies(directory: str, remains: Remains) -> set[int]:
@@ -165,7 +174,7 @@ class _Work:
         self._segment_bytes = segment_bytes
         self._reading = Reading(fs, directory)
         self._told: list[Wound | Gap] = list(self._reading.wounds)
-        self._remains = Remains(lambda: _items(self._reading, self._told))
+        self._remains = Remains(lambda: _items(self._reading, self._told), _base(fs, self._reading))
         self._bodies = _bad_bodies(directory, self._remains)
         self._doubted: set[int] = set()
         self._doubted_jobs: set[int] = set()
@@ -204,25 +213,26 @@ class _Work:
         while True:
             verdict = Verdict(self._remains, self._doubted, self._doubted_jobs, self._bodies)
             try:
-                for _ in self._checked(self._events(verdict), State()):
+                base = _base(self._fs, self._reading)
+                for _ in self._checked(self._events(verdict, base), base):
                     pass
             except _Contradiction as found:
                 if found.number in found.among:
                     raise DiskFailedError(f"queue: {found}: a bug; nothing was changed") from None
                 found.among.add(found.number)
                 continue
-            state, self._records = write_anew(
-                self._fs,
-                new,
-                self._reading.store,
-                self._events(verdict),
-                self._at,
-                self._segment_bytes,
-            )
-            return verdict, state
+            snapshot = self._reading.basis.snapshot
+            if snapshot is not None:
+                copy_file(self._fs, snapshot.path, os.path.join(new, snapshot.name))
+            base = _base(self._fs, self._reading)
+            self._records = write_anew(
+                self._fs, new, self._reading.store, self._events(verdict, base), self._at,
+                base, snapshot, self._segment_bytes,
+            )  # fmt: skip
+            return verdict, base
 
-    def _events(self, verdict: Verdict) -> Iterator[e.Event]:
-        return Salvage(self._read_again, verdict, self._at, self._caller).events()
+    def _events(self, verdict: Verdict, base: State) -> Iterator[e.Event]:
+        return Salvage(self._read_again, base, verdict, self._at, self._caller).events()
 
     def _read_again(self) -> Iterator[Seen | Lost]:
         return _items(self._reading, None)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from struct import error as StructError
 
 from jobd.errors import ConfigError, QueueDamagedError
+from jobd.journal.basis import find_basis
 from jobd.journal.damage import unreadable
 from jobd.journal.fsutil import Fs
 from jobd.journal.record import FRAME, FRAME_BYTES, TYPE_MASK, RecordIn
@@ -22,6 +23,7 @@ from jobd.journal.segment import (
     first_lsn_of,
     read_header,
 )
+from jobd.journal.snapshot import Snapshot, statements_in
 
 #: how often the files are listed again when one went between the listing and the opening
 _TRIES = 100
@@ -30,13 +32,15 @@ _TRIES = 100
 class Copying:
     """The queue in `directory` as its files are now. `store` is its identity, `bytes` its size.
 
-    Raises ConfigError where there is no queue, QueueDamagedError, VersionError.
+    `snapshot` is what `records` go on from, or None. Raises ConfigError where there is no queue,
+    QueueDamagedError, VersionError.
     """
 
     def __init__(self, fs: Fs, directory: str) -> None:
         self._fs, self._directory = fs, directory
         self._files: list[tuple[str, int]] = []
         self._headers: list[Header] = []
+        self.snapshot: Snapshot | None = None
         for _ in range(_TRIES):
             try:
                 self._open()
@@ -53,10 +57,14 @@ class Copying:
     def _open(self) -> None:
         fs = self._fs
         try:
-            names = [name for name in fs.listdir(self._directory) if first_lsn_of(name)]
+            names = fs.listdir(self._directory)
         except FileNotFoundError:
             raise ConfigError(f"queue {self._directory}: no such folder") from None
+        basis = find_basis(fs, self._directory, names)
+        self.snapshot = basis.snapshot
         for name in names:
+            if (first_lsn_of(name) or 0) <= basis.lsn:
+                continue
             try:
                 fd = fs.open(os.path.join(self._directory, name), os.O_RDONLY)
             except FileNotFoundError:
@@ -68,6 +76,24 @@ class Copying:
                 self._headers.append(read_header(fs, fd, name))
             except BadSegmentError as error:
                 raise self._damaged(name, 0, f"the segment {error}") from None
+        misfit = basis.misfit(self._headers[0]) if self._headers else None
+        if misfit is not None:
+            raise self._damaged(self._files[0][0], 0, misfit)
+
+    def still_there(self) -> bool:
+        """Whether no file that is read was taken away: a daemon retires them by cutting them."""
+        names = self._fs.listdir(self._directory)
+        known = [name for name, _ in self._files]
+        if self.snapshot is not None:
+            known.append(self.snapshot.name)
+        return all(name in names for name in known)
+
+    def statements(self) -> Iterator[RecordIn]:
+        """Every statement of the snapshot, in order. Raises QueueDamagedError."""
+        if self.snapshot is None:
+            return
+        for one in statements_in(self._fs, self.snapshot, None):
+            yield RecordIn(one.type, one.kind, one.id, one.revision, one.body)
 
     def close(self) -> None:
         """Let go of the files."""

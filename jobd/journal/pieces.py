@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from jobd.journal.basis import find_basis
 from jobd.journal.damage import unreadable
 from jobd.journal.fsutil import Fs
 from jobd.journal.held import Held, Source
@@ -39,16 +40,21 @@ class Reading:
         self._fs = fs
         self._directory = directory
         self.wounds: list[Wound] = []
-        self._segments = self._sorted(
-            [name for name in fs.listdir(directory) if first_lsn_of(name) is not None]
-        )
+        names = fs.listdir(directory)
+        #: the newest sound snapshot: what lies before it is not read
+        self.basis = find_basis(fs, directory, names)
+        for bad in self.basis.bad:
+            self.wounds.append(Wound(bad.name, bad.offset, f"the snapshot {bad.why}"))
+        self._segments = self._sorted([name for name in names if first_lsn_of(name) is not None])
         #: the queue's identity
         self.store = self._store()
 
     def pieces(self) -> Iterator[Piece | Gap | Wound]:
-        """Every record that can be read or at least named, and what lies between them."""
-        lsn, before = 0, None
+        """Every record behind the basis that can be read or named, and what lies between them."""
+        lsn, before = self.basis.lsn, None
         for index, (name, header, known) in enumerate(self._segments):
+            if header.first_lsn <= self.basis.lsn:
+                continue
             if known and header.store != self.store:
                 yield Gap(name, 0, 0, "is a segment of another queue; nothing of it was taken")
                 continue
@@ -108,6 +114,8 @@ class Reading:
         return found.most_common(1)[0][0] if found else None
 
     def _store(self) -> bytes:
+        if self.basis.snapshot is not None:
+            return self.basis.snapshot.header.store
         found = Counter(segment.header.store for segment in self._segments if segment.known)
         return found.most_common(1)[0][0] if found else os.urandom(16)
 

@@ -15,12 +15,13 @@ import errno
 import os
 import re
 
-from jobd.journal.fsutil import Fs
+from jobd.journal.fsutil import Fs, read_exactly, write_all
 from jobd.journal.recovery import QUARANTINE
 
 NEW = "salvage-new"
 _READY, _IN = "salvage-ready-", "salvage-in-"
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_COPY = 1 << 20
 _OURS = re.compile(r"(seg-\d{20}\.log|snap-\d{20}\.snap)\Z")
 
 
@@ -119,6 +120,24 @@ def _move(fs: Fs, source: str, target: str, names: list[str]) -> None:
         except FileNotFoundError:
             pass  # renamed
     fs.fsync_dir(source)
+
+
+def copy_file(fs: Fs, source: str, target: str) -> None:
+    """A second one with the same bytes, synced. Raises OSError.
+
+    Not another name for the same file: one bad place on the disk must not be in both.
+    """
+    old = fs.open(source, os.O_RDONLY)
+    try:
+        new = fs.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        try:
+            for at in range(0, fs.size(old), _COPY):
+                write_all(fs, new, read_exactly(fs, old, _COPY, at), at)
+            fs.fsync(new)
+        finally:
+            fs.close(new)
+    finally:
+        fs.close(old)
 
 
 def _make(fs: Fs, path: str) -> None:

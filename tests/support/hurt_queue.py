@@ -8,7 +8,7 @@ from jobd.core import events as e
 from jobd.core.entities import Run
 from jobd.core.state import State
 from jobd.core.states import RunState
-from jobd.daemon.assembly import replayed
+from jobd.daemon.folding import fold
 from jobd.daemon.salvage import salvage
 from jobd.errors import QueueDamagedError
 from jobd.journal import Journal, RecordIn
@@ -177,7 +177,7 @@ def mended(disk: SimDisk) -> Hurt:
     """Salvage a queue and open it as the daemon does."""
     report = salvage(disk, Q, WHO, at=AT + 1, segment_bytes=8 << 10)
     journal = Journal.open(Q, fs=disk, segment_bytes=32 << 10, reserve_bytes=0)
-    state = replayed(journal)
+    state = fold(journal.replay())
     journal.close()
     return Hurt(report, state, disk)
 

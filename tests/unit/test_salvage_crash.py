@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobd.daemon.assembly import replayed
+from jobd.daemon.folding import fold
 from jobd.daemon.salvage import salvage
 from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal import Journal, swap
@@ -55,7 +55,7 @@ def mended_or_found(disk: SimDisk) -> dict[int, object]:
     go(disk)
     disk.exit_process()
     journal = Journal.open(Q, fs=disk, segment_bytes=32 << 10, reserve_bytes=0)
-    state = replayed(journal)
+    state = fold(journal.replay())
     journal.close()
     return dict(fates(state))
 
@@ -81,7 +81,7 @@ def test_a_power_cut_while_the_files_change_place_is_finished_by_the_daemon(queu
         if swap.pending(after, Q):
             seen += 1
             journal = Journal.open(Q, fs=after, segment_bytes=32 << 10, reserve_bytes=0)
-            assert fates(replayed(journal))[3].word == "suspect"
+            assert fates(fold(journal.replay()))[3].word == "suspect"
             journal.close()
     assert seen > 8
 
