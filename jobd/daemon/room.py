@@ -39,8 +39,8 @@ class Room:
         missing = size + BATCH_COST - self.free()
         if missing > 0:
             raise RefusedError(
-                f"queue: no room on its disk: {missing} bytes are missing; free some space there "
-                "and ask again"
+                f"queue {self._journal.directory}: its disk is full: {missing} bytes are missing; "
+                "free some space there and ask again"
             )
 
     def for_attempt(self) -> bool:

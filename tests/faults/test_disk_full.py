@@ -24,14 +24,18 @@ def client(daemon: ProcessDaemon) -> Client:
 
 
 def fill_queue(daemon: ProcessDaemon, job: str) -> RefusedError:
-    """Queue until that is refused."""
+    """Queue until the smallest payload is refused; the last refusal."""
+    refused: RefusedError | None = None
     with client(daemon) as one:
-        for _ in range(2000):
-            try:
-                one.queue(job, b"x" * 200_000)
-            except RefusedError as error:
-                return error
-    pytest.fail("the disk is not full")
+        for size in (200_000, 20_000, 2_000, 1):
+            for _ in range(2000):
+                try:
+                    one.queue(job, b"x" * size)
+                except RefusedError as error:
+                    refused = error
+                    break
+    assert refused is not None, "the disk is not full"
+    return refused
 
 
 def is_taken(daemon: ProcessDaemon, job: str) -> bool:

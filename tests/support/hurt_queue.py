@@ -8,12 +8,14 @@ from jobd.core import events as e
 from jobd.core.entities import Run
 from jobd.core.state import State
 from jobd.core.states import RunState
-from jobd.daemon.folding import fold
+from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.salvage import salvage
+from jobd.daemon.snapshotter import make
 from jobd.errors import QueueDamagedError
 from jobd.journal import Journal, RecordIn
 from jobd.journal.examine import examine
 from jobd.journal.record import FRAME_BYTES, named_in
+from jobd.journal.retention import unfinished_name
 from jobd.journal.segment import HEADER_BYTES, read_header
 from tests.support.sim_disk import SimDisk
 
@@ -98,15 +100,17 @@ class Hurt(NamedTuple):
 
 
 class Queue:
-    """The queue, and what it says while it is whole."""
+    """The queue, and what it says while it is whole; with a `snapshot` of its first two parts."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, snapshot: bool = False) -> None:
         disk = SimDisk()
         state = State()
-        for segment in LIFE:
-            journal = Journal.open(Q, fs=disk, segment_bytes=32 << 10, reserve_bytes=0)
+        for number, segment in enumerate(LIFE):
+            journal = open_on(disk)
             for batch in segment:
                 journal.write([_record(state, event) for event in batch])
+            if snapshot and number == 1:
+                _snapshot(disk, journal)
             journal.close()
         self.disk = disk.snapshot()
         self.names = [name for name in self.disk.listdir(Q) if name.startswith("seg-")]
@@ -155,7 +159,11 @@ class Queue:
             return None
         except QueueDamagedError:
             pass
-        before = {name: disk.data(f"{Q}/{name}") for name in disk.listdir(Q) if "seg-" in name}
+        before = {
+            name: disk.data(f"{Q}/{name}")
+            for name in disk.listdir(Q)
+            if name[:4] in ("seg-", "snap")
+        }
         hurt = mended(disk)
         kept = disk.listdir(hurt.report["quarantine"])
         for name, data in before.items():
@@ -173,10 +181,26 @@ class Queue:
         return hurt
 
 
+def open_on(disk: SimDisk) -> Journal:
+    """The queue, in small segments."""
+    return Journal.open(
+        Q, fs=disk, segment_bytes=32 << 10, reserve_bytes=0, known_types=KNOWN_TYPES
+    )
+
+
+def _snapshot(disk: SimDisk, journal: Journal) -> None:
+    """Make one of all that was written, and remove what it replaces."""
+    journal.seal()
+    end = journal.sealed()
+    assert end is not None
+    journal.adopt(make(disk, Q, end.last_lsn, f"{Q}/{unfinished_name(end.last_lsn, 1)}", AT))
+    journal.retire(keep_older=False)
+
+
 def mended(disk: SimDisk) -> Hurt:
     """Salvage a queue and open it as the daemon does."""
     report = salvage(disk, Q, WHO, at=AT + 1, segment_bytes=8 << 10)
-    journal = Journal.open(Q, fs=disk, segment_bytes=32 << 10, reserve_bytes=0)
+    journal = open_on(disk)
     state = fold(journal.replay())
     journal.close()
     return Hurt(report, state, disk)

@@ -26,7 +26,7 @@ STATED = {
     Job: {"id", "name", "rev", "revision", "revisions", "made", "registered_at", "origin"}
     | {"paused", "removed", "ready", "done", "times"},
     Attempt: {"number", "claimed_at", "state", "started", "stopping", "end"},
-    Host: {"rev", "drained_at", "drained_by"},
+    Host: {"rev", "drained_at", "drained_by", "salvaged_at"},
 }
 MADE_ANEW = {
     Run: {"spec", "where"},

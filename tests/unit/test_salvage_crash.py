@@ -7,9 +7,9 @@ import pytest
 from jobd.daemon.folding import fold
 from jobd.daemon.salvage import salvage
 from jobd.errors import DiskFailedError, RefusedError
-from jobd.journal import Journal, swap
+from jobd.journal import swap
 from tests.support.damaged_store import flipped
-from tests.support.hurt_queue import AT, WHO, Q, Queue, fates, mended
+from tests.support.hurt_queue import AT, WHO, Q, Queue, fates, mended, open_on
 from tests.support.sim_disk import PowerCut, SimDisk
 
 
@@ -54,7 +54,7 @@ def everything_is_there(queue: Queue, disk: SimDisk) -> None:
 def mended_or_found(disk: SimDisk) -> dict[int, object]:
     go(disk)
     disk.exit_process()
-    journal = Journal.open(Q, fs=disk, segment_bytes=32 << 10, reserve_bytes=0)
+    journal = open_on(disk)
     state = fold(journal.replay())
     journal.close()
     return dict(fates(state))
@@ -80,7 +80,7 @@ def test_a_power_cut_while_the_files_change_place_is_finished_by_the_daemon(queu
         after = disk.after_cut("kept")
         if swap.pending(after, Q):
             seen += 1
-            journal = Journal.open(Q, fs=after, segment_bytes=32 << 10, reserve_bytes=0)
+            journal = open_on(after)
             assert fates(fold(journal.replay()))[3].word == "suspect"
             journal.close()
     assert seen > 8
