@@ -147,6 +147,12 @@ class DaemonKernel:
         """The payload's bytes where they are in the queue, else which body file has them."""
         return run.body if run.body is not None else self.payload(run)
 
+    def last_words(self, run: Run, number: int) -> bytes:
+        """The end of an ended attempt's output, as its end record has it."""
+        attempt = (run.attempts or [])[number - 1]
+        type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+        return end_in(type_, run.id, number, body).log_tail
+
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
         for attempt in reversed(run.attempts or []):

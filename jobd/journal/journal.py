@@ -295,8 +295,7 @@ class Journal:
                 self._fill_ahead()
                 self._give_back()
                 if self._writer.spare is None:
-                    self._writer.spare = self._space.make_blank(self._writer.segment_bytes)
-                self._space.make_reserve()
+                    self._writer.spare = self._space.make_smaller(self._writer.segment_bytes)
                 self._told_full = False
             except RefusedError as error:
                 self._tell_full(str(error))

@@ -107,7 +107,7 @@ def test_a_full_disk_refuses_new_things_and_loses_nothing(
 def test_a_full_disk_at_the_start(
     make_disk: MakeDisk, make_daemon: MakeDaemon, kind: str, how: str
 ) -> None:
-    disk = make_disk(kind, 48 * MB)
+    disk = make_disk(kind, 96 * MB)
     daemon = make_daemon(disk.path / "h")
     ids = begin(daemon)
     if how == "killed":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -52,9 +53,30 @@ class ProcessDaemon(ForkedDaemon):
             return str(client.show(run)["status"])
 
     def end_attempts(self) -> None:
-        """SIGKILL to the shims that still live: nothing of a test goes on."""
+        """SIGKILL to all that this daemon started and that still lives, and wait for its end."""
+        mark = f"TASK_DIR={self.home}/".encode()
         for claim in (self.home / "state" / "process").glob("*/claim.*"):
-            try:
-                os.kill(int(claim.read_text().split()[1]), signal.SIGKILL)
-            except (ProcessLookupError, IndexError):
-                pass  # it has ended, or was never begun
+            _kill(claim.read_text().split()[1:2])
+        deadline = time.monotonic() + 10
+        while found := [
+            pid for pid in filter(str.isdecimal, os.listdir("/proc")) if _has(pid, mark)
+        ]:
+            assert time.monotonic() < deadline, f"still there: {found}"
+            _kill(found)
+            time.sleep(0.02)
+
+
+def _has(pid: str, variable: bytes) -> bool:
+    try:
+        given = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False  # it has ended
+    return any(entry.startswith(variable) for entry in given.split(b"\0"))
+
+
+def _kill(pids: list[str]) -> None:
+    for pid in pids:
+        try:
+            os.kill(int(pid), signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended, or was never begun
