@@ -23,6 +23,9 @@ _NO_JOB = "unreadable"
 _Attempt = e.AttemptClaimed | e.AttemptStarted | e.AttemptEnded
 
 
+_OF_JOBS = e.JobRemoved | e.JobPaused | e.JobResumed | e.JobRunsCancelled
+
+
 class Hold(NamedTuple):
     """Why a run is held: a code, and what happened to its records."""
 
@@ -42,6 +45,8 @@ class Verdict:
     ) -> None:
         """`bodies`: live runs whose payload, a file of its own, is damaged."""
         self.remains = remains
+        #: of these only what makes a job is taken: the rest does not follow from each other
+        self.doubted_jobs = frozenset(doubted_jobs)
         self.jobs = {
             number: why
             for number, job in sorted(remains.jobs.items())
@@ -177,7 +182,9 @@ class Salvage:
         number = event[0]
         if isinstance(event, e.JobRegistered):
             self._registered.add(number)
-        elif number not in self._registered:
+        elif number not in self._registered or (
+            number in self._verdict.doubted_jobs and not isinstance(event, _OF_JOBS)
+        ):
             return
         elif isinstance(event, e.JobRunsCancelled):
             # what became of a suspect run is not known: this word does not decide it
@@ -188,6 +195,9 @@ class Salvage:
         elif isinstance(event, e.JobResumed | e.JobRemoved):
             self._paused.discard(number)
         yield event
+
+    def _believed(self, event: e.Event) -> bool:
+        return event[0] not in self._verdict.doubted_jobs or isinstance(event, _OF_JOBS)
 
     def _of_run(self, event: e.Event) -> Iterator[e.Event]:
         number = event[0]

@@ -24,7 +24,7 @@ from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
-from jobd.daemon.drivers import Drivers
+from jobd.daemon.drivers import Drivers, boot_id, host_boot_ms
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.imagegc import ImageCollector, needs
@@ -149,6 +149,7 @@ class Daemon:
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal, bodies)
+        self.loop.started(boot_id(), host_boot_ms())
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
         gc.collect()
@@ -174,7 +175,7 @@ class Daemon:
         store: ImageStore | None = getattr(sides.containers, "images", None)
         builds = Builds(store, bodies, config.context_bytes, loop.fatal)
         self._snapshots = snapshots = Snapshots(
-            journal, loop.post, lambda: len(loop.state.runs), config.snapshot_after
+            journal, loop.post, loop.seal, lambda: len(loop.state.runs), config.snapshot_after
         )
         kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds, snapshots)
         # who waits for a build waits for what no run's number can be

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jobd
+from jobd.capacity import probe
 from jobd.errors import JobdError
 from jobd.journal import Fs, Journal
 from jobd.journal.retention import unfinished_name
@@ -38,8 +39,11 @@ SPARED = 64 << 20
 RETRY, RETRY_MOST = 60.0, 900.0
 #: seconds between two steps of removing what is replaced
 REST = 0.02
-#: seconds for which the loop may keep a question waiting
+#: seconds that it may take when nobody else leaves it any time
+IDLE_AT_MOST = 300.0
+#: seconds for which the loop may keep a question waiting, and for which a segment is waited for
 _PATIENCE = 60.0
+_SEGMENT_PATIENCE = 3.0
 _START = (
     "import sys; sys.path.append(sys.argv[1]); from jobd.daemon.snapshotter import main; "
     "sys.exit(main())"
@@ -61,11 +65,13 @@ class Snapshots:
         self,
         journal: Journal,
         post: Callable[[Callable[[], None]], None],
+        seal: Callable[[], None],
         runs: Callable[[], int],
         after: int,
     ) -> None:
-        """`runs` tells how many there are now; `after`: bytes written that a snapshot is worth."""
-        self._journal, self._post, self._runs = journal, post, runs
+        """`seal`, done in the loop by `post`, begins a new segment; `runs` tells how many there are
+        now; `after`: bytes written that a snapshot is worth."""
+        self._journal, self._post, self._seal_now, self._runs = journal, post, seal, runs
         #: may be set at any time
         self.after = after
         self._stopping = threading.Event()
@@ -153,11 +159,14 @@ class Snapshots:
 
     def _make(self) -> None:
         journal = self._journal
+        last = journal.snapshot
+        expected = self._live() or journal.behind_snapshot()
+        if last is None or journal.stats().snapshot_bytes == last.bytes:
+            self._require(expected)  # before anything is begun: there is no older one to give up
         self._seal()
-        end, last = journal.sealed(), journal.snapshot
+        end = journal.sealed()
         if end is None or (last is not None and last.lsn >= end.last_lsn):
             return  # nothing has happened since
-        expected = self._live() or journal.behind_snapshot()
         target = os.path.join(journal.directory, unfinished_name(end.last_lsn, os.getpid()))
         try:
             made, bad = self._by_child(end.last_lsn, target, expected)
@@ -172,13 +181,24 @@ class Snapshots:
         journal.retire(keep_older=not self._too_much(0), rest=self._rest)
 
     def _seal(self) -> None:
-        """Have the loop go on in a new segment, so that all of now is told."""
+        """Have the loop go on in a new segment, so that all of now is told.
+
+        The next one may not be ready yet: it is made beside the loop, within a second.
+        """
+        until = time.monotonic() + _SEGMENT_PATIENCE
+        while (refused := self._seal_once()) is not None:
+            if time.monotonic() > until:
+                raise _FailedError(str(refused))
+            if self._stopping.wait(EVERY):
+                raise _StoppedError
+
+    def _seal_once(self) -> JobdError | None:
         done = threading.Event()
         refused: list[JobdError] = []
 
         def seal() -> None:
             try:
-                self._journal.seal()
+                self._seal_now()
             except JobdError as error:
                 refused.append(error)
             finally:
@@ -191,8 +211,7 @@ class Snapshots:
                 raise _StoppedError
             if time.monotonic() > until:
                 raise _FailedError("the daemon is too busy to go on in a new segment")
-        if refused:
-            raise _FailedError(str(refused[0]))
+        return refused[0] if refused else None
 
     def _by_child(self, lsn: int, target: str, expected: int) -> tuple[Snapshot, list[int]]:
         """The snapshot that a process has made, and the lsns of those that it found damaged."""
@@ -238,7 +257,12 @@ class Snapshots:
 
     def _hear(self, child: subprocess.Popen[str], word: str) -> dict[str, Any]:
         assert child.stdout is not None
+        # else it might wait for ever where every core is always busy
+        hurry = threading.Timer(IDLE_AT_MOST, probe.step_forward, (child.pid,))
+        hurry.daemon = True
+        hurry.start()
         line = child.stdout.readline()
+        hurry.cancel()
         if self._stopping.is_set():
             raise _StoppedError
         said: dict[str, Any] = json.loads(line) if line.endswith("\n") else {}
@@ -264,6 +288,9 @@ class Snapshots:
         sound = newest is not None and newest.lsn == basis and not bad
         if sound and (self._too_much(expected) or self._missing(expected) > 0):
             self._journal.retire(keep_older=False, rest=self._rest)
+        self._require(expected)
+
+    def _require(self, expected: int) -> None:
         missing = self._missing(expected)
         if missing > 0:
             raise _FailedError(

@@ -20,7 +20,7 @@ from jobd.journal.fsutil import Fs
 from jobd.journal.lock import DirectoryLock, prepare_directory
 from jobd.journal.lookup import Kept, SnapshotReader
 from jobd.journal.opening import go_on, not_opened
-from jobd.journal.record import Record, RecordIn
+from jobd.journal.record import Record, RecordFields
 from jobd.journal.recovery import Report, mend
 from jobd.journal.replay import records_of
 from jobd.journal.retention import Snapshots
@@ -184,7 +184,7 @@ class Journal:
         self._check()
         return self._writer.room()
 
-    def write(self, records: Sequence[RecordIn]) -> list[int]:
+    def write(self, records: Sequence[RecordFields]) -> list[int]:
         """Makes `records` durable as one batch, all or none; returns `where` of each.
 
         One write, one fdatasync; in the next segment where the batch does not fit this one.
@@ -249,12 +249,13 @@ class Journal:
         files = list(self._writer.files)
         return sum(s.end - s.header.bytes for s in files if s.header.first_lsn > known)
 
-    def seal(self) -> None:
+    def seal(self, need: int = 0) -> None:
         """Goes on in a new segment, so that all of now can go into a snapshot.
 
-        Raises RefusedError where there is no space for one (nothing has changed), DiskFailedError.
+        What room this one has left is lost: so the next one has to be ready, with room for `need`
+        bytes. Raises RefusedError where it is not (nothing has changed), DiskFailedError.
         """
-        self._writer.seal()
+        self._writer.seal(need)
 
     def adopt(self, made: Snapshot, bad: Collection[int] = ()) -> None:
         """Makes a finished snapshot the queue's own: durable under its name when this returns.

@@ -16,6 +16,7 @@ from typing import Any
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
 from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
+from jobd.server.lane import Lane
 from jobd.server.router import Router
 from jobd.wire import envelope
 from jobd.wire.verbs import BY_NAME
@@ -40,6 +41,8 @@ class Desk:
         self._replies: list[tuple[Request, bytes, bool]] = []
         self._streams: deque[tuple[Request, Iterator[Any]]] = deque()
         self._offloaded: set[Request] = set()
+        #: peers for which a part of an answer is being made by a thread
+        self._making: set[int] = set()
         self._by_run: dict[int, set[Request]] = {}
         self._parked: dict[Request, frozenset[int]] = {}
         self._by_peer: dict[int, set[Request]] = {}
@@ -51,8 +54,15 @@ class Desk:
     def take(self, kernel: Kernel) -> bool:
         """Answer what has arrived; whether more may wait."""
         requests, more = self._router.receive(_TAKEN)
+        lane = Lane(kernel)
+        queue, add = lane.queue, self._replies.append
         for request in requests:
-            self._answer(kernel, request)
+            frame = queue(request) if request.verb == "run.queue" else None
+            if frame is not None:
+                add((request, frame, True))
+            else:
+                self._answer(kernel, request)
+                lane.close()
         if self._router.gone:
             self._forget(set(self._router.gone))
             self._router.gone.clear()
@@ -69,6 +79,8 @@ class Desk:
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
         """Ask again the requests that wait for one of these runs, or one in these ranges."""
+        if not self._by_run and not self._offloaded and not self._watched:
+            return  # nobody waits: most passes of a busy queue
         woken: dict[Request, None] = {}
         if ranges:
             # looked for among those that are waited for: the ranges may mean a million
@@ -102,8 +114,8 @@ class Desk:
             if made >= _STREAMED:
                 return True
             request, parts = self._streams.popleft()
-            if self._router.is_full(request.peer):
-                self._streams.append((request, parts))  # the loop comes round when it has read
+            if self._router.is_full(request.peer) or request.peer in self._making:
+                self._streams.append((request, parts))  # the loop comes round when that is over
                 continue
             try:
                 body = guarded(request.verb, partial(_next, parts))
@@ -112,6 +124,8 @@ class Desk:
                 continue
             if isinstance(body, _Last):
                 self._reply(request, envelope.result(request.number, body.body))
+            elif isinstance(body, Offload):
+                self._make_part(request, parts, body)
             else:
                 frame = envelope.part(request.number, body)
                 made += len(frame)
@@ -119,6 +133,28 @@ class Desk:
                 self._streams.append((request, parts))
                 going = True
         return going
+
+    def _make_part(self, request: Request, parts: Iterator[Any], offload: Offload) -> None:
+        """Have a part made by a thread: one at a time for each peer, so that none piles them up."""
+        self._making.add(request.peer)
+
+        def done(body: Any, problem: JobdError | None) -> None:
+            self._making.discard(request.peer)
+            if problem is not None:
+                self._refuse(request, problem)
+                return
+            self._reply(request, envelope.part(request.number, body), last=False)
+            self._streams.append((request, parts))
+
+        def run() -> None:
+            body, problem = None, None
+            try:
+                body = guarded(request.verb, offload.work)
+            except JobdError as error:
+                problem = error
+            self._post(lambda: done(body, problem))
+
+        self._pool.submit(run)
 
     def wait_ms(self, now_mono: int) -> int | None:
         """How long nothing here comes due; None: nothing is parked."""
@@ -159,12 +195,12 @@ class Desk:
             self._refuse(request, error)
 
     def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
-        if isinstance(value, Parts):
+        if type(value) is Parts:
             self._streams.append((request, value.parts))
-        elif isinstance(value, Offload):
+        elif type(value) is Offload:
             self._offload(kernel, request, value)
         else:
-            self._reply(request, envelope.result(request.number, value))
+            self._replies.append((request, envelope.result(request.number, value), True))
 
     def _offload(self, kernel: Kernel, request: Request, offload: Offload) -> None:
         request.changed.clear()

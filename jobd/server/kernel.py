@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
+from jobd.core.events import RunQueued
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
@@ -74,6 +75,8 @@ class Later(Exception):
 
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
+
+    A part may be an Offload (without `then`), which makes it in a thread.
 
     The loop takes one part a pass, so that a long list keeps nobody else waiting.
     """
@@ -165,6 +168,12 @@ class Kernel(Protocol):
     def decide(self, command: Command, caller: Caller) -> Any:
         """Decide and apply; the answer goes out after the sync. Raises the core's refusals."""
 
+    def take(self, event: RunQueued) -> None:
+        """Take in a plain submission that core/plain.py decided on; true after the sync."""
+
+    def room_for(self, size: int) -> int:
+        """How many bytes fit, where `size` do; else less than `size`."""
+
     def require_room(self, size: int) -> None:
         """Raises RefusedError where the disk has no room for `size` bytes more."""
 
@@ -188,8 +197,8 @@ class Kernel(Protocol):
 
     # the following are safe in any thread
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue."""
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
@@ -197,11 +206,11 @@ class Kernel(Protocol):
     def last_words(self, run: Run, number: int) -> bytes:
         """The end of an ended attempt's output, as its end record has it; 8 KiB at most."""
 
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
 
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
 
     def upload(
         self,

@@ -65,6 +65,11 @@ def test_every_changing_verb_answers_the_same_again(host: FakeHost, client: Clie
     twice("run.cancel", runs=[first])
     twice("run.retry", runs=[first])
     assert len(client.runs(job="again", everything=True)) == 4
+    twice("schedule.add", job="again", schedule={"every": "1h"})
+    twice("schedule.pause", job="again", name="every")
+    twice("schedule.resume", job="again", name="every")
+    twice("schedule.fire", job="again", name="every")
+    twice("schedule.remove", job="again", name="every")
     twice("run.cancel", job="again")
     twice("job.resume", job="again")
     twice("host.drain")
