@@ -295,6 +295,8 @@ class Journal:
             try:
                 self._fill_ahead()
                 self._give_back()
+                # first: a spare segment of any size would leave no space for it
+                self._space.make_reserve()
                 if self._writer.spare is None:
                     self._writer.spare = self._space.make_smaller(self._writer.segment_bytes)
                 self._told_full = False
