@@ -27,10 +27,11 @@ def fill_queue(daemon: ProcessDaemon, job: str) -> RefusedError:
     """Queue until the smallest payload is refused; the last refusal."""
     refused: RefusedError | None = None
     with client(daemon) as one:
-        for size in (200_000, 20_000, 2_000, 1):
+        # larger ones are files of their own
+        for size, count in ((4000, 100), (4000, 1), (1, 1)):
             for _ in range(2000):
                 try:
-                    one.queue(job, b"x" * size)
+                    one.queue(job, b"x" * size, count=count)
                 except RefusedError as error:
                     refused = error
                     break
@@ -76,6 +77,8 @@ def test_a_full_disk_refuses_new_things_and_loses_nothing(
     assert str(daemon.home / "state") in str(refused)
     assert "bytes are missing" in str(refused)
     assert daemon.ctl("queue", "waits", check=False).returncode == 75
+    with client(daemon) as one, pytest.raises(RefusedError, match=r"state/bodies is full: [0-9]+ "):
+        one.queue("waits", b"x" * 100_000)
 
     # what was taken on ends as it should, and people can put an end to it
     daemon.ctl("cancel", str(ids["hangs"]))
@@ -117,7 +120,9 @@ def test_a_full_disk_at_the_start(
     disk.fill()
     daemon.start()
     daemon.ready()
-    assert not (daemon.home / "state" / "reserve").exists(), "it was given back for this"
+    if how == "stopped":
+        # after a kill the zeroes that were filled ahead are given back first, and may be enough
+        assert not (daemon.home / "state" / "reserve").exists(), "it was given back for this"
     daemon.ctl("drain")
     daemon.ctl("cancel", str(ids["other"]))
     daemon.ctl("cancel", str(ids["hangs"]))
