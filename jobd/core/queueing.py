@@ -45,25 +45,29 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
         return _existing(state, job, command)
     _check_submission(job, command, rules)
     _check_times(command, now, rules)
-    _check_after(state, command)
+    if command.after:
+        _check_after(state, command)
     options = _options(state, spec, command, now)
-    events: list[e.Event] = []
     priority = spec.priority if command.priority is None else command.priority
-    who = caller_fields(command.caller)
-    for index, payload in enumerate(command.payloads):
+    # each attribute looked up once, and all by position: this is the hot path
+    trigger, request, who = command.trigger, command.request, caller_fields(command.caller)
+    first, job_id, revision, at = state.next_run, job.id, job.revision, now.wall
+    events: list[e.Event] = []
+    for number, payload in enumerate(command.payloads, first):
+        kept = payload if type(payload) is bytes else payload_fields(payload)
         events.append(
             e.RunQueued(
-                state.next_run + index,
-                job.id,
-                job.revision,
-                now.wall,
-                command.trigger,
+                number,
+                job_id,
+                revision,
+                at,
+                trigger,
                 who,
-                payload_fields(payload),
+                kept,
                 priority,
                 options,
-                command.request,
-                index,
+                request,
+                number - first,
             )
         )
     answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in events], [])
@@ -77,6 +81,10 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
 def payload_fields(payload: bytes | Body) -> Any:
     """A payload as it stands in events."""
     return payload if isinstance(payload, bytes) else [payload.name, payload.size, payload.crc]
+
+
+def _size(payload: bytes | Body) -> int:
+    return len(payload) if isinstance(payload, bytes) else payload.size
 
 
 def _existing(state: State, job: Job, command: QueueRun) -> Decision:
@@ -94,12 +102,21 @@ def _payload_crc(payload: bytes | Body) -> int:
     return zlib.crc32(payload) if isinstance(payload, bytes) else payload.crc
 
 
+def check_allowed(job: Job, rules: Rules) -> None:
+    """Refuse what this host does not let the job be, looked at once. Raises InvalidError."""
+    found = (job.spec, rules)
+    if job.passed != found:
+        # both are values: what they once agreed on they agree on until one is another
+        check_rules(job.spec, rules)
+        job.passed = found
+
+
 def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | None = None) -> None:
     """Refuse what may not be queued; `more` is how many come to the job, where not all of them
     are in `command`."""
-    check_rules(job.spec, rules)
+    check_allowed(job, rules)
     for payload in command.payloads:
-        size = len(payload) if isinstance(payload, bytes) else payload.size
+        size = len(payload) if type(payload) is bytes else _size(payload)
         if size > rules.max_payload:
             raise InvalidError(
                 f"job {job.name}: a payload of {size} bytes: "

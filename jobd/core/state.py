@@ -19,6 +19,9 @@ from jobd.core.spec import parse
 from jobd.core.states import Outcome, RunState
 from jobd.errors import InvalidError
 
+#: where a run begins
+_NEW = machine.run_after(0, None, e.RunQueued)
+
 
 class State(Moves):
     """Jobs, runs, and the indexes over them. One owner: the core loop's thread."""
@@ -30,7 +33,6 @@ class State(Moves):
             e.JobRemoved: self._job_removed,
             e.JobPaused: self._job_paused,
             e.JobResumed: self._job_resumed,
-            e.RunQueued: self._run_queued,
             e.RunRequeued: self._run_requeued,
             e.RunFinished: self._run_finished,
             e.RunHeld: self._run_held,
@@ -55,8 +57,12 @@ class State(Moves):
 
         Raises TransitionError for what cannot happen, before anything was changed.
         """
-        self._appliers[type(event)](event)
-        kind = e.KIND_OF[type(event)]
+        cls = type(event)
+        if cls is e.RunQueued:
+            # a run's first change, and the one that comes by the thousand
+            return self._run_queued(event)
+        self._appliers[cls](event)
+        kind = e.KIND_OF[cls]
         subject: Job | Run | Host
         if kind == e.RUN:
             subject = self.run(event[0])
@@ -70,7 +76,7 @@ class State(Moves):
     def placed(self, event: e.Event, where: int) -> None:
         """Take note of where the event's record lies, if it has bytes that stay on disk."""
         if type(event) is e.RunQueued:
-            self.run(event.run).where = where
+            self.run(event[0]).where = where
         elif type(event) is e.AttemptEnded:
             self.attempt(self.run(event.run), event.number).where = where
 
@@ -124,41 +130,65 @@ class State(Moves):
         self.job(event.job).paused = False
         self.dirty = True
 
-    def _run_queued(self, event: e.RunQueued) -> None:
-        job = self.job(event.job)
-        if self.runs.get(event.run) is not None:
-            raise machine.TransitionError(f"run {event.run}: queued twice")
-        if event.revision not in job.revisions:
-            raise machine.TransitionError(f"job {job.id}: no revision {event.revision}")
-        run = Run(event.run, job, event.revision)
-        run.state = machine.run_after(run.id, None, e.RunQueued)
-        run.priority = event.priority
-        run.queued_at = event.at
-        origin = (event.trigger, *event.caller)
+    def _run_queued(self, event: Any) -> int:
+        (
+            number,
+            job_id,
+            revision,
+            at,
+            trigger,
+            caller,
+            payload,
+            priority,
+            options,
+            request,
+            index,
+        ) = event
+        job = self.jobs_by_id.get(job_id) or self.job(job_id)
+        if revision not in job.revisions:
+            raise machine.TransitionError(f"job {job_id}: no revision {revision}")
+        run = Run(number, job, revision)
+        try:
+            self.runs.add(run)
+        except ValueError:
+            raise machine.TransitionError(f"run {number}: queued twice") from None
+        run.state = _NEW
+        run.rev = 1
+        run.priority = priority
+        run.queued_at = at
+        origin = (trigger, *caller)
         run.origin = self._origins.setdefault(origin, origin)
         if len(self._origins) > 4096:
             self._origins.clear()
-        run.options = event.options
-        payload = event.payload
-        if isinstance(payload, bytes):
+        if type(payload) is bytes:
             run.size = len(payload)
         else:
             run.body = Body(*payload)
             run.size = run.body.size
-        self.runs.add(run)
-        if run.id >= self.next_run:
-            self.next_run = run.id + 1
-        if event.request is not None:
-            self.requests.add(event.request, run.id, event.batch_index)
-        if event.options and "key" in event.options:
-            job.keys[event.options["key"]] = run.id
-        if event.options is not None:
-            not_before = run.option("not_before")
-            if not_before is not None and not_before > event.at:
-                run.due = not_before
-            if "after" in event.options:
-                run.parents = self.children.add(run, self.runs)
-        self.wait(run)
+        if number >= self.next_run:
+            self.next_run = number + 1
+        if request is not None:
+            self.requests.add(request, number, index)
+        if options is None:
+            # nothing keeps it aside
+            self.waiting += 1
+            job.waiting += 1
+            self.push(run)
+        else:
+            run.options = options
+            self._take_options(run, options, at)
+            self.wait(run)
+        return 1
+
+    def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
+        """What only some new runs have: a key, a date, parents."""
+        if "key" in options:
+            run.job.keys[options["key"]] = run.id
+        not_before = options.get("not_before")
+        if not_before is not None and not_before > at:
+            run.due = not_before
+        if "after" in options:
+            run.parents = self.children.add(run, self.runs)
 
     def _run_requeued(self, event: e.RunRequeued) -> None:
         run = self.run(event.run)

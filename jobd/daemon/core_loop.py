@@ -15,17 +15,19 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jobd.capacity.ledger import Ledger
+from jobd.codec import pack
 from jobd.core.commands import Caller, Command
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
 from jobd.core.events import (
-    KIND_OF,
+    CODES_OF,
     RUN,
     TYPE_OF,
     AttemptClaimed,
     Event,
     JobRunsCancelled,
+    RunQueued,
     encode,
 )
 from jobd.core.model import Now, Reason
@@ -35,7 +37,7 @@ from jobd.core.state import State
 from jobd.core.timers import Timers
 from jobd.daemon.room import Room
 from jobd.errors import DiskFailedError
-from jobd.journal import Journal, RecordIn, record_cost
+from jobd.journal import Journal, RecordFields, record_cost
 from jobd.server.desk import Desk
 from jobd.server.health import Pulse
 from jobd.server.kernel import ANYTHING, Kernel
@@ -56,6 +58,7 @@ _MOST_RECORDS = 60_000
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
 _IDLE_MARK_MS = 1_000
+_QUEUED = TYPE_OF[RunQueued]
 
 
 class Performer(Protocol):
@@ -98,7 +101,7 @@ class CoreLoop:
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._records: list[RecordIn] = []
+        self._records: list[RecordFields] = []
         self._events: list[Event] = []
         self._effects: list[Effect] = []
         self._changed: set[int] = set()
@@ -139,17 +142,30 @@ class CoreLoop:
         self._effects += decision.effects
         return decision.answer
 
+    def take(self, event: RunQueued) -> None:
+        """Take in a plain submission that was decided on: as `decide`, less what it cannot need."""
+        if len(self._records) >= _MOST_RECORDS:
+            self.commit()
+        body = pack(event[1:])
+        run = event[0]
+        self._records.append((_QUEUED, RUN, run, self.state.apply(event), body))
+        self._events.append(event)
+        self.room.pending += record_cost(len(body))
+        self._changed.add(run)
+
     def _take(self, events: list[Event]) -> None:
+        state = self.state
         for event in events:
-            revision = self.state.apply(event)
-            self.timers.arm(self.state, event, self.now)
-            kind = KIND_OF[type(event)]
+            cls, subject = type(event), event[0]
+            revision = state.apply(event)
+            self.timers.arm(state, event, self.now)
+            number, kind = CODES_OF[cls]
             body = encode(event)
-            self._records.append(RecordIn(TYPE_OF[type(event)], kind, event[0], revision, body))
+            self._records.append((number, kind, subject, revision, body))
             self._events.append(event)
             self.room.pending += record_cost(len(body))
             if kind == RUN:
-                self._changed.add(event[0])
+                self._changed.add(subject)
             elif type(event) is JobRunsCancelled:
                 self._ranges += event.ranges
 
@@ -164,8 +180,8 @@ class CoreLoop:
         router.watch(self._wake)
         while not self._stopping:
             self.pulse.doing = "idle"
-            router.wait(0 if self._more else self._wait_ms())
-            self._drain_wake()
+            if router.wait(0 if self._more else self._wait_ms()):
+                self._drain_wake()
             self.turn()
         if self._failure is not None:
             raise self._failure
@@ -231,18 +247,20 @@ class CoreLoop:
                 if self.desk is not None:
                     self.desk.fail(error)
                 raise
+            placed = self.state.placed
             for event, where in zip(self._events, places, strict=True):
-                self.state.placed(event, where)
+                placed(event, where)
             self.recent.add(self.journal.lsn, self._events, self.room.pending)
             self._records.clear()
             self._events = []
             self._changed.add(ANYTHING)
-            self.room.pending = 0
+            self.room.written()
             self._last_batch = self._clock().mono
             self._marked = False
             self.pulse.doing = "deciding"
         elif not self._marked and self.now.mono - self._last_batch >= _IDLE_MARK_MS:
             self.journal.idle()
+            self.room.written()
             self._marked = True
             self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS)
         effects, self._effects = self._effects, []

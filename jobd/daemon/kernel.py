@@ -55,6 +55,13 @@ class DaemonKernel:
         self._examine: Callable[[], list[dict[str, Any]]] = list
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
+        #: decide and apply; true after the sync. Raises the core's refusals. The loop's own, as
+        #: each request comes this way
+        self.decide: Callable[[Command, Caller], Any] = loop.decide
+        #: raises RefusedError where the disk has no room for so many bytes more
+        self.require_room: Callable[[int], None] = loop.room.require
+        self.room_for: Callable[[int], int] = loop.room.room_for
+        self.take: Callable[[e.RunQueued], None] = loop.take
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
@@ -81,22 +88,19 @@ class DaemonKernel:
         """The moment of the pass under way."""
         return self._loop.now
 
-    def decide(self, command: Command, caller: Caller) -> Any:
-        """Decide and apply; true after the sync. Raises the core's refusals."""
-        return self._loop.decide(command, caller)
-
-    def require_room(self, size: int) -> None:
-        """Raises RefusedError where the disk has no room for `size` bytes more."""
-        self._loop.room.require(size)
-
     def hold_reason(self, kind: Kind) -> Reason | None:
         """What keeps every run of that kind from starting now, or None."""
         return draining(self.state) or self._loop.ledger.closed(kind)
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""
-        job = self.state.jobs.get(run_job)
-        return self._loop.ledger.never(job.spec.needs) if job is not None else None
+        job = self._loop.state.jobs.get(run_job)
+        if job is None:
+            return None
+        spec, host = job.spec, self.ledger.host
+        if spec.cpus <= host.cpus and spec.memory <= host.memory:
+            return None
+        return self.ledger.never(spec.needs)
 
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller may do everything."""

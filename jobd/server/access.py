@@ -42,15 +42,21 @@ class Users:
         self._callers: dict[tuple[int, int], Caller] = {}
         self._people: dict[int, tuple[str, frozenset[str]]] = {}
         self._until = 0.0
+        #: what was given may be kept while this is the same
+        self.generation = 0
 
-    def caller(self, uid: int, pid: int) -> Caller:
-        """Who is at the other end of a connection."""
+    def refresh(self) -> None:
+        """Forget what is too old: groups change while the daemon runs. `generation` tells of it."""
         now = self._clock()
         if now >= self._until or len(self._callers) >= 10_000:
-            # groups change while the daemon runs
             self._callers.clear()
             self._people.clear()
             self._until = now + _REMEMBERED
+            self.generation += 1
+
+    def caller(self, uid: int, pid: int) -> Caller:
+        """Who is at the other end of a connection."""
+        self.refresh()
         known = self._callers.get((uid, pid))
         if known is None:
             if uid not in self._people:
@@ -121,9 +127,10 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
     to runs are settled where selectors become runs (server/selectors.py); who may register what,
     in the core. What is none of these is for administrators. Raises NotFoundError, ForbiddenError.
     """
-    caller, right, arguments = request.caller, Right(verb.right), request.arguments
+    caller, arguments = request.caller, request.arguments
     if kernel.is_admin(caller):
         return
+    right = Right(verb.right)
     name = arguments.get("job")
     if name is not None and right is not Right.ADMIN:
         job = visible_job(kernel, caller, name)

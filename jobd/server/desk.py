@@ -16,6 +16,7 @@ from typing import Any
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
 from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
+from jobd.server.lane import Lane
 from jobd.server.router import Router
 from jobd.wire import envelope
 from jobd.wire.verbs import BY_NAME
@@ -51,8 +52,15 @@ class Desk:
     def take(self, kernel: Kernel) -> bool:
         """Answer what has arrived; whether more may wait."""
         requests, more = self._router.receive(_TAKEN)
+        lane = Lane(kernel)
+        queue, add = lane.queue, self._replies.append
         for request in requests:
-            self._answer(kernel, request)
+            frame = queue(request) if request.verb == "run.queue" else None
+            if frame is not None:
+                add((request, frame, True))
+            else:
+                self._answer(kernel, request)
+                lane.close()
         if self._router.gone:
             self._forget(set(self._router.gone))
             self._router.gone.clear()
@@ -69,6 +77,8 @@ class Desk:
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
         """Ask again the requests that wait for one of these runs, or one in these ranges."""
+        if not self._by_run and not self._offloaded and not self._watched:
+            return  # nobody waits: most passes of a busy queue
         woken: dict[Request, None] = {}
         if ranges:
             # looked for among those that are waited for: the ranges may mean a million
@@ -159,12 +169,12 @@ class Desk:
             self._refuse(request, error)
 
     def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
-        if isinstance(value, Parts):
+        if type(value) is Parts:
             self._streams.append((request, value.parts))
-        elif isinstance(value, Offload):
+        elif type(value) is Offload:
             self._offload(kernel, request, value)
         else:
-            self._reply(request, envelope.result(request.number, value))
+            self._replies.append((request, envelope.result(request.number, value), True))
 
     def _offload(self, kernel: Kernel, request: Request, offload: Offload) -> None:
         request.changed.clear()

@@ -67,8 +67,7 @@ def answer(kernel: Kernel, request: Request) -> Any:
     if verb is None:
         raise UsageError(f"{request.verb!r:.60}: no such verb")
     verb.check(request.arguments)
-
-    def work() -> Any:
+    try:
         authorize(kernel, request, verb)
         if not verb.changes or verb.name in _REMEMBER:
             return HANDLERS[verb.name](kernel, request)
@@ -79,12 +78,13 @@ def answer(kernel: Kernel, request: Request) -> Any:
         if isinstance(made, dict):
             kernel.answers.keep(request, made, kernel.now.mono)
         return made
-
-    try:
-        return guarded(verb.name, work)
     except JobdError as error:
         kernel.refused(request, error)
         raise
+    except Later:
+        raise
+    except Exception as error:
+        raise _bug(verb.name, error) from error
 
 
 def guarded(verb: str, work: Callable[[], Any]) -> Any:
@@ -94,7 +94,10 @@ def guarded(verb: str, work: Callable[[], Any]) -> Any:
     except (JobdError, Later):
         raise
     except Exception as error:
-        _log.exception("%s: a bug", verb)
-        raise InternalError(
-            f"{verb}: a bug in jobd: {type(error).__name__}; see its log"
-        ) from error
+        raise _bug(verb, error) from error
+
+
+def _bug(verb: str, error: Exception) -> InternalError:
+    """What the caller is told of an error that nobody expected; the log has its traceback."""
+    _log.exception("%s: a bug", verb)
+    return InternalError(f"{verb}: a bug in jobd: {type(error).__name__}; see its log")

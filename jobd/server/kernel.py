@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
+from jobd.core.events import RunQueued
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
@@ -164,6 +165,12 @@ class Kernel(Protocol):
 
     def decide(self, command: Command, caller: Caller) -> Any:
         """Decide and apply; the answer goes out after the sync. Raises the core's refusals."""
+
+    def take(self, event: RunQueued) -> None:
+        """Take in a plain submission that core/plain.py decided on; true after the sync."""
+
+    def room_for(self, size: int) -> int:
+        """How many bytes fit, where `size` do; else less than `size`."""
 
     def require_room(self, size: int) -> None:
         """Raises RefusedError where the disk has no room for `size` bytes more."""

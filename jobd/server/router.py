@@ -14,9 +14,7 @@ import resource
 import select
 import socket
 import stat
-import struct
 import time
-from collections import deque
 from pathlib import Path
 
 from jobd.codec import MAX_FRAME
@@ -24,7 +22,8 @@ from jobd.errors import ConfigError, JobdError
 from jobd.server.access import Users
 from jobd.server.doors import Doors
 from jobd.server.kernel import Request
-from jobd.server.zmtp import ProtocolError, Talk, frame
+from jobd.server.peer import Peer
+from jobd.server.zmtp import ProtocolError, frame
 from jobd.wire import envelope
 
 _log = logging.getLogger(__name__)
@@ -33,6 +32,8 @@ _log = logging.getLogger(__name__)
 _LONGEST_PATH = 107
 #: read from one peer at once, and messages taken of it before the others' turn
 _READ, _TURN = 64 * 1024, 128
+#: read first: most requests are short, and to have room for a long one costs each of them 1 us
+_FIRST = 4096
 #: requests of one connection that are under way; more are left in its pipe
 _UNDER_WAY = 256
 #: bytes of replies that a peer has not read: its streams wait, and it loses its connection
@@ -49,28 +50,6 @@ _WANTED_FILES = 8192
 _MOST_PEERS = 4096
 _SWEEP_S = 1.0
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
-_CREDENTIALS = struct.Struct("3i")
-
-
-class _Peer:
-    """One connection."""
-
-    __slots__ = ("events", "gid", "number", "out", "pid", "since", "socket", "talk", "uid",
-                 "under_way", "unread", "wrote")  # fmt: skip
-
-    def __init__(self, number: int, connection: socket.socket, now: float) -> None:
-        self.number = number
-        self.socket = connection
-        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        self.pid, self.uid, self.gid = _CREDENTIALS.unpack(raw)
-        self.talk = Talk()
-        self.out: deque[bytes] = deque()
-        #: bytes in `out`
-        self.unread = 0
-        self.under_way = 0
-        self.events = 0
-        #: since when it owes the rest of something, and when it last took a byte
-        self.since = self.wrote = now
 
 
 class Router:
@@ -86,15 +65,15 @@ class Router:
         self.path = path
         self._users = users
         self._most_peers = _most_peers()
-        self._peers: dict[int, _Peer] = {}
-        self._by_fd: dict[int, _Peer] = {}
+        self._peers: dict[int, Peer] = {}
+        self._by_fd: dict[int, Peer] = {}
         #: by uid: connections, and bytes of replies that are not read
         self._of_user: dict[int, int] = {}
         self._unread_of: dict[int, int] = {}
         self._number = 0
         #: connections that have more to say than was taken, and that have something to be sent
-        self._left: dict[int, _Peer] = {}
-        self._dirty: dict[int, _Peer] = {}
+        self._left: dict[int, Peer] = {}
+        self._dirty: dict[int, Peer] = {}
         #: connections that ended since the desk last looked
         self.gone: list[int] = []
         self._ready: list[tuple[int, int]] = []
@@ -114,13 +93,16 @@ class Router:
         """Have :meth:`wait` end when `descriptor` becomes readable too."""
         self._epoll.register(descriptor, _IN)
 
-    def wait(self, ms: int) -> None:
-        """Wait until there is something to do, `ms` milliseconds at most."""
+    def wait(self, ms: int) -> bool:
+        """Wait until there is something to do, `ms` milliseconds at most; whether it may be what
+        is watched beside the connections."""
         if self._left:
             ms = 0
         elif self._peers:
             ms = min(ms, round(_SWEEP_S * 1000))
-        self._ready = self._epoll.poll(ms / 1000)
+        self._ready = ready = self._epoll.poll(ms / 1000)
+        known = self._by_fd
+        return any(each[0] not in known for each in ready)
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -128,6 +110,7 @@ class Router:
         """Up to about `most` requests that wait, and whether there are more."""
         requests: list[Request] = []
         now = time.monotonic()
+        self._users.refresh()
         left, self._left = self._left, {}
         for peer in left.values():
             self._take(peer, b"", requests, now)
@@ -165,7 +148,7 @@ class Router:
     def _admit(self, connection: socket.socket, now: float) -> None:
         connection.setblocking(False)
         self._number += 1
-        peer = _Peer(self._number, connection, now)
+        peer = Peer(self._number, connection, now)
         count = self._of_user.get(peer.uid, 0)
         # an eighth is left for others than the one who has taken all the rest
         if len(self._peers) >= self._most_peers or count >= self._most_peers * 7 // 8:
@@ -182,9 +165,10 @@ class Router:
         self._epoll.register(connection, _IN)
         self._own_words(peer)
 
-    def _read(self, peer: _Peer, requests: list[Request], now: float) -> None:
+    def _read(self, peer: Peer, requests: list[Request], now: float) -> None:
         # a long request comes in few pieces: each is joined to what is there
-        size = _READ if peer.talk.held < _READ else MAX_FRAME
+        held = peer.talk.held
+        size = _FIRST if not held else _READ if held < _READ else MAX_FRAME
         try:
             data = peer.socket.recv(size)
         except BlockingIOError:
@@ -194,9 +178,15 @@ class Router:
         if not data:
             self._close(peer)
             return
-        self._take(peer, data, requests, now)
+        only = peer.talk.only(data) if peer.under_way < _TURN else None
+        if only is None:
+            self._take(peer, data, requests, now)
+        else:
+            # one whole request: nothing is left over, nothing owed
+            self._make(peer, only, requests)
+            peer.since = now
 
-    def _take(self, peer: _Peer, data: bytes, requests: list[Request], now: float) -> None:
+    def _take(self, peer: Peer, data: bytes, requests: list[Request], now: float) -> None:
         was_midway = peer.talk.midway
         most = min(_TURN, _UNDER_WAY - peer.under_way)
         try:
@@ -221,7 +211,7 @@ class Router:
             return
         self._watch(peer)
 
-    def _make(self, peer: _Peer, message: bytes | JobdError, requests: list[Request]) -> None:
+    def _make(self, peer: Peer, message: bytes | JobdError, requests: list[Request]) -> None:
         peer.under_way += 1
         try:
             if isinstance(message, JobdError):
@@ -231,7 +221,10 @@ class Router:
             given = error.details.pop("request", 0)
             self.send(peer.number, envelope.error(given if type(given) is int else 0, error))
             return
-        caller = self._users.caller(peer.uid, peer.pid)
+        caller = peer.caller
+        if caller is None or peer.known_in != self._users.generation:
+            caller = peer.caller = self._users.caller(peer.uid, peer.pid)
+            peer.known_in = self._users.generation
         requests.append(Request(peer.number, number, verb, arguments, key, caller))
 
     # -- replies -----------------------------------------------------------------------------
@@ -245,9 +238,14 @@ class Router:
         if peer is None:
             return
         peer.under_way -= last
-        self._append(peer, frame(reply))
+        data = frame(reply)
+        size = len(data)
+        peer.out.append(data)
+        peer.unread += size
+        self._unread_of[peer.uid] += size
+        self._dirty[peer_number] = peer
 
-    def _append(self, peer: _Peer, data: bytes) -> None:
+    def _append(self, peer: Peer, data: bytes) -> None:
         peer.out.append(data)
         peer.unread += len(data)
         self._unread_of[peer.uid] += len(data)
@@ -266,10 +264,33 @@ class Router:
         dirty, self._dirty = self._dirty, {}
         now = time.monotonic()
         for peer in dirty.values():
-            if peer.number in self._peers and not peer.events & _OUT:
+            if peer.events & _OUT:
+                continue  # the kernel will tell when it takes more
+            if len(peer.out) == 1 and not peer.talk.more and peer.events:
+                self._flush_one(peer, now)
+            elif peer.number in self._peers:
                 self._flush(peer, now)
 
-    def _flush(self, peer: _Peer, now: float) -> None:
+    def _flush_one(self, peer: Peer, now: float) -> None:
+        """Send the one reply of a peer that has nothing else under way: what nearly all have."""
+        data = peer.out[0]
+        try:
+            sent = peer.socket.send(data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(peer)
+            return
+        peer.unread -= sent
+        self._unread_of[peer.uid] -= sent
+        if sent == len(data):
+            peer.out.clear()
+            peer.wrote = now
+            return
+        peer.out[0] = data[sent:]
+        self._flush(peer, now)
+
+    def _flush(self, peer: Peer, now: float) -> None:
         while peer.out:
             data = peer.out[0] if len(peer.out) == 1 else b"".join(peer.out)
             try:
@@ -299,12 +320,12 @@ class Router:
             self._left[peer.number] = peer
         self._watch(peer)
 
-    def _own_words(self, peer: _Peer) -> None:
+    def _own_words(self, peer: Peer) -> None:
         """Send what the protocol itself has to say."""
         words, peer.talk.to_send = peer.talk.to_send, b""
         self._append(peer, words)
 
-    def _watch(self, peer: _Peer) -> None:
+    def _watch(self, peer: Peer) -> None:
         """Ask the kernel for what can be dealt with: no more requests while too many are open."""
         reads = peer.under_way < _UNDER_WAY and not peer.talk.more and peer.unread <= _FULL
         events = (_IN if reads else 0) | (_OUT if peer.out else 0)
@@ -330,7 +351,7 @@ class Router:
             ):
                 self._close(peer)
 
-    def _close(self, peer: _Peer) -> None:
+    def _close(self, peer: Peer) -> None:
         if self._peers.pop(peer.number, None) is None:
             return
         del self._by_fd[peer.socket.fileno()]

@@ -45,13 +45,13 @@ def queue(kernel: Kernel, request: Request) -> Any:
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
-    size = sum(len(p) for p in command.payloads if isinstance(p, bytes))
+    size = sum([len(p) for p in command.payloads if isinstance(p, bytes)])
     room = size + len(command.payloads) * (RUN_ROOM + _options_size(command))
     if room > MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {MOST_BYTES} are taken; send less")
     kernel.require_room(room)
     runs, warnings = kernel.decide(command, request.caller)
-    if not all(_readable(kernel, request, run) for run, existing in runs if existing):
+    if warnings and not all(_readable(kernel, request, run) for run, existing in runs if existing):
         warnings = []  # they tell of another's payload
     return {"runs": runs, "warnings": warnings}
 
@@ -63,6 +63,8 @@ def _readable(kernel: Kernel, request: Request, run: int) -> bool:
 
 def _options_size(command: QueueRun) -> int:
     """Bytes that each of the command's runs takes for what it says beside the payload."""
+    if not (command.args or command.env or command.labels or command.after):
+        return 0
     texts_ = [*command.args, *command.env, *command.labels]
     texts_ += [*command.env.values(), *command.labels.values()]
     # a parent: its number, its condition, and that they are a pair
@@ -71,6 +73,11 @@ def _options_size(command: QueueRun) -> int:
 
 def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
     arguments = request.arguments
+    if len(arguments) == 2 and "payload" in arguments:
+        # a job and a payload: what nearly all requests are, and nothing of it to look at
+        return QueueRun(
+            arguments["job"], [arguments["payload"]], "cli", request.caller, request.key
+        )
     payloads = payloads_of(kernel, request)
     not_before = arguments.get("not_before")
     if "delay" in arguments:
