@@ -126,6 +126,21 @@ class Ready:
             if not ring:
                 del self._rings[run.priority]
 
+    def clean(self, job: Job) -> None:
+        """Drop a job's stale entries: worth it where most of them are."""
+        for priority, queue in list(job.ready.items()):
+            found = self._fitting(queue, priority)
+            if found:
+                job.ready[priority] = deque(found)
+            else:
+                self._drop(job, priority)
+
+    def _fitting(self, queue: deque[int], priority: int) -> dict[int, None]:
+        get, fits = self._runs.get, self._fits
+        return dict.fromkeys(
+            number for number in queue if (run := get(number)) is not None and fits(run, priority)
+        )
+
     def _drop(self, job: Job, priority: int) -> None:
         del job.ready[priority]
         ring = self._rings[priority]

@@ -123,9 +123,10 @@ class Desk:
             if isinstance(body, _Last):
                 self._reply(request, envelope.result(request.number, body.body))
             else:
-                frame = envelope.part(request.number, body)
-                made += len(frame)
-                self._reply(request, frame, last=False)
+                if body is not None:
+                    frame = envelope.part(request.number, body)
+                    made += len(frame)
+                    self._reply(request, frame, last=False)
                 self._streams.append((request, parts))
                 going = True
         return going

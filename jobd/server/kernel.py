@@ -76,7 +76,8 @@ class Later(Exception):
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
 
-    The loop takes one part a pass, so that a long list keeps nobody else waiting.
+    The loop takes one part a pass, so that a long list keeps nobody else waiting; None is a part
+    of the work with nothing to send.
     """
 
     __slots__ = ("parts",)
