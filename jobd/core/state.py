@@ -141,9 +141,8 @@ class State(Moves):
         self.dirty = True
 
     def _run_queued(self, event: Any) -> int:
-        (
-            number, job_id, revision, at, trigger, caller, payload, priority, options, request, index
-        ) = event  # fmt: skip
+        number, job_id, revision, at, trigger, caller, *more = event
+        payload, priority, options, request, index = more
         job = self.jobs_by_id.get(job_id) or self.job(job_id)
         if revision not in job.revisions:
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")

@@ -144,11 +144,7 @@ class Daemon:
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal, bodies)
-        # what was loaded stays: collections need not look at it again (a full one over a million
-        # runs takes 230 to 420 ms)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 1_000)
+        self.loop.garbage.loaded()
         self.pulse.phase = "running"
         if self._told_to_stop:
             self.loop.stop()

@@ -37,6 +37,8 @@ _STATES = {
     Status.STOPPING: RunState.ACTIVE,
     **dict.fromkeys(FINAL, RunState.DONE),
 }
+#: asked for each of a million: an enum's attribute is slow to look up
+_ACTIVE, _WAITING = RunState.ACTIVE, RunState.WAITING
 _LIVE = frozenset({RunState.WAITING, RunState.HELD, RunState.ACTIVE})
 _DEAD, _QUEUED = "dead", str(Status.QUEUED)
 
@@ -141,6 +143,7 @@ class Choice:
                 return
             likely = likely_of(runs)
             # asked when it is its turn: it may have changed since the part began
+            likely.reverse()
             yield (run for run in likely if run.state in states and self.wanted(run))
 
     def _of_job_and_labels(self, runs: list[Run]) -> list[Run]:
@@ -157,12 +160,12 @@ class Choice:
         runs = self._of_job_and_labels(runs)
         if self._since is not None:
             since = self._since
-            runs = [run for run in runs if run.queued_at >= since or run.state is RunState.ACTIVE]
+            runs = [run for run in runs if run.queued_at >= since or run.state is _ACTIVE]
         if self.words and _QUEUED not in self.words:
             runs = [
                 run
                 for run in runs
-                if run.due is not None or run.parents or run.state is not RunState.WAITING
+                if run.due is not None or run.parents or run.state is not _WAITING
             ]
         return runs
 

@@ -241,15 +241,25 @@ def wait(kernel: Kernel, request: Request) -> Any:
     goal = arguments.get("for", "done")
     if goal not in ("done", "running", "succeeded"):
         raise UsageError(f"run.wait: for {goal!r:.40}: expected done, running or succeeded")
-    named, single = resolve(kernel, request, arguments["runs"])
-    open_ = [run.id for run in named if not _reached(run, goal)]
+    open_ = request.pending
+    if open_ is None:
+        named, _ = resolve(kernel, request, arguments["runs"])
+        open_ = request.pending = [run.id for run in reversed(named) if not _reached(run, goal)]
+    # each is asked for once it is the last: waiting for many costs no more with each that ends
+    while open_ and _is_over(kernel.state.runs.get(open_[-1]), goal):
+        open_.pop()
     if open_ and not request.final:
-        raise Later(open_, min(arguments.get("hold", HOLD_MS), HOLD_MS))
+        raise Later(open_[-1:], min(arguments.get("hold", HOLD_MS), HOLD_MS))
+    named, single = resolve(kernel, request, arguments["runs"])
     return {
         "ready": not open_,
         "runs": [run_row(kernel, run) for run in named[:_PAGE]],
         "single": single,
     }
+
+
+def _is_over(run: Run | None, goal: str) -> bool:
+    return run is None or _reached(run, goal)
 
 
 def _reached(run: Run, goal: str) -> bool:
