@@ -34,6 +34,10 @@ class State(Moves):
         #: when the last run was queued, and what only some have: one object for all of the same
         self._at = 0
         self._options: dict[str, Any] = {}
+        #: that run, its trigger and its caller
+        self._queued: Run | None = None
+        self._trigger = ""
+        self._caller: list[Any] = []
         self._appliers: dict[type[Any], Callable[[Any], None]] = {
             e.JobRegistered: self._job_registered,
             e.JobRemoved: self._job_removed,
@@ -86,7 +90,10 @@ class State(Moves):
     def placed(self, event: e.Event, where: int) -> None:
         """Take note of where the event's record lies, if it has bytes that stay on disk."""
         if type(event) is e.RunQueued:
-            self.run(event[0]).where = where
+            run = self._queued
+            if run is None or run.id != event[0]:
+                run = self.run(event[0])
+            run.where = where
         elif type(event) is e.AttemptEnded:
             self.attempt(self.run(event.run), event.number).where = where
 
@@ -141,8 +148,7 @@ class State(Moves):
         self.dirty = True
 
     def _run_queued(self, event: Any) -> int:
-        number, job_id, revision, at, trigger, caller, *more = event
-        payload, priority, options, request, index = more
+        number, job_id, revision, at, trigger, caller, payload, priority, options, request, nth = event
         job = self.jobs_by_id.get(job_id) or self.job(job_id)
         if revision not in job.revisions:
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
@@ -159,10 +165,15 @@ class State(Moves):
         else:
             self._at = at
         run.queued_at = at
-        origin = (trigger, *caller)
-        run.origin = self._origins.setdefault(origin, origin)
-        if len(self._origins) > 4096:
-            self._origins.clear()
+        if caller == self._caller and trigger == self._trigger and self._queued is not None:
+            run.origin = self._queued.origin
+        else:
+            origin = (trigger, *caller)
+            run.origin = self._origins.setdefault(origin, origin)
+            if len(self._origins) > 4096:
+                self._origins.clear()
+            self._trigger, self._caller = trigger, caller
+        self._queued = run
         if type(payload) is bytes:
             size = len(payload)
             # a number of one's own would cost 32 bytes, in each of a million runs
@@ -173,7 +184,7 @@ class State(Moves):
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
-            self.requests.add(request, number, index)
+            self.requests.add(request, number, nth)
         if options is None:
             # nothing keeps it aside
             self.waiting += 1
