@@ -106,7 +106,10 @@ def run(rig: Rig, report: Report, quick: bool) -> None:
         report.say(f"-- {clients} clients")
         rows = [row(name, got[name][clients], got[JOBD][clients]) for name in got]
         report.table(
-            ("server", "acks/s", "jobd is x", "p50 us", "p99 us", "syncs/ack", "its CPU us", "client CPU us"),
+            (
+                "server", "acks/s", "jobd is x", "p50 us", "p99 us", "syncs/ack", "its CPU us",
+                "client CPU us",
+            ),
             rows,
         )  # fmt: skip
     for name, how in names.items():

@@ -93,7 +93,11 @@ class Rig:
         log = open(self.folder / f"{Path(words[0]).name}.log", "ab")  # noqa: SIM115
         options.setdefault("stdout", log)
         process = subprocess.Popen(
-            words, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stderr=log, **options
+            words,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+            **options,
         )
         log.close()
         self.later(lambda: end(process))

@@ -71,11 +71,67 @@ class JobRunsCancelled(NamedTuple):
     caller: list[Any]
 
 
+class ScheduleAdded(NamedTuple):
+    """A schedule was added beside the job's definition, or took the place of one. `spec` is in a
+    job file's form."""
+
+    job: int
+    name: str
+    spec: dict[str, Any]
+    at: int
+    caller: list[Any]
+
+
+class ScheduleRemoved(NamedTuple):
+    """A schedule was removed."""
+
+    job: int
+    name: str
+    at: int
+    caller: list[Any]
+
+
+class SchedulePaused(NamedTuple):
+    """A schedule does not fire from now on."""
+
+    job: int
+    name: str
+    at: int
+    caller: list[Any]
+
+
+class ScheduleResumed(NamedTuple):
+    """A schedule may fire again; what fell into its pause is not caught up."""
+
+    job: int
+    name: str
+    at: int
+    caller: list[Any]
+
+
+class ScheduleFired(NamedTuple):
+    """A schedule's time has come: all up to `cursor` (ms UTC, nominal) is dealt with.
+
+    `fired` firings made runs, the last of them `run`; `lost` were not caught up. `refused`: why
+    they made none. `mark`: the boot of the host, or the start of jobd, that it fired for.
+    """
+
+    job: int
+    name: str
+    cursor: int
+    at: int
+    fired: int = 1
+    lost: int = 0
+    run: int | None = None
+    refused: str = ""
+    mark: str = ""
+
+
 class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
     `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key,
-    after, retry_of.
+    after, retry_of, source.
     `request` is the client's key, `batch_index` the run's place among those of the same request.
     """
 
@@ -240,6 +296,11 @@ Event = (
     | JobPaused
     | JobResumed
     | JobRunsCancelled
+    | ScheduleAdded
+    | ScheduleRemoved
+    | SchedulePaused
+    | ScheduleResumed
+    | ScheduleFired
     | RunQueued
     | RunRequeued
     | RunFinished
@@ -262,6 +323,11 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (3, JOB, JobPaused),
     (4, JOB, JobResumed),
     (5, JOB, JobRunsCancelled),
+    (6, JOB, ScheduleAdded),
+    (7, JOB, ScheduleRemoved),
+    (8, JOB, SchedulePaused),
+    (9, JOB, ScheduleResumed),
+    (10, JOB, ScheduleFired),
     (16, RUN, RunQueued),
     (17, RUN, RunRequeued),
     (18, RUN, RunFinished),

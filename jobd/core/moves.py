@@ -15,6 +15,7 @@ from jobd.core.parents import Children
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
+from jobd.core.schedules import Schedules
 from jobd.core.states import AttemptState, Outcome, RunState, Status
 
 
@@ -29,6 +30,7 @@ class Moves:
         self.ready = Ready(self.runs)
         self.requests = Requests()
         self.children = Children()
+        self.schedules = Schedules()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1

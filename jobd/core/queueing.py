@@ -32,7 +32,8 @@ from jobd.errors import ConflictError, InvalidError, RefusedError
 from jobd.units import MAX_MS, size_text
 
 
-def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+    """QueueRun; also for what makes runs beside other events."""
     if command.request is not None:
         made = state.requests.find(command.request)
         if made:
@@ -70,12 +71,21 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
                 number - first,
             )
         )
+    if command.sources:
+        pairs = zip(events, command.sources, strict=True)
+        events = [_from(event, source) for event, source in pairs]
     answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in events], [])
     for number, _ in answer[0] if command.after else ():
         skip = skipped_at_once(state, number, command.after, now.wall)
         if skip is not None:
             events.append(skip)
     return Decision(events, [], answer)
+
+
+def _from(event: e.Event, source: tuple[str, int]) -> e.Event:
+    """The run's event with what triggered it, and the moment that was meant."""
+    assert type(event) is e.RunQueued
+    return event._replace(options={**(event.options or {}), "source": [*source]})
 
 
 def payload_fields(payload: bytes | Body) -> Any:
@@ -259,4 +269,4 @@ def _again(
     )
 
 
-DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: _queue, RetryRuns: _retry}
+DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: queue, RetryRuns: _retry}

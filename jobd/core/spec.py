@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jobd.core import schedule
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
@@ -64,6 +65,7 @@ KEYS: dict[str, Key] = {
     "pids": Key("resources.pids", v.whole(1, 1 << 22)),
     "concurrency": Key("limits.concurrency", v.whole(1, 1 << 20)),
     "queue": Key("limits.queue", v.whole(1, 1 << 31)),
+    "schedules": Key("schedule", schedule.read_all, schedule.write_all),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -85,7 +87,6 @@ _LATER = frozenset(
         "limits.rate",
         "on",
         "overlap",
-        "schedule",
         "total_timeout",
     }
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import edits, machine
+from jobd.core import edits, machine, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -52,6 +52,7 @@ class State(Moves):
             e.AttemptStopping: self._attempt_stopping,
             e.AttemptEnded: self._attempt_ended,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -130,12 +131,14 @@ class State(Moves):
         job.registered_at = event.at
         job.origin = event.origin
         job.removed = False
+        self.schedules.sync(job, spec.schedules, event.at, event.caller)
         self.jobs[job.name] = job
         self.dirty = True
 
     def _job_removed(self, event: e.JobRemoved) -> None:
         job = self.job(event.job)
         job.removed = True
+        self.schedules.drop(job)
         job.paused = False
         self.jobs.pop(job.name, None)
 
@@ -148,7 +151,7 @@ class State(Moves):
         self.dirty = True
 
     def _run_queued(self, event: Any) -> int:
-        number, job_id, revision, at, trigger, caller, payload, priority, options, request, nth = event
+        number, job_id, revision, at, trigger, who, payload, priority, options, request, n = event
         job = self.jobs_by_id.get(job_id) or self.job(job_id)
         if revision not in job.revisions:
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
@@ -165,14 +168,14 @@ class State(Moves):
         else:
             self._at = at
         run.queued_at = at
-        if caller == self._caller and trigger == self._trigger and self._queued is not None:
+        if who == self._caller and trigger == self._trigger and self._queued is not None:
             run.origin = self._queued.origin
         else:
-            origin = (trigger, *caller)
+            origin = (trigger, *who)
             run.origin = self._origins.setdefault(origin, origin)
             if len(self._origins) > 4096:
                 self._origins.clear()
-            self._trigger, self._caller = trigger, caller
+            self._trigger, self._caller = trigger, who
         self._queued = run
         if type(payload) is bytes:
             size = len(payload)
@@ -184,7 +187,7 @@ class State(Moves):
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
-            self.requests.add(request, number, nth)
+            self.requests.add(request, number, n)
         if options is None:
             # nothing keeps it aside
             self.waiting += 1

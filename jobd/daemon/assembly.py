@@ -22,7 +22,7 @@ from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
-from jobd.daemon.drivers import Drivers
+from jobd.daemon.drivers import Drivers, boot_id, host_boot_ms
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
@@ -30,7 +30,7 @@ from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
-from jobd.daemon.places import Places
+from jobd.daemon.places import Places, refuse_open_parents
 from jobd.daemon.reconcile import reconcile, warnings
 from jobd.daemon.reloading import Reloader
 from jobd.daemon.sdnotify import notify, watchdog_s
@@ -119,6 +119,8 @@ class Daemon:
 
     def _start(self) -> None:
         places, config = self.places, self.config
+        for folder in (places.state, places.socket.parent, places.logs, places.secrets):
+            refuse_open_parents(folder)
         make_folder(places.state)
         make_folder(places.socket.parent)
         doors = Doors(config.socket_mode, config.socket_group)
@@ -144,6 +146,7 @@ class Daemon:
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal, bodies)
+        self.loop.started(boot_id(), host_boot_ms())
         self.loop.garbage.loaded()
         self.pulse.phase = "running"
         if self._told_to_stop:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from jobd.capacity.ledger import Ledger
 from jobd.codec import pack
-from jobd.core.commands import Caller, Command
+from jobd.core.commands import Caller, Command, ScheduleDue
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
@@ -33,11 +33,12 @@ from jobd.core.events import (
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.requests import KEEP_MS
+from jobd.core.schedule import BOOT
 from jobd.core.state import State
 from jobd.core.timers import Timers
 from jobd.daemon.garbage import Garbage
 from jobd.daemon.room import Room
-from jobd.errors import DiskFailedError
+from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal import Journal, RecordFields, record_cost
 from jobd.server.desk import Desk
 from jobd.server.health import Pulse
@@ -63,6 +64,8 @@ _IDLE_MARK_MS = 1_000
 #: nothing else is to be done
 _EXPIRY, _EXPIRY_AT_REST = 256, 10_000
 _QUEUED = TYPE_OF[RunQueued]
+#: room that a firing needs beside its payload, in bytes, and when it is tried again without
+SCHEDULE_ROOM, SCHEDULE_AGAIN_MS = 16 << 10, 5_000
 
 
 class Performer(Protocol):
@@ -203,6 +206,7 @@ class CoreLoop:
         for over in self.timers.advance(self.state, self.now):
             self.decide(over, SYSTEM)
             self._commit_if_full()
+        self._fire()
         if desk is not None:
             self._more = desk.take(self.kernel)
             desk.overdue(self.kernel)
@@ -224,6 +228,29 @@ class CoreLoop:
         for _ in range(min(len(self._inbox), _TAKEN)):
             self._inbox.popleft()()
             self._commit_if_full()
+
+    def _fire(self) -> None:
+        """Have the schedules make the runs that are due."""
+        schedules = self.state.schedules
+        for schedule in schedules.due(self.now):
+            try:
+                self.room.require(SCHEDULE_ROOM + len(schedule.spec.payload) * 2)
+                self.decide(ScheduleDue(*schedule.key), SYSTEM)
+            except RefusedError as error:
+                # the disk is full: it stands where it stood, and what it missed is caught up
+                _log.warning("schedule %s: not fired: %s", schedule.seed, error)
+                schedules.again(schedule, self.now.wall + SCHEDULE_AGAIN_MS)
+            self._commit_if_full()
+
+    def started(self, boot: str, boot_ms: int) -> None:
+        """Fire what waits for the start of the host (`boot` names it) or of jobd, once each."""
+        for schedule in list(self.state.schedules.every()):
+            moment = schedule.spec.moment
+            if moment == BOOT and (schedule.mark == boot or schedule.added_at >= boot_ms):
+                continue
+            if moment is not None:
+                mark = boot if moment == BOOT else f"jobd {self.now.wall}"
+                self.decide(ScheduleDue(*schedule.key, mark), SYSTEM)
 
     def _dispatch(self) -> None:
         if not self.state.dirty or not self.state.waiting:
@@ -300,6 +327,9 @@ class CoreLoop:
                 waits.append(parked)
         if not self._marked:
             waits.append(max(0, self._last_batch + _IDLE_MARK_MS - now.mono))
+        fires = self.state.schedules.wait_ms(now)
+        if fires is not None:
+            waits.append(fires)
         if self._inbox:
             return 0
         # rounded up by one: a millisecond early would be a turn for nothing

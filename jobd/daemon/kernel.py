@@ -137,20 +137,20 @@ class DaemonKernel:
 
     # -- files; safe in any thread ----------------------------------------------------------
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue or its body file."""
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
+        return self._bodies.put(data)
+
+    def payload_source(self, run: Run) -> bytes | Body:
+        """The payload's bytes where they are in the queue, else which body file has them."""
         if run.body is not None:
-            return self._bodies.read(run.body)
+            return run.body
         event = decode(e.TYPE_OF[e.RunQueued], run.id, self._loop.journal.read(run.where))
         assert isinstance(event, e.RunQueued)
         return bytes(event.payload)
 
-    def payload_source(self, run: Run) -> bytes | Body:
-        """The payload's bytes where they are in the queue, else which body file has them."""
-        return run.body if run.body is not None else self.payload(run)
-
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
         for attempt in reversed(run.attempts or []):
             if attempt.end is None:
                 continue
@@ -161,11 +161,11 @@ class DaemonKernel:
             assert isinstance(event, e.AttemptEnded)
             if isinstance(event.result, bytes):
                 return event.result
-            return self._bodies.read(Body(*event.result))
+            return Body(*event.result)
         return None
 
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
         return self._bodies.read_at(body, offset, size)
 
     def events_after(self, after: int, since: int, most: int) -> Page:

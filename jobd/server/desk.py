@@ -43,6 +43,8 @@ class Desk:
         self._replies: list[tuple[Request, bytes, bool]] = []
         self._streams: deque[tuple[Request, Iterator[Any]]] = deque()
         self._offloaded: set[Request] = set()
+        #: peers for which a part of an answer is being made by a thread
+        self._making: set[int] = set()
         self._by_run: dict[int, set[Request]] = {}
         self._parked: dict[Request, frozenset[int]] = {}
         self._by_peer: dict[int, set[Request]] = {}
@@ -112,8 +114,8 @@ class Desk:
             if made >= _STREAMED:
                 return True
             request, parts = self._streams.popleft()
-            if self._router.is_full(request.peer):
-                self._streams.append((request, parts))  # the loop comes round when it has read
+            if self._router.is_full(request.peer) or request.peer in self._making:
+                self._streams.append((request, parts))  # the loop comes round when that is over
                 continue
             try:
                 body = guarded(request.verb, partial(_next, parts))
@@ -122,6 +124,8 @@ class Desk:
                 continue
             if isinstance(body, _Last):
                 self._reply(request, envelope.result(request.number, body.body))
+            elif isinstance(body, Offload):
+                self._make_part(request, parts, body)
             else:
                 if body is not None:
                     frame = envelope.part(request.number, body)
@@ -130,6 +134,28 @@ class Desk:
                 self._streams.append((request, parts))
                 going = True
         return going
+
+    def _make_part(self, request: Request, parts: Iterator[Any], offload: Offload) -> None:
+        """Have a part made by a thread: one at a time for each peer, so that none piles them up."""
+        self._making.add(request.peer)
+
+        def done(body: Any, problem: JobdError | None) -> None:
+            self._making.discard(request.peer)
+            if problem is not None:
+                self._refuse(request, problem)
+                return
+            self._reply(request, envelope.part(request.number, body), last=False)
+            self._streams.append((request, parts))
+
+        def run() -> None:
+            body, problem = None, None
+            try:
+                body = guarded(request.verb, offload.work)
+            except JobdError as error:
+                problem = error
+            self._post(lambda: done(body, problem))
+
+        self._pool.submit(run)
 
     def wait_ms(self, now_mono: int) -> int | None:
         """How long nothing here comes due; None: nothing is parked."""

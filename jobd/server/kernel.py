@@ -78,6 +78,8 @@ class Later(Exception):
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
 
+    A part may be an Offload (without `then`), which makes it in a thread.
+
     The loop takes one part a pass, so that a long list keeps nobody else waiting; None is a part
     of the work with nothing to send.
     """
@@ -198,17 +200,17 @@ class Kernel(Protocol):
 
     # the following are safe in any thread
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue."""
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
 
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
 
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
 
     def upload(
         self,

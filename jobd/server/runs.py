@@ -9,19 +9,21 @@ from typing import Any
 from jobd.core import masking
 from jobd.core.access import Right
 from jobd.core.commands import Body, QueueRun
+from jobd.core.decide import decide
 from jobd.core.decision import find_job
 from jobd.core.entities import Run
 from jobd.core.spec import to_mapping
 from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
 from jobd.core.status import status
-from jobd.errors import ConflictError, InvalidError, NotFoundError, UsageError
+from jobd.errors import InvalidError, UsageError
 from jobd.server.access import Sight
 from jobd.server.choosing import Choice
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
 from jobd.server.rows import run_row
-from jobd.server.selectors import one, resolve
-from jobd.wire.envelope import CHUNK, HOLD_MS
+from jobd.server.selectors import resolve
+from jobd.units import duration_text
+from jobd.wire.envelope import HOLD_MS
 
 #: rows in one part of a list
 _PAGE = 100
@@ -31,24 +33,47 @@ _WINDOW = 50
 MOST = 10_000
 #: bytes that one request may make the queue grow by
 MOST_BYTES = 8 << 20
+#: a payload that is larger is a file of its own beside the queue (ARCHITECTURE, "Bodies")
+INLINE = 4096
 #: what a queued run takes of the queue beside its payload, at most but for its options
 RUN_ROOM = 512
 
 
 def queue(kernel: Kernel, request: Request) -> Any:
     """run.queue"""
-    arguments = request.arguments
     command = _queue_command(kernel, request)
-    if arguments.get("dry_run"):
-        return {"settings": _settings(kernel, command)}
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
-    size = sum([len(p) for p in command.payloads if isinstance(p, bytes)])
+    if request.arguments.get("dry_run"):
+        # what would be refused is refused: the same decision, and nothing is made of it
+        _require_room(kernel, command)
+        decide(kernel.state, command, kernel.now, kernel.rules, request.caller)
+        return {"settings": _settings(kernel, command)}
+    large = {id(p): p for p in command.payloads if isinstance(p, bytes) and len(p) > INLINE}
+    if large and not (request.key and kernel.state.requests.find(request.key)):
+        # files are made and synced beside the loop; the same payload for many runs is one
+        return Offload(
+            lambda: {number: kernel.keep(data) for number, data in large.items()},
+            lambda bodies: _queued(
+                kernel,
+                request,
+                command._replace(payloads=[bodies.get(id(p), p) for p in command.payloads]),
+            ),
+        )
+    return _queued(kernel, request, command)
+
+
+def _require_room(kernel: Kernel, command: QueueRun) -> None:
+    size = sum([len(p) for p in command.payloads if isinstance(p, bytes) and len(p) <= INLINE])
     room = size + len(command.payloads) * (RUN_ROOM + _options_size(command))
     if room > MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {MOST_BYTES} are taken; send less")
     kernel.require_room(room)
+
+
+def _queued(kernel: Kernel, request: Request, command: QueueRun) -> Any:
+    _require_room(kernel, command)
     runs, warnings = kernel.decide(command, request.caller)
     if warnings and not all(_readable(kernel, request, run) for run, existing in runs if existing):
         warnings = []  # they tell of another's payload
@@ -166,7 +191,11 @@ def _settings(kernel: Kernel, command: QueueRun) -> dict[str, Any]:
     if command.priority is not None:
         settings["priority"] = command.priority
     if command.timeout is not None:
-        settings["timeout"] = command.timeout
+        settings["timeout"] = duration_text(command.timeout)
+    if command.expires is not None:
+        settings["expires"] = duration_text(command.expires)
+    if command.key is not None:
+        settings["key"] = command.key
     settings["env"] = {**settings["env"], **command.env}
     settings["args"] = list(command.args)
     settings["labels"] = dict(command.labels)
@@ -266,30 +295,3 @@ def _reached(run: Run, goal: str) -> bool:
     if run.state is RunState.DONE:
         return True
     return goal == "running" and status(run) in (Status.RUNNING, Status.STOPPING)
-
-
-def result(kernel: Kernel, request: Request) -> Any:
-    """run.result"""
-    run = one(kernel, request, request.arguments["run"])
-    if run.state is not RunState.DONE:
-        raise ConflictError(f"run {run.id}: has not ended: {status(run)}")
-
-    def work() -> Any:
-        data = kernel.result(run)
-        if data is None:
-            raise NotFoundError(f"run {run.id}: left no result")
-        return Parts(_chunks(data))
-
-    return Offload(work)
-
-
-def payload(kernel: Kernel, request: Request) -> Any:
-    """run.payload"""
-    run = one(kernel, request, request.arguments["run"])
-    return Offload(lambda: Parts(_chunks(kernel.payload(run))))
-
-
-def _chunks(data: bytes) -> Generator[Any, None, Any]:
-    for start in range(0, len(data), CHUNK):
-        yield {"data": data[start : start + CHUNK]}
-    return {"size": len(data)}
