@@ -70,6 +70,13 @@ class Moves:
             raise machine.TransitionError(f"run {run.id}: no attempt {number}")
         return attempts[number - 1]
 
+    def shared_origin(self, origin: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The same trigger and caller, as one object for many runs."""
+        shared = self._origins.setdefault(origin, origin)
+        if len(self._origins) > 4096:
+            self._origins.clear()
+        return shared
+
     # -- a run's place -----------------------------------------------------------------------
 
     def leave(self, run: Run, event: type) -> None:
@@ -80,7 +87,7 @@ class Moves:
             raise machine.TransitionError(
                 f"run {run.id}: {event.__name__} before its attempt ended"
             )
-        run.state = after
+        self.runs.move(run, after)
         if before is RunState.WAITING:
             self.waiting -= 1
             run.job.waiting -= 1
@@ -95,7 +102,7 @@ class Moves:
         run = self.run(id_)
         attempt = self.attempt(run, number)
         state = machine.attempt_after(id_, attempt.state, event)
-        run.state = machine.run_after(id_, run.state, event)
+        self.runs.move(run, machine.run_after(id_, run.state, event))
         attempt.state = state
         return attempt
 
@@ -110,7 +117,7 @@ class Moves:
 
         To be called before what decides on its place is changed: due, parents, attempts.
         """
-        word = _aside(run)
+        word = aside(run)
         if word is None:
             return False
         self.parked[word] -= 1
@@ -119,7 +126,7 @@ class Moves:
 
     def settle(self, run: Run, *, front: bool = False) -> None:
         """Put a waiting run aside, or where nothing keeps it there into the ready index."""
-        word = _aside(run)
+        word = aside(run)
         if word is None:
             self.push(run, front=front)
         else:
@@ -146,8 +153,17 @@ class Moves:
         """
         run.due = None
         run.parents = None
-        self.done[outcome] = self.done.get(outcome, 0) + 1
-        run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
+        self.count_done(run.job, outcome, 1)
+        if self.children:
+            self.free_children(run, outcome)
+
+    def count_done(self, job: Job, outcome: Outcome, runs: int) -> None:
+        """Count runs of a job that have left for good."""
+        self.done[outcome] = self.done.get(outcome, 0) + runs
+        job.done[outcome] = job.done.get(outcome, 0) + runs
+
+    def free_children(self, run: Run, outcome: Outcome) -> None:
+        """Let the children of a run that is over have it."""
         for child in self.children.pop(run.id):
             found = self.runs.get(child)
             if found is None or not found.parents or not found.meets(run.id, outcome):
@@ -160,7 +176,7 @@ class Moves:
                 self.settle(found)
 
 
-def _aside(run: Run) -> Status | None:
+def aside(run: Run) -> Status | None:
     """The word that a waiting run is put aside under; None where it could start."""
     if run.due is not None:
         return Status.RETRYING if run.attempts else Status.DELAYED
