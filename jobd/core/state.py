@@ -194,17 +194,17 @@ class State(Moves):
             job.waiting += 1
             self.push(run)
         else:
-            if options == self._options:
-                options = self._options  # those of one request are one, also in a replay
-            else:
-                self._options = options
-            run.options = options
             self._take_options(run, options, at)
             self.wait(run)
         return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
         """What only some new runs have: a key, a date, parents."""
+        if options == self._options:
+            options = self._options  # those of one request are one, also in a replay
+        else:
+            self._options = options
+        run.options = options
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         not_before = options.get("not_before")

@@ -48,6 +48,12 @@ OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiti
     "dirty",
     "_origins",
     "_appliers",
+    # what the last run that was queued had, so that the next shares it
+    "_queued",
+    "_at",
+    "_trigger",
+    "_caller",
+    "_options",
 }
 
 
