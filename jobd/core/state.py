@@ -182,8 +182,7 @@ class State(Moves):
             # a number of one's own would cost 32 bytes, in each of a million runs
             run.size = _SIZES[size] if size < _SIZES_KEPT else size
         else:
-            run.body = Body(*payload)
-            run.size = run.body.size
+            run.body, run.size = Body(*payload), payload[1]
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
