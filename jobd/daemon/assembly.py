@@ -134,6 +134,8 @@ class Daemon:
         )
         self._closers.append(health.close)
         state = replayed(journal)
+        for note in state.notes:
+            _log.warning("%s", note)
         bodies = Bodies(places.state / "bodies")
         self._closers.append(bodies.close)
         logs = LogFolder(places.logs)
