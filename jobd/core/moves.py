@@ -45,6 +45,8 @@ class Moves:
         self.done: dict[Outcome, int] = {}
         #: set by whatever may let a waiting run start; cleared by dispatch
         self.dirty = True
+        #: what of the definitions on record is not as it was said (core/stored.py)
+        self.notes: list[str] = []
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     # -- finding ---------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
 from jobd.core.moves import Moves
-from jobd.core.spec import parse
 from jobd.core.states import Outcome, RunState
+from jobd.core.stored import stored
 from jobd.errors import InvalidError
 
 #: where a run begins
@@ -60,10 +60,6 @@ class State(Moves):
     def live_runs(self) -> Iterator[Run]:
         """Every run that is not over, newest first."""
         return (run for run in self.runs.newest_first() if run.state is not RunState.DONE)
-
-    def jobs_called(self, name: str) -> list[Job]:
-        """The job of that name, and those that had it before and are removed."""
-        return [job for job in self.jobs_by_id.values() if job.name == name]
 
     # -- changing --------------------------------------------------------------------------
 
@@ -116,9 +112,10 @@ class State(Moves):
 
     def _job_registered(self, event: e.JobRegistered) -> None:
         try:
-            spec = parse(event.spec)
+            spec, notes = stored(event.spec, event.name)
         except InvalidError as error:
             raise machine.TransitionError(f"job {event.job}: its definition: {error}") from None
+        self.notes += [f"job {event.name}, revision {event.revision}: {note}" for note in notes]
         job = self.jobs_by_id.get(event.job)
         if job is None:
             job = Job(event.job, event.name)
@@ -182,8 +179,7 @@ class State(Moves):
             # a number of one's own would cost 32 bytes, in each of a million runs
             run.size = _SIZES[size] if size < _SIZES_KEPT else size
         else:
-            run.body = Body(*payload)
-            run.size = run.body.size
+            run.body, run.size = Body(*payload), payload[1]
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
