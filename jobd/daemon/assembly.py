@@ -30,7 +30,7 @@ from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
-from jobd.daemon.places import Places
+from jobd.daemon.places import Places, refuse_open_parents
 from jobd.daemon.reconcile import reconcile, warnings
 from jobd.daemon.reloading import Reloader
 from jobd.daemon.sdnotify import notify, watchdog_s
@@ -120,6 +120,8 @@ class Daemon:
 
     def _start(self) -> None:
         places, config = self.places, self.config
+        for folder in (places.state, places.socket.parent, places.logs, places.secrets):
+            refuse_open_parents(folder)
         make_folder(places.state)
         make_folder(places.socket.parent)
         doors = Doors(config.socket_mode, config.socket_group)
