@@ -203,6 +203,9 @@ class Kernel(Protocol):
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
 
+    def last_words(self, run: Run, number: int) -> bytes:
+        """The end of an ended attempt's output, as its end record has it; 8 KiB at most."""
+
     def result_source(self, run: Run) -> bytes | Body | None:
         """As `payload_source`, of the result of the run's last ended attempt; or None."""
 

@@ -28,7 +28,7 @@ STATED = {
     Job: {"id", "name", "rev", "revision", "revisions", "made", "registered_at", "origin"}
     | {"paused", "removed", "ready", "done", "times"},
     Attempt: {"number", "claimed_at", "state", "started", "stopping", "end"},
-    Host: {"rev", "drained_at", "drained_by"},
+    Host: {"rev", "drained_at", "drained_by", "salvaged_at"},
     Schedule: {"job", *SCHEDULE},
 }
 MADE_ANEW = {
