@@ -32,8 +32,8 @@ STATED = {
     Schedule: {"job", *SCHEDULE},
 }
 MADE_ANEW = {
-    Run: {"spec", "where"},
-    Job: {"reason", "passed", "keys", "waiting", "parked", "held", "active"},
+    Run: {"where"},
+    Job: {"reason", "passed", "keys", "runs", "waiting", "parked", "held", "active"},
     Attempt: {"where"},
     Host: set[str](),
     Schedule: {"_timing", "ghost", "next"},
