@@ -43,18 +43,22 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "next_job",
     "done",
 }
-OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiting", "parked"} | {
-    "held",
-    "dirty",
-    "_origins",
-    "_appliers",
-    # what the last run that was queued had, so that the next shares it
-    "_queued",
-    "_at",
-    "_trigger",
-    "_caller",
-    "_options",
-}
+OF_THE_STATE_ANEW = (
+    {"notes"}
+    | {"children", "reserved_millicpus", "reserved_memory", "waiting", "parked"}
+    | {
+        "held",
+        "dirty",
+        "_origins",
+        "_appliers",
+        # what the last run that was queued had, so that the next shares it
+        "_queued",
+        "_at",
+        "_trigger",
+        "_caller",
+        "_options",
+    }
+)
 
 
 def test_nothing_of_the_state_is_forgotten() -> None:
