@@ -52,6 +52,7 @@ def queue(
     after: Sequence[int | str] = (),
     batch: str | None = None,
     batch_offset: int | None = None,
+    mutex: str | None = None,
 ) -> Steps[dict[str, Any]]:
     """Queues one run, `count` alike, or one for each of `payloads`; returned means: on disk.
 
@@ -59,14 +60,15 @@ def queue(
     `settings` tells what a run would have. A large payload may be a file opened for reading.
     Several payloads are one request of less than 1 MiB, all or none; `queue_each` and `queue_many`
     send more. `after` are runs to wait for, each `RUN`, `RUN:ok`, `RUN:any` or `RUN:fail`. `batch`
-    and `batch_offset` tell runs of several requests that they belong together.
+    and `batch_offset` tell runs of several requests that they belong together. Of the runs with one
+    `mutex` one at a time is active.
 
         jobd.queue("resize", open("photo.jpg", "rb"), key="photo-1", delay=60)
     """
     to.new_keys()
     asked: dict[str, Any] = {"job": job, **given(count=count, priority=priority, key=key)}
     asked.update(given(after=[list(split_after(str(text))) for text in after] or None))
-    asked.update(given(batch=batch, batch_offset=batch_offset))
+    asked.update(given(batch=batch, batch_offset=batch_offset, mutex=mutex))
     for name, seconds in (("delay", delay), ("expires", expires), ("timeout", timeout)):
         if seconds is not None:
             asked[name] = round(seconds * 1000)
@@ -126,7 +128,8 @@ def _queue_part(
 
 def _own_bytes(options: Mapping[str, Any]) -> int:
     """What a run's own options take of the queue, in bytes; never too little."""
-    texts: list[str] = [str(options.get("key") or ""), *(options.get("args") or ())]
+    texts: list[str] = [str(options.get(name) or "") for name in ("key", "mutex")]
+    texts += options.get("args") or ()
     for name in ("env", "labels"):
         for key, value in (options.get(name) or {}).items():
             texts += [key, value]

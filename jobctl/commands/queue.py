@@ -82,6 +82,9 @@ def add_run_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--key", metavar="KEY", help="the run of this job that has the key is returned, if any"
     )
+    parser.add_argument(
+        "--mutex", metavar="KEY", help="of the runs with this KEY, of any job, one at a time starts"
+    )
 
 
 def check(given: Namespace, out: Output) -> None:
@@ -117,6 +120,7 @@ def options(given: Namespace, out: Output) -> dict[str, Any]:
         "labels": values.pairs(given.label, "--label"),
         "args": given.rest,
         "key": given.key,
+        "mutex": given.mutex,
         "after": given.after or (),
     }
     clock = now()

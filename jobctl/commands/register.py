@@ -54,6 +54,9 @@ _TEXTS = (
     ("--retry-delay", "retry.delay", "D", "before the second attempt"),
     ("--retry-max-delay", "retry.max_delay", "D", "between attempts, at most"),
     ("--retry-interrupted", "retry.interrupted", "WHAT", "retry, hold or dead"),
+    ("--rate", "limits.rate", "RATE", "starts in a time: 100/h, 5/s, 3/10m"),
+    ("--group", "limits.group", "NAME", "of jobd.toml's [groups]: shared limits"),
+    ("--mutex", "limits.mutex", "KEY", "one run at a time of each KEY: '{payload.account}'"),
     ("--config", "config", "TEXT", "reaches the job as CONFIG_FILE"),
 )
 
@@ -71,6 +74,7 @@ _NUMBERS = (
     ("--priority", "priority", "N", values.whole, "higher first"),
     ("--concurrency", "limits.concurrency", "N", values.whole, "runs at once"),
     ("--queue-limit", "limits.queue", "N", values.whole, "runs waiting at once"),
+    ("--burst", "limits.burst", "N", values.whole, "of the rate, at once (its number)"),
     ("--attempts", "retry.attempts", "N", values.whole, "in all"),
     ("--retry-factor", "retry.factor", "F", values.number, "the delay grows by it"),
     ("--retry-jitter", "retry.jitter", "F", values.number, "0 to 1"),

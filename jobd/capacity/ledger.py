@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from jobd.core.entities import Run
+from jobd.core.limits import PLAIN, Pace
 from jobd.core.model import Needs, Reason
 from jobd.core.states import Kind
 from jobd.units import size_text
@@ -50,8 +51,10 @@ class Free(NamedTuple):
 class Ledger:
     """The admission that core/dispatch.py asks. Changed by the core loop's thread alone."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, pace: Pace = PLAIN) -> None:
         self.host = host
+        #: how runs are taken on, beside what fits
+        self.pace = pace
         self.sample: Sample | None = None
         #: why nothing at all starts: a drain
         self.hold: Reason | None = None

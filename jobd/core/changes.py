@@ -15,6 +15,7 @@ from jobd.core.commands import (
     HoldRun,
     MoveRunFirst,
     ReleaseRun,
+    SetGroups,
 )
 from jobd.core.decision import (
     NOTHING,
@@ -28,6 +29,7 @@ from jobd.core.decision import (
 from jobd.core.edits import cancelled_by
 from jobd.core.effects import Effect, SignalAttempt
 from jobd.core.entities import Run
+from jobd.core.groups import groups_mapping, read_groups
 from jobd.core.model import Now
 from jobd.core.policy import Rules
 from jobd.core.state import State
@@ -209,6 +211,16 @@ def _drain(state: State, command: DrainHost, now: Now, rules: Rules, caller: Cal
     return Decision([event(1, now.wall, caller_fields(caller))], [], True)
 
 
+def _set_groups(
+    state: State, command: SetGroups, now: Now, rules: Rules, caller: Caller
+) -> Decision:
+    groups = read_groups(command.groups)
+    if groups == state.groups.limits():
+        return NOTHING
+    who = caller_fields(caller)
+    return Decision([e.HostGroupsSet(1, now.wall, groups_mapping(groups), who)], [])
+
+
 DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     CancelRun: _cancel,
     CancelRuns: _cancel_many,
@@ -217,4 +229,5 @@ DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     MoveRunFirst: _move_first,
     EditRun: _edit,
     DrainHost: _drain,
+    SetGroups: _set_groups,
 }

@@ -110,6 +110,8 @@ class QueueRun:
     retry_of: int | None = None
     batch: str | None = None
     batch_offset: int = 0
+    #: the key of which one run at a time is active, in place of what the job's template makes
+    mutex: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,13 @@ class DrainHost:
 
 
 @dataclass(frozen=True, slots=True)
+class SetGroups:
+    """Take what jobd.toml says of groups (core/groups.py), in its form."""
+
+    groups: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class TimeOver:
     """A timer of a run came due: `timeout` of an attempt, `grace` of a stop, or it `expires`."""
 
@@ -282,6 +291,7 @@ Command = (
     | MoveRunFirst
     | EditRun
     | DrainHost
+    | SetGroups
     | Report
     | TimeOver
 )

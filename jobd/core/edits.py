@@ -8,6 +8,7 @@ from typing import Any
 from jobd.core import events as e
 from jobd.core import machine
 from jobd.core.entities import Job, Run
+from jobd.core.groups import read_groups
 from jobd.core.moves import Moves
 from jobd.core.states import Outcome, RunState
 
@@ -64,7 +65,9 @@ def _edited(state: Moves, event: e.RunEdited) -> None:
         due = changes["not_before"]
         run.due = due if due > event.at else None
     if waits and (moved or not ready):
+        state.mutexes.leave(run)
         state.settle(run)
+        state.let_go(run)
     state.dirty = True
 
 
@@ -77,6 +80,7 @@ def _moved_first(state: Moves, event: e.RunMovedFirst) -> None:
     # it was due: in a replay, where that is no event, it may still be put aside
     state.lift(run)
     run.due = None
+    state.mutexes.leave(run)
     state.settle(run, front=True)
 
 
@@ -91,10 +95,16 @@ def _drain_ended(state: Moves, event: e.HostDrainEnded) -> None:
     state.dirty = True
 
 
+def _groups_set(state: Moves, event: e.HostGroupsSet) -> None:
+    state.groups.set(read_groups(event.groups))
+    state.dirty = True
+
+
 APPLIERS: dict[type[Any], Callable[[Moves, Any], None]] = {
     e.JobRunsCancelled: _runs_cancelled,
     e.RunEdited: _edited,
     e.RunMovedFirst: _moved_first,
     e.HostDrainStarted: _drain_started,
     e.HostDrainEnded: _drain_ended,
+    e.HostGroupsSet: _groups_set,
 }

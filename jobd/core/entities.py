@@ -177,6 +177,19 @@ class Run:
         return all(met(outcome, how) for number, how in conditions if number == parent)
 
     @property
+    def ruling(self) -> JobSpec:
+        """The definition whose limits count for it: its job's newest, not the one it is pinned to.
+
+        Else a limit that is lowered would count only for what is queued from then on.
+        """
+        return self.spec if self.job.removed else self.job.spec
+
+    @property
+    def user(self) -> int | str:
+        """Who queued it, for counting: a uid, or the principal of a gateway's caller."""
+        return self.origin[4] or int(self.origin[1])
+
+    @property
     def timeout(self) -> int:
         """What one attempt of it may take, in milliseconds."""
         override = self.option("timeout")

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from jobd.core.entities import Job, Run
+from jobd.core.limits import concurrency
 from jobd.core.model import Needs, Now
 from jobd.core.state import State
 from jobd.core.states import RunState
@@ -103,7 +104,7 @@ def _simulate(state: State, order: list[Run], host: Needs, now: Now) -> Estimate
 
 
 def _fits(run: Run, cpus: float, memory: int, busy: Counter[int]) -> bool:
-    limit = run.job.spec.concurrency if not run.job.removed else run.spec.concurrency
+    limit = concurrency(run)
     if limit is not None and busy[run.job.id] >= limit:
         return False
     return run.spec.cpus <= cpus + 1e-9 and run.spec.memory <= memory

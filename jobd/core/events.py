@@ -75,7 +75,7 @@ class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
     `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key,
-    after, retry_of.
+    after, retry_of, mutex.
     `request` is the client's key, `batch_index` the run's place among those of the same request.
     """
 
@@ -234,6 +234,15 @@ class HostDrainEnded(NamedTuple):
     caller: list[Any]
 
 
+class HostGroupsSet(NamedTuple):
+    """What jobd.toml says of groups from now on, in its own form."""
+
+    host: int
+    at: int
+    groups: dict[str, Any]
+    caller: list[Any]
+
+
 Event = (
     JobRegistered
     | JobRemoved
@@ -253,6 +262,7 @@ Event = (
     | AttemptEnded
     | HostDrainStarted
     | HostDrainEnded
+    | HostGroupsSet
 )
 
 #: the number on disk, what it is about, the event
@@ -275,6 +285,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (35, RUN, AttemptEnded),
     (48, HOST, HostDrainStarted),
     (49, HOST, HostDrainEnded),
+    (50, HOST, HostGroupsSet),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobd.core.rates import Rate
 from jobd.core.states import Kind, Outcome
 
 
@@ -108,6 +109,13 @@ class JobSpec:
     pids: int = 512
     concurrency: int | None = None
     queue: int | None = None
+    #: starts in a time, and how many of them at once; None: its count
+    rate: Rate | None = None
+    burst: int | None = None
+    #: of jobd.toml, whose limits it shares
+    group: str | None = None
+    #: what its runs' keys are made from, of which one at a time is active
+    mutex: str | None = None
     retry: Retry = field(default_factory=Retry)
     #: `none` or `payload`: what its standard input gives
     stdin: str = "none"

@@ -11,11 +11,14 @@ from typing import Any
 
 from jobd.core import machine
 from jobd.core.entities import Attempt, Host, Job, Run
+from jobd.core.groups import Groups
+from jobd.core.mutexes import Mutexes
 from jobd.core.parents import Children
+from jobd.core.rates import Bucket
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
-from jobd.core.states import AttemptState, Outcome, RunState, Status
+from jobd.core.states import AttemptState, Kind, Outcome, RunState, Status
 
 
 class Moves:
@@ -29,6 +32,10 @@ class Moves:
         self.ready = Ready(self.runs)
         self.requests = Requests()
         self.children = Children()
+        self.groups = Groups()
+        self.mutexes = Mutexes()
+        #: what is left of the rates of jobs that have one, by job
+        self.buckets: dict[int, Bucket] = {}
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1
@@ -41,8 +48,14 @@ class Moves:
         self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
         self.held = 0
         self.done: dict[Outcome, int] = {}
+        #: how many runs of each kind have a live attempt
+        self.active_of = dict.fromkeys(Kind, 0)
+        #: how many runs wait of each user (uid, or the principal of a gateway's caller)
+        self.waiting_of: dict[int | str, int] = {}
         #: set by whatever may let a waiting run start; cleared by dispatch
         self.dirty = True
+        #: monotonic moment at which time alone may let one start, as of the last look
+        self.look_at: int | None = None
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     # -- finding ---------------------------------------------------------------------------
@@ -80,8 +93,10 @@ class Moves:
             )
         run.state = after
         if before is RunState.WAITING:
-            self.waiting -= 1
-            run.job.waiting -= 1
+            self.count(run, -1)
+            if run.options is not None:
+                self.mutexes.leave(run)
+                self.let_go(run)
             if not self.lift(run) and run.job.reason is not None:
                 self.dirty = True  # it may be the one that others had to wait behind
         elif before is RunState.HELD:
@@ -99,9 +114,30 @@ class Moves:
 
     def wait(self, run: Run, *, front: bool = False) -> None:
         """Take a run among the waiting, and put it where it belongs."""
-        self.waiting += 1
-        run.job.waiting += 1
+        self.count(run, 1)
         self.settle(run, front=front)
+
+    def count(self, run: Run, by: int) -> None:
+        """Count a run among those that wait, or no more."""
+        self.waiting += by
+        run.job.waiting += by
+        user = run.user
+        left = self.waiting_of.get(user, 0) + by
+        if left:
+            self.waiting_of[user] = left
+        else:
+            del self.waiting_of[user]
+
+    def let_go(self, run: Run) -> None:
+        """Have others looked at that wait for the run's key, where nobody holds that."""
+        key = run.option("mutex")
+        if key is not None:
+            self.wake(key)
+
+    def wake(self, key: str) -> None:
+        """Put the first of each job that wait for a key back where they can start."""
+        for run in self.mutexes.woken(key, self.runs):
+            self.push(run, front=True)
 
     def lift(self, run: Run) -> bool:
         """Take a waiting run out of where it is put aside; False where it is nowhere aside.

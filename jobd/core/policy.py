@@ -33,6 +33,8 @@ class Rules:
     max_timeout: int | None = None
     max_attempts: int | None = None
     max_payload: int = 16 << 20
+    #: runs of one user that wait at once
+    max_user_queue: int | None = None
     networks: frozenset[str] = frozenset({"none", "bridge"})
     #: patterns of images, of users (`uid[:gid]`), of devices
     images: tuple[str, ...] = ("*",)

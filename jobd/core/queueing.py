@@ -21,6 +21,7 @@ from jobd.core.decision import (
 )
 from jobd.core.entities import Job, Run
 from jobd.core.model import CONDITIONS, JobSpec, Now
+from jobd.core.mutexes import LONGEST, fill
 from jobd.core.parents import MOST as MOST_PARENTS
 from jobd.core.parents import MOST_PAIRS
 from jobd.core.policy import Rules
@@ -43,10 +44,11 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
         raise InvalidError(f"job {job.name}: a key names one run, not {len(command.payloads)}")
     if command.key is not None and command.key in job.keys:
         return _existing(state, job, command)
-    _check_submission(job, command, rules)
+    _check_submission(state, job, command, rules)
     _check_times(command, now, rules)
     _check_after(state, command)
     options = _options(state, spec, command, now)
+    keys = [mutex_of(spec, command, payload) for payload in command.payloads]
     events: list[e.Event] = []
     priority = spec.priority if command.priority is None else command.priority
     who = caller_fields(command.caller)
@@ -61,7 +63,7 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
                 who,
                 payload_fields(payload),
                 priority,
-                options,
+                with_mutex(options, keys[index]),
                 command.request,
                 index,
             )
@@ -72,6 +74,33 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
         if skip is not None:
             events.append(skip)
     return Decision(events, [], answer)
+
+
+def mutex_of(spec: JobSpec, command: QueueRun, payload: bytes | Body) -> str | None:
+    """The key of which one run at a time is active, or None. Raises InvalidError."""
+    if command.mutex is not None:
+        if spec.mutex is not None:
+            raise InvalidError(f"mutex: job {spec.name} makes its own (limits.mutex)")
+        if not 0 < len(command.mutex) <= LONGEST or not command.mutex.isprintable():
+            raise InvalidError(
+                f"mutex: {command.mutex!r:.60}: expected 1 to {LONGEST} printable characters"
+            )
+        return command.mutex
+    if spec.mutex is None:
+        return None
+    known = {
+        "job": spec.name,
+        "user": command.caller.principal or command.caller.user,
+        "key": command.key,
+        "label": command.labels,
+        "env": {**spec.env, **command.env},
+    }
+    return fill(spec.mutex, known, payload)
+
+
+def with_mutex(options: dict[str, Any] | None, key: str | None) -> dict[str, Any] | None:
+    """Options with the key of one run; those of a request's other runs are left as they are."""
+    return options if key is None else {**(options or {}), "mutex": key}
 
 
 def payload_fields(payload: bytes | Body) -> Any:
@@ -94,9 +123,16 @@ def _payload_crc(payload: bytes | Body) -> int:
     return zlib.crc32(payload) if isinstance(payload, bytes) else payload.crc
 
 
-def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | None = None) -> None:
-    """Refuse what may not be queued; `more` is how many come to the job, where not all of them
-    are in `command`."""
+def _check_submission(
+    state: State,
+    job: Job,
+    command: QueueRun,
+    rules: Rules,
+    more: int | None = None,
+    all_: int | None = None,
+) -> None:
+    """Refuse what may not be queued; `more` is how many come to the job, and `all_` how many in
+    all, where not all of them are in `command`."""
     check_rules(job.spec, rules)
     for payload in command.payloads:
         size = len(payload) if isinstance(payload, bytes) else payload.size
@@ -111,6 +147,13 @@ def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | Non
     if limit is not None and job.waiting + (more or len(command.payloads)) > limit:
         raise RefusedError(
             f"job {job.name}: its queue is full: {job.waiting} of {limit} runs wait (limits.queue)"
+        )
+    most, who = rules.max_user_queue, command.caller
+    waiting = state.waiting_of.get(who.principal or who.uid, 0)
+    if most is not None and waiting + (all_ or len(command.payloads)) > most:
+        raise RefusedError(
+            f"user {who.principal or who.user}: {waiting} of {most} runs wait already "
+            "(maxima.user_queue)"
         )
     if command.priority is not None:
         check_priority(command.priority)
@@ -183,8 +226,9 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
         again = _again(run, index, payload, command, caller)
         job = find_job(state, again.job)
         more[job.name] += 1
-        _check_submission(job, again, rules, more[job.name])
+        _check_submission(state, job, again, rules, more[job.name], index + 1)
         options = _options(state, job.spec, again, now)
+        options = with_mutex(options, mutex_of(job.spec, again, payload))
         events.append(
             e.RunQueued(
                 state.next_run + index,
@@ -239,6 +283,7 @@ def _again(
         # counted from where it is as if all of its batch stood there again
         batch_offset=run.id - batch[1] - index if batch else 0,
         retry_of=run.id,
+        mutex=run.option("mutex") if run.job.spec.mutex is None else None,
     )
 
 

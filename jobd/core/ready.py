@@ -126,6 +126,14 @@ class Ready:
             if not ring:
                 del self._rings[run.priority]
 
+    def pop(self, run: Run) -> None:
+        """Take out the head of a job's queue without its turn being over."""
+        queue = run.job.ready[run.priority]
+        if not queue or queue.popleft() != run.id:
+            raise ValueError(f"run {run.id} is not the next of job {run.job.name}")
+        if not queue:
+            self._drop(run.job, run.priority)
+
     def _drop(self, job: Job, priority: int) -> None:
         del job.ready[priority]
         ring = self._rings[priority]

@@ -19,7 +19,7 @@ from jobd.core.commands import (
 )
 from jobd.core.decision import Decision, caller_fields, find_job
 from jobd.core.entities import Job
-from jobd.core.model import Now
+from jobd.core.model import JobSpec, Now
 from jobd.core.policy import Rules
 from jobd.core.settings import with_settings
 from jobd.core.spec import parse, to_mapping
@@ -40,6 +40,7 @@ def _register(
     check_unmasked(spec)
     check_rules(spec, rules)
     check_places(spec, rules)
+    _check_group(state, spec)
     same = job is not None and job.spec == spec
     if job is not None and same and command.origin in ("", job.origin):
         return Decision([], [], (job.revision, False))
@@ -54,6 +55,15 @@ def _register(
         number, spec.name, revision, to_mapping(spec), now.wall, who, command.origin
     )
     return Decision([event], [], (revision, not same))
+
+
+def _check_group(state: State, spec: JobSpec) -> None:
+    known = state.groups.limits()
+    if spec.group is not None and spec.group not in known:
+        names = f"known are {', '.join(sorted(known))}" if known else "there is none"
+        raise InvalidError(
+            f"limits.group: no group {spec.group!r:.70} in jobd.toml ([groups]): {names}"
+        )
 
 
 def _check_origin(job: Job, origin: str) -> None:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
+from jobd.core.mutexes import check_template
+from jobd.core.rates import rate_text, read_rate
 from jobd.core.states import Outcome
 from jobd.errors import InvalidError
 from jobd.units import duration_text, size_text
@@ -64,6 +66,10 @@ KEYS: dict[str, Key] = {
     "pids": Key("resources.pids", v.whole(1, 1 << 22)),
     "concurrency": Key("limits.concurrency", v.whole(1, 1 << 20)),
     "queue": Key("limits.queue", v.whole(1, 1 << 31)),
+    "rate": Key("limits.rate", read_rate, rate_text),
+    "burst": Key("limits.burst", v.whole(1, 1 << 20)),
+    "group": Key("limits.group", v.text(63)),
+    "mutex": Key("limits.mutex", check_template),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -81,8 +87,6 @@ _LATER = frozenset(
         "alert",
         "api",
         "idle_timeout",
-        "limits.group",
-        "limits.rate",
         "on",
         "overlap",
         "schedule",

@@ -15,6 +15,7 @@ from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
 from jobd.core.moves import Moves
+from jobd.core.rates import Bucket
 from jobd.core.spec import parse
 from jobd.core.states import Outcome, RunState
 from jobd.errors import InvalidError
@@ -211,12 +212,24 @@ class State(Moves):
         if run.attempts is None:
             run.attempts = []
         run.attempts.append(attempt)
-        self.waiting -= 1
-        run.job.waiting -= 1
-        run.job.active += 1
+        self.count(run, -1)
+        job = run.job
+        job.active += 1
         self.active[run.id] = run
+        self.active_of[run.spec.kind] += 1
         self.reserved_millicpus += round(run.spec.cpus * 1000)
         self.reserved_memory += run.spec.memory
+        self._claim_limits(run, event.at)
+
+    def _claim_limits(self, run: Run, at: int) -> None:
+        """Take of what the run's limits allow; with what counted when it was claimed."""
+        spec = run.ruling
+        if spec.rate is not None:
+            self.buckets.setdefault(run.job.id, Bucket()).take(spec.rate, spec.burst, at)
+        if spec.group is not None:
+            self.groups.claimed(run.id, spec.group, at)
+        if run.options is not None:
+            self.mutexes.claimed(run)
 
     def _attempt_started(self, event: e.AttemptStarted) -> None:
         self.move_attempt(event.run, event.number, e.AttemptStarted).started = event
@@ -238,7 +251,13 @@ class State(Moves):
             finished = event.finished_at or event.at
             run.job.times.append(max(0, finished - attempt.started.started_at))
         del self.active[run.id]
+        self.active_of[run.spec.kind] -= 1
         run.job.active -= 1
         self.reserved_millicpus -= round(run.spec.cpus * 1000)
         self.reserved_memory -= run.spec.memory
+        self.groups.ended(run.id)
+        if run.options is not None:
+            key = self.mutexes.ended(run)
+            if key is not None:
+                self.wake(key)
         self.dirty = True

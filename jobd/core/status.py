@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobd.core.entities import Attempt, Run
+from jobd.core.limits import waits_for_key
 from jobd.core.model import CONDITIONS, Now, Reason
 from jobd.core.state import State
 from jobd.core.states import DEAD_OUTCOMES, AttemptState, Outcome, RunState, Status
@@ -39,8 +40,11 @@ def dead(run: Run) -> bool:
     return run.state is RunState.DONE and outcome in DEAD_OUTCOMES
 
 
-def reason(run: Run, now: Now, host: Reason | None) -> Reason | None:
-    """Why the run is where it is; `host` is what keeps every run from starting, or None."""
+def reason(run: Run, now: Now, host: Reason | None, state: State | None = None) -> Reason | None:
+    """Why the run is where it is; `host` is what keeps every run from starting, or None.
+
+    With `state`, who holds the key of a run that is set aside.
+    """
     if run.note is not None:
         return Reason(run.note.code, run.note.text)
     if run.state is RunState.ACTIVE:
@@ -56,7 +60,8 @@ def reason(run: Run, now: Now, host: Reason | None) -> Reason | None:
         return Reason("parents", parents_text(run))
     if run.job.paused:
         return Reason("paused", f"job {run.job.name} is paused: jobctl resume {run.job.name}")
-    return host or run.job.reason or Reason("order", "its turn has not come yet")
+    aside = waits_for_key(state, run) if state is not None else None
+    return host or aside or run.job.reason or Reason("order", "its turn has not come yet")
 
 
 def parents_text(run: Run) -> str:

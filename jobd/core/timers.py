@@ -94,6 +94,9 @@ class Timers:
     def advance(self, state: State, now: Now) -> list[TimeOver]:
         """Move runs whose time has come into the ready index; say what else came due."""
         over: list[TimeOver] = []
+        if state.look_at is not None and state.look_at <= now.mono:
+            state.look_at = None
+            state.dirty = True
         for heap, moment in ((self._wall, now.wall), (self._mono, now.mono)):
             while heap and heap[0][0] <= moment:
                 _, run_id, number, what = heapq.heappop(heap)
@@ -129,9 +132,12 @@ class Timers:
         wanted = AttemptState.STOPPING if what == "grace" else AttemptState.RUNNING
         return attempt.state is wanted
 
-    def wait_ms(self, now: Now) -> int | None:
-        """How long nothing comes due, in milliseconds; None: nothing is set."""
-        waits = []
+    def wait_ms(self, now: Now, look_at: int | None = None) -> int | None:
+        """How long nothing comes due, in milliseconds; None: nothing is set.
+
+        `look_at`: the state's, a moment (monotonic) at which its waiting runs want to be looked at.
+        """
+        waits = [] if look_at is None else [look_at - now.mono]
         if self._mono:
             waits.append(self._mono[0][0] - now.mono)
         if self._wall:

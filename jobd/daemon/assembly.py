@@ -137,7 +137,11 @@ class Daemon:
         logs = LogFolder(places.logs)
         self._closers.append(logs.close)
         self.loop = CoreLoop(
-            journal, state, Ledger(self.config.host), self.config.rules, self.pulse
+            journal,
+            state,
+            Ledger(self.config.host, self.config.pace),
+            self.config.rules,
+            self.pulse,
         )
         self._router = Router(places.socket, doors, Users())
         self._closers.append(self._router.close)

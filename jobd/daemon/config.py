@@ -18,6 +18,8 @@ from jobd.capacity.ledger import Host
 from jobd.core import specaccess
 from jobd.core import specvalues as v
 from jobd.core.access import Policy
+from jobd.core.groups import GroupLimits, read_groups
+from jobd.core.limits import PLAIN, Pace
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
@@ -65,6 +67,10 @@ class Config:
     socket_mode: int = 0o660
     #: the socket's group, or None for the daemon's own
     socket_group: str | None = None
+    #: how runs are taken on, and how many at once
+    pace: Pace = PLAIN
+    #: what jobs share, by name
+    groups: Mapping[str, GroupLimits] = field(default_factory=dict)
     #: what [defaults] says, of a job file's form
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -97,6 +103,11 @@ def _mode(value: Any, path: str) -> int:
     return mode
 
 
+def _ages(value: Any, path: str) -> int:
+    """A duration, or `never` (0)."""
+    return 0 if value == "never" else v.duration(1)(value, path)
+
+
 #: path in the file -> how it is read
 _KEYS: dict[str, v.Reader] = {
     "engine.kind": v.choice(*ENGINES),
@@ -104,12 +115,17 @@ _KEYS: dict[str, v.Reader] = {
     "engine.docker_config": v.text(4096),
     "engine.request_timeout": v.duration(100),
     "engine.start_timeout": v.duration(100),
+    "engine.concurrency": v.whole(1, 1 << 20),
     "process.enabled": v.truth,
     "process.user": v.text(64),
+    "process.concurrency": v.whole(1, 1 << 20),
     "capacity.cpus": v.number(0.01, 4096),
     "capacity.memory": v.size(16 << 20),
     "capacity.reserve_cpus": v.number(0, 4096),
     "capacity.reserve_memory": v.size(0),
+    "capacity.concurrency": v.whole(1, 1 << 20),
+    "order.reserve_after": v.duration(0),
+    "order.age_after": _ages,
     "maxima.cpus": v.number(0.01, 4096),
     "maxima.memory": v.size(6 << 20),
     "maxima.timeout": v.duration(1),
@@ -117,6 +133,7 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.payload": v.size(0),
     "maxima.output": v.size(0),
     "maxima.context": v.size(0),
+    "maxima.user_queue": v.whole(1, 1 << 31),
     "images.allow": _names,
     "images.pull": v.choice("missing", "always", "never"),
     "images.keep_age": v.duration(1),
@@ -132,7 +149,7 @@ _KEYS: dict[str, v.Reader] = {
     "access.socket_mode": _mode,
     "access.socket_group": v.text(64),
 }
-_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults"}
+_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults", "groups"}
 
 #: a payload is one argument of one run: what is larger belongs in a file that is mounted
 _LARGEST_PAYLOAD = 1 << 30
@@ -214,7 +231,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
             raise InvalidError(f"[{table}]: unknown table{_near(table, _TABLES)}")
         if not isinstance(content, Mapping):
             raise InvalidError(f"{table}: expected a table, got {v.kind(content)}")
-        if table == "defaults":
+        if table in ("defaults", "groups"):
             continue
         for key, value in content.items():
             path = f"{table}.{key}"
@@ -242,7 +259,19 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),
+        pace=_pace(values),
+        groups=read_groups(given.get("groups", {})),
         defaults=defaults,
+    )
+
+
+def _pace(values: Mapping[str, Any]) -> Pace:
+    return Pace(
+        reserve_after=values.get("order.reserve_after", PLAIN.reserve_after),
+        age_after=values.get("order.age_after", PLAIN.age_after) or None,
+        at_once=values.get("capacity.concurrency"),
+        containers=values.get("engine.concurrency"),
+        processes=values.get("process.concurrency"),
     )
 
 
@@ -321,6 +350,7 @@ def _rules(
         max_timeout=values.get("maxima.timeout"),
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,
+        max_user_queue=values.get("maxima.user_queue"),
         networks=frozenset(values.get("allow.networks", plain.networks)),
         images=values.get("images.allow", plain.images),
         users=values.get("allow.users", plain.users),

@@ -19,7 +19,7 @@ from jobd.server.kernel import Kernel
 
 def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     """Everything about a run, its attempts included."""
-    why = reason(run, kernel.now, kernel.hold_reason(run.spec.kind))
+    why = reason(run, kernel.now, kernel.hold_reason(run.spec.kind), kernel.state)
     attempts = run.attempts or []
     ended = next((a.end for a in reversed(attempts) if a.end is not None), None)
     over = run.state is RunState.DONE
@@ -42,6 +42,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "labels": run.option("labels") or {},
         "key": run.option("key"),
         "retry_of": run.option("retry_of"),
+        "mutex": run.option("mutex"),
         "payload_size": run.size,
         "submitted_by": by_of(run.origin[1:]),
         "queued_at": run.queued_at,

@@ -64,6 +64,7 @@ def _readable(kernel: Kernel, request: Request, run: int) -> bool:
 def _options_size(command: QueueRun) -> int:
     """Bytes that each of the command's runs takes for what it says beside the payload."""
     texts_ = [*command.args, *command.env, *command.labels]
+    texts_ += [command.key or "", command.mutex or ""]
     texts_ += [*command.env.values(), *command.labels.values()]
     # a parent: its number, its condition, and that they are a pair
     return sum(4 * len(text) + 5 for text in texts_) + 16 * len(command.after)
@@ -98,6 +99,7 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
         after=_parents(kernel, request),
         batch=_batch(arguments.get("batch")),
         batch_offset=positive("batch_offset", arguments.get("batch_offset", 0)),
+        mutex=arguments.get("mutex"),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from jobd.capacity.ledger import mib
 from jobd.core.entities import Job, Run
 from jobd.core.estimate import MOST, Estimate, estimate, remaining
+from jobd.core.limits import concurrency, limits
 from jobd.core.model import Needs
 from jobd.core.states import RunState
 from jobd.core.status import draining, parents_text, reason, status
@@ -32,7 +33,7 @@ def _rows(kernel: Kernel, named: list[Run], single: bool) -> Generator[Any, None
 
 
 def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
-    told = reason(run, kernel.now, kernel.hold_reason(run.spec.kind))
+    told = reason(run, kernel.now, kernel.hold_reason(run.spec.kind), kernel.state)
     row: dict[str, Any] = {
         "id": run.id,
         "job": run.job.name,
@@ -54,6 +55,7 @@ def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
 
 def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
     ready = run.state is RunState.WAITING and run.due is None and not run.parents
+    ready = ready and run.id not in kernel.state.mutexes
     ahead: list[Run] = []
     if ready:
         ahead, own = kernel.state.ready.ahead(run, MOST, _open)
@@ -63,7 +65,7 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
             "of_job": job.waiting - sum(job.parked.values()),
             "ahead": len(ahead),
         }
-    constraints = [*_of_run(kernel, run), *_of_job(run), *_of_host(kernel, run)]
+    constraints = [*_of_run(kernel, run), *_of_job(kernel, run), *_of_host(kernel, run)]
     row["constraints"] = [*constraints, *_turn(run, ahead, ready)]
     lasting = [c["name"] for c in constraints if not c["ok"] and c["name"] in _LASTING]
     if lasting:
@@ -114,7 +116,7 @@ def _of_run(kernel: Kernel, run: Run) -> Iterator[Constraint]:
         )
 
 
-def _of_job(run: Run) -> Iterator[Constraint]:
+def _of_job(kernel: Kernel, run: Run) -> Iterator[Constraint]:
     job = run.job
     text = (
         f"job {job.name} is paused: jobctl resume {job.name}"
@@ -122,17 +124,10 @@ def _of_job(run: Run) -> Iterator[Constraint]:
         else "its job is not paused"
     )
     yield _constraint("paused", not job.paused, text)
-    limit = job.spec.concurrency if not job.removed else run.spec.concurrency
-    if limit is None:
+    if concurrency(run) is None:
         yield _constraint("concurrency", True, "no limit", active=job.active, limit=None)
-    else:
-        yield _constraint(
-            "concurrency",
-            job.active < limit,
-            f"{job.active} of {limit} runs of job {job.name} are active",
-            active=job.active,
-            limit=limit,
-        )
+    for limit in limits(kernel.state, run, kernel.now, kernel.ledger.pace):
+        yield _constraint(limit.name, limit.ok, limit.text, **limit.numbers)
 
 
 def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:

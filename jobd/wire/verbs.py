@@ -126,6 +126,7 @@ VERBS: tuple[Verb, ...] = (
             "after": "list?",
             "batch": "str?",
             "batch_offset": "int?",
+            "mutex": "str?",
             "dry_run": "bool?",
         },
         "Queues one run, `count` runs alike, or one for each of `payloads`. A payload above "
@@ -134,7 +135,8 @@ VERBS: tuple[Verb, ...] = (
         "request find BATCH_ID and BATCH_INDEX in their environment; where one batch takes several "
         "requests they share `batch` (1 to 64 letters and digits); `batch_offset` says how many "
         "runs came before. `after` are pairs of a run selector and `ok`, `any` or `fail`: the run "
-        "waits for those to end, and is skipped where one ends otherwise. The answer "
+        "waits for those to end, and is skipped where one ends otherwise. Of the runs with one "
+        "`mutex` (1 to 200 characters) one at a time is active, over all jobs. The answer "
         "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
         "`dry_run` nothing is queued and the answer is {settings: map}.",
         SUBMIT,

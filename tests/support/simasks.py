@@ -13,6 +13,7 @@ from jobd.core.commands import (
     MoveRunFirst,
     QueueRun,
     RetryRuns,
+    SetGroups,
     SetJob,
 )
 from tests.support.core import ANN
@@ -36,6 +37,10 @@ def definition(rng: Random, name: str) -> dict[str, Any]:
         "limits": {
             "concurrency": rng.choice([None, 1, 2]),
             "queue": rng.choice([None, None, 4]),
+            "rate": rng.choice([None, None, "2/10s", "1/m"]),
+            "burst": rng.choice([None, 1, 3]),
+            "group": rng.choice([None, None, "g"]),
+            "mutex": rng.choice([None, None, None, "{job}"]),
         },
         "retry": {
             "attempts": rng.choice([1, 1, 2, 4]),
@@ -64,12 +69,13 @@ def submission(rng: Random, wall: int, last: int) -> QueueRun:
         timeout=rng.choice([None, None, 10_000]),
         key=key,
         after=tuple(after.items()),
+        mutex=rng.choice([None, None, None, "m1", "m2"]),
     )
 
 
 def change(rng: Random, some: list[int], wall: int) -> Command:
     """Somebody changes something about runs that are there, a job, or the host."""
-    match rng.randrange(7):
+    match rng.randrange(8):
         case 0:
             # sometimes so many that they are one record
             return CancelRuns(some if rng.random() < 0.5 else some[:2])
@@ -87,5 +93,8 @@ def change(rng: Random, some: list[int], wall: int) -> Command:
             return RetryRuns([(run, b"again") for run in some[: rng.choice([1, 2])]])
         case 5:
             return DrainHost(rng.random() < 0.3)
+        case 6:
+            few = {"concurrency": rng.choice([1, 2])}
+            return SetGroups(rng.choice([{"g": few}, {"g": {"rate": "1/5s", "burst": 2}}, {}]))
         case _:
             return SetJob(rng.choice(JOBS), {"limits.concurrency": rng.choice(["1", "3", None])})

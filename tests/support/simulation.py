@@ -23,12 +23,15 @@ from jobd.core.commands import (
     QueueRun,
     RegisterJob,
     ReleaseRun,
+    SetGroups,
     UnregisterJob,
 )
-from jobd.core.dispatch import RESERVE_AFTER, picks
+from jobd.core.dispatch import picks
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
+from jobd.core.rates import Rate
 from jobd.core.states import AttemptState, Kind, RunState
+from jobd.core.status import reason
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from tests.support.core import START, SYSTEM, Bench, dump, live, problems
 from tests.support.simasks import JOBS, change, definition, submission
@@ -67,7 +70,10 @@ class Life(Bench):
         self.not_yet: dict[int, int] = {}
         self.overdue: dict[tuple[int, int], int] = {}
         self.highest_wall = START.wall
+        #: starts by job or group, with the rate they were held to
+        self.starts: dict[object, tuple[object, list[int]]] = {}
         self.revisions: dict[tuple[int, int], int] = {}
+        self.do(SetGroups({"g": {"concurrency": 2}}))
         for name in JOBS:
             self.try_(RegisterJob(definition(self.rng, name)))
         self.turn()
@@ -107,6 +113,8 @@ class Life(Bench):
                 self.try_(RegisterJob(definition(rng, rng.choice(JOBS))))
             case 10:
                 self.set_clock(rng.choice(JUMPS))
+                self.starts.clear()
+                self.state.dirty = True  # as the host's sampler does within seconds
             case 11:
                 self.open_or_close()
             case 12:
@@ -237,6 +245,7 @@ class Life(Bench):
 
     def crash(self, *, lose: bool) -> None:
         """The daemon is killed: before the sync of this pass, or after it and before anything."""
+        self.starts.clear()
         if lose:
             del self.events[self.synced :]
             expected = dump(live(self.events))
@@ -278,8 +287,11 @@ class Life(Bench):
 
     def look_at_claim(self, run: Run) -> None:
         """What must hold before an attempt is claimed."""
-        job = run.job
-        limit = job.spec.concurrency
+        job, rule = run.job, run.ruling
+        limit = rule.concurrency
+        group = self.state.groups.named.get(rule.group or "")
+        shared = group.limits if group is not None else None
+        full = shared is not None and group is not None and shared.concurrency is not None
         not_before = run.option("not_before") or 0
         broken = {
             "starts again after its end": run.id in self.ended,
@@ -289,12 +301,37 @@ class Life(Bench):
             "starts while the host is drained": self.state.host.drained_at is not None,
             "starts before its parents": bool(run.parents),
             "starts beyond its job's limit": limit is not None and job.active >= limit,
+            "starts beyond its job's rate": not self.within(rule.rate, rule.burst, job.id),
+            "starts without its group": rule.group is not None and shared is None,
+            "starts beyond its group": full and len(group.active) >= shared.concurrency,
+            "starts beyond its group's rate": shared is not None
+            and not self.within(shared.rate, shared.burst, str(rule.group)),
+            "starts while its key is held": run.option("mutex") in self.keys_held(),
             "starts before its date": not run.attempts and not_before > self.highest_wall,
             "starts before its wait is over": self.not_yet.get(run.id, 0) > self.now.mono,
         }
         for what, is_so in broken.items():
             if is_so:
                 raise Broken(f"run {run.id}: {what}")
+
+    def within(self, rate: Rate | None, burst: int | None, whose: object) -> bool:
+        """Whether one more start keeps to the rate, by the starts that were since it was set."""
+        known = self.starts.get(whose)
+        if rate is None:
+            self.starts.pop(whose, None)
+            return True
+        if known is None or known[0] != (rate, burst):
+            known = self.starts[whose] = ((rate, burst), [])
+        times, wall = known[1], self.now.wall
+        times.append(wall)
+        each, most = rate.period / rate.number, burst or rate.number
+        counts = ((len(times) - i, wall - at) for i, at in enumerate(times))
+        return all(number <= most + passed / each + 0.01 for number, passed in counts)
+
+    def keys_held(self) -> set[str]:
+        """The keys of all that is active."""
+        keys = {run.option("mutex") for run in self.state.active.values()}
+        return keys - {None}
 
     def take_times(self, event: e.Event) -> None:
         """Note from when on a run may, and by when an attempt must not be, by the other clock."""
@@ -343,12 +380,6 @@ class Life(Bench):
         state, now = self.state, self.now
         if state.dirty or self.rng.random() < 0.5:
             return
-        waiting = [run for run in runs if run.state is RunState.WAITING]
-        # for whom it is kept free changes with time; the host's sampler has that looked at
-        for run in waiting:
-            short = run.job.reason is not None and run.job.reason.code == "capacity"
-            if short and not 0 <= now.wall - run.queued_at < RESERVE_AFTER:
-                return
         run = next(picks(state, self.ledger, now), None)
         if run is not None:
             yield f"run {run.id}: could start, and nothing says that it is to be looked at"
@@ -361,6 +392,7 @@ class Life(Bench):
         self.ledger.engines, self.ledger.sample = dict.fromkeys(Kind), None
         self.state.dirty = True
         self.try_(DrainHost(False))
+        self.do(SetGroups({"g": {}}))
         for name in JOBS:
             self.try_(PauseJob(name, False))
         for _ in range(turns):
@@ -373,18 +405,20 @@ class Life(Bench):
                 break
             self.pass_time()
         else:
-            left = [run.id for run in self.state.live_runs()]
+            left = [
+                (run.id, run.state, reason(run, self.now, None, self.state))
+                for run in self.state.live_runs()
+            ]
             raise Broken(f"runs {left} never end, though nothing is in their way")
         self.look_at_the_end()
 
     def pass_time(self) -> None:
         """Sleep until something comes due, a second at most where an attempt is at work."""
-        wait = self.timers.wait_ms(self.now)
+        wait = self.timers.wait_ms(self.now, self.state.look_at)
         if self.state.active or wait is None:
             wait = min(wait or 1_000, 1_000)
         wait = max(1, wait)
         self.now = Now(self.now.wall + wait, self.now.mono + wait)
-        self.state.dirty = True  # as the host's sampler does
 
     def look_at_the_end(self) -> None:
         """What must hold when nothing is left to do."""
