@@ -29,12 +29,12 @@ from jobd.core.commands import (
 from jobd.core.dispatch import picks
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
-from jobd.core.rates import Rate
 from jobd.core.states import AttemptState, Kind, RunState
 from jobd.core.status import reason
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from tests.support.core import START, SYSTEM, Bench, dump, live, problems
 from tests.support.simasks import JOBS, change, definition, submission
+from tests.support.simlimits import Starts
 from tests.support.simworld import World
 
 MIB = 1 << 20
@@ -70,8 +70,7 @@ class Life(Bench):
         self.not_yet: dict[int, int] = {}
         self.overdue: dict[tuple[int, int], int] = {}
         self.highest_wall = START.wall
-        #: starts by job or group, with the rate they were held to
-        self.starts: dict[object, tuple[object, list[int]]] = {}
+        self.starts = Starts()
         self.revisions: dict[tuple[int, int], int] = {}
         self.do(SetGroups({"g": {"concurrency": 2}}))
         for name in JOBS:
@@ -287,11 +286,7 @@ class Life(Bench):
 
     def look_at_claim(self, run: Run) -> None:
         """What must hold before an attempt is claimed."""
-        job, rule = run.job, run.ruling
-        limit = rule.concurrency
-        group = self.state.groups.named.get(rule.group or "")
-        shared = group.limits if group is not None else None
-        full = shared is not None and group is not None and shared.concurrency is not None
+        job = run.job
         not_before = run.option("not_before") or 0
         broken = {
             "starts again after its end": run.id in self.ended,
@@ -300,38 +295,14 @@ class Life(Bench):
             "starts while the engine is gone": self.ledger.closed(run.spec.kind) is not None,
             "starts while the host is drained": self.state.host.drained_at is not None,
             "starts before its parents": bool(run.parents),
-            "starts beyond its job's limit": limit is not None and job.active >= limit,
-            "starts beyond its job's rate": not self.within(rule.rate, rule.burst, job.id),
-            "starts without its group": rule.group is not None and shared is None,
-            "starts beyond its group": full and len(group.active) >= shared.concurrency,
-            "starts beyond its group's rate": shared is not None
-            and not self.within(shared.rate, shared.burst, str(rule.group)),
-            "starts while its key is held": run.option("mutex") in self.keys_held(),
             "starts before its date": not run.attempts and not_before > self.highest_wall,
             "starts before its wait is over": self.not_yet.get(run.id, 0) > self.now.mono,
         }
         for what, is_so in broken.items():
             if is_so:
                 raise Broken(f"run {run.id}: {what}")
-
-    def within(self, rate: Rate | None, burst: int | None, whose: object) -> bool:
-        """Whether one more start keeps to the rate, by the starts that were since it was set."""
-        known = self.starts.get(whose)
-        if rate is None:
-            self.starts.pop(whose, None)
-            return True
-        if known is None or known[0] != (rate, burst):
-            known = self.starts[whose] = ((rate, burst), [])
-        times, wall = known[1], self.now.wall
-        times.append(wall)
-        each, most = rate.period / rate.number, burst or rate.number
-        counts = ((len(times) - i, wall - at) for i, at in enumerate(times))
-        return all(number <= most + passed / each + 0.01 for number, passed in counts)
-
-    def keys_held(self) -> set[str]:
-        """The keys of all that is active."""
-        keys = {run.option("mutex") for run in self.state.active.values()}
-        return keys - {None}
+        for what in self.starts.broken(self.state, run, self.now):
+            raise Broken(f"run {run.id}: {what}")
 
     def take_times(self, event: e.Event) -> None:
         """Note from when on a run may, and by when an attempt must not be, by the other clock."""
