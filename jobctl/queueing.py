@@ -53,6 +53,8 @@ def queue(
     batch: str | None = None,
     batch_offset: int | None = None,
     mutex: str | None = None,
+    latest: bool = False,
+    debounce: float | None = None,
 ) -> Steps[dict[str, Any]]:
     """Queues one run, `count` alike, or one for each of `payloads`; returned means: on disk.
 
@@ -61,15 +63,21 @@ def queue(
     Several payloads are one request of less than 1 MiB, all or none; `queue_each` and `queue_many`
     send more. `after` are runs to wait for, each `RUN`, `RUN:ok`, `RUN:any` or `RUN:fail`. `batch`
     and `batch_offset` tell runs of several requests that they belong together. Of the runs with one
-    `mutex` one at a time is active.
+    `mutex` one at a time is active. `latest` skips those that wait with the key; `debounce`
+    (seconds) does, and starts when no other has come for so long.
 
         jobd.queue("resize", open("photo.jpg", "rb"), key="photo-1", delay=60)
     """
     to.new_keys()
     asked: dict[str, Any] = {"job": job, **given(count=count, priority=priority, key=key)}
     asked.update(given(after=[list(split_after(str(text))) for text in after] or None))
-    asked.update(given(batch=batch, batch_offset=batch_offset, mutex=mutex))
-    for name, seconds in (("delay", delay), ("expires", expires), ("timeout", timeout)):
+    asked.update(given(batch=batch, batch_offset=batch_offset, mutex=mutex, latest=latest or None))
+    for name, seconds in (
+        ("delay", delay),
+        ("expires", expires),
+        ("timeout", timeout),
+        ("debounce", debounce),
+    ):
         if seconds is not None:
             asked[name] = round(seconds * 1000)
     if at is not None:

@@ -48,6 +48,7 @@ _TEXTS = (
     ("--network", "network", "NET", "none, bridge, host, or a network's name"),
     ("--user", "user", "UID[:GID]", "who it runs as in the container"),
     ("--pull", "pull", "WHEN", "missing, always or never"),
+    ("--overlap", "overlap", "WHAT", "where a run is there already: allow queue skip replace"),
     ("--stdin", "stdin", "WHAT", "payload: it reads the payload; none"),
     ("--stop-signal", "stop_signal", "S", "how it is told to stop (SIGTERM)"),
     ("--stop-grace", "stop_grace", "D", "how long it has to stop"),

@@ -112,6 +112,10 @@ class QueueRun:
     batch_offset: int = 0
     #: the key of which one run at a time is active, in place of what the job's template makes
     mutex: str | None = None
+    #: with a key: those that wait with it are skipped, and this one is queued
+    latest: bool = False
+    #: as `latest`, and due when no other has come with the key for so many milliseconds
+    debounce: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,8 @@ def limits(state: Moves, run: Run, now: Now, pace: Pace) -> Iterator[Limit]:
 
 def concurrency(run: Run) -> int | None:
     """How many runs of the run's job may be active at once, or None."""
-    return run.ruling.concurrency
+    rule = run.ruling
+    return rule.concurrency if rule.overlap == "allow" else 1
 
 
 def _concurrency(state: Moves, run: Run, now: Now, pace: Pace) -> Limit | None:
@@ -71,6 +72,8 @@ def _concurrency(state: Moves, run: Run, now: Now, pace: Pace) -> Limit | None:
     if limit is None:
         return None
     text = f"job {job.name} has {job.active} of {limit} runs at once"
+    if run.ruling.overlap != "allow":
+        text += f", overlap = {run.ruling.overlap}"
     if job.active >= limit and limit == 1:
         text += _held_by(run.id for run in state.active.values() if run.job is job)
     numbers = {"active": job.active, "limit": limit}

@@ -100,6 +100,8 @@ class JobSpec:
     mounts: tuple[Mount, ...] = ()
     devices: tuple[str, ...] = ()
     priority: int = 0
+    #: `allow`, `queue` (one at a time), `skip` or `replace`: see core/overlap.py
+    overlap: str = "allow"
     timeout: int = 3_600_000
     expires: int | None = None
     stop_signal: str = "SIGTERM"

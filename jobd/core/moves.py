@@ -36,6 +36,8 @@ class Moves:
         self.mutexes = Mutexes()
         #: what is left of the rates of jobs that have one, by job
         self.buckets: dict[int, Bucket] = {}
+        #: runs of jobs with overlap = replace that are not over, by job
+        self.replaceable: dict[int, dict[int, None]] = {}
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1
@@ -180,6 +182,8 @@ class Moves:
         """
         run.due = None
         run.parents = None
+        if self.replaceable:
+            self.replaceable.get(run.job.id, {}).pop(run.id, None)
         self.done[outcome] = self.done.get(outcome, 0) + 1
         run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
         for child in self.children.pop(run.id):

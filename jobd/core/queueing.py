@@ -19,9 +19,11 @@ from jobd.core.decision import (
     find_job,
     find_run,
 )
+from jobd.core.effects import Effect
 from jobd.core.entities import Job, Run
 from jobd.core.model import CONDITIONS, JobSpec, Now
 from jobd.core.mutexes import LONGEST, fill
+from jobd.core.overlap import PUT_OFF, Superseded, settle, superseded
 from jobd.core.parents import MOST as MOST_PARENTS
 from jobd.core.parents import MOST_PAIRS
 from jobd.core.policy import Rules
@@ -42,18 +44,26 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
     spec = job.spec
     if command.key is not None and len(command.payloads) != 1:
         raise InvalidError(f"job {job.name}: a key names one run, not {len(command.payloads)}")
-    if command.key is not None and command.key in job.keys:
+    latest = command.latest or command.debounce is not None
+    if latest:
+        _check_latest(command)
+    elif command.key is not None and command.key in job.keys:
         return _existing(state, job, command)
     _check_submission(state, job, command, rules)
     _check_times(command, now, rules)
     _check_after(state, command)
     options = _options(state, spec, command, now)
-    keys = [mutex_of(spec, command, payload) for payload in command.payloads]
-    events: list[e.Event] = []
+    older = Superseded([])
+    if latest and command.key is not None:
+        older = superseded(
+            state, job, command.key, state.next_run, {number for number, _ in command.after}, now
+        )
+        options = {**(options or {}), **older.options(command.debounce, now)}
+    queued: list[e.RunQueued] = []
     priority = spec.priority if command.priority is None else command.priority
     who = caller_fields(command.caller)
     for index, payload in enumerate(command.payloads):
-        events.append(
+        queued.append(
             e.RunQueued(
                 state.next_run + index,
                 job.id,
@@ -63,17 +73,29 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
                 who,
                 payload_fields(payload),
                 priority,
-                with_mutex(options, keys[index]),
+                with_mutex(options, mutex_of(spec, command, payload)),
                 command.request,
                 index,
             )
         )
-    answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in events], [])
+    settled = settle(state, job, queued, now)
+    events: list[e.Event] = [*queued, *older.ends, *settled.events]
+    answer: tuple[list[Any], list[str]] = ([(event.run, False) for event in queued], [])
     for number, _ in answer[0] if command.after else ():
         skip = skipped_at_once(state, number, command.after, now.wall)
         if skip is not None:
             events.append(skip)
-    return Decision(events, [], answer)
+    return Decision(events, settled.effects, answer)
+
+
+def _check_latest(command: QueueRun) -> None:
+    if command.key is None:
+        raise InvalidError("latest, debounce: they go with a key: which runs are meant")
+    if command.debounce is not None:
+        if not 1 <= command.debounce <= MAX_MS // PUT_OFF:
+            raise InvalidError(f"debounce: {command.debounce} ms: expected more than nothing")
+        if command.not_before is not None or command.after:
+            raise InvalidError("debounce: it says when the run is due: not with a date or parents")
 
 
 def mutex_of(spec: JobSpec, command: QueueRun, payload: bytes | Body) -> str | None:
@@ -216,10 +238,10 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
 
 def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Caller) -> Decision:
     if command.request is not None:
-        made = state.requests.find(command.request)
-        if made:
-            return Decision([], [], [(_retried(state, run), run) for run in made])
-    events: list[e.Event] = []
+        asked = state.requests.find(command.request)
+        if asked:
+            return Decision([], [], [(_retried(state, run), run) for run in asked])
+    events: list[e.RunQueued] = []
     more: Counter[str] = Counter()
     for index, (number, payload) in enumerate(command.runs):
         run = find_run(state, number)
@@ -245,7 +267,15 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
             )
         )
     pairs = zip(command.runs, events, strict=True)
-    return Decision(events, [], [(old, event[0]) for (old, _), event in pairs])
+    answer = [(old, event.run) for (old, _), event in pairs]
+    made: list[e.Event] = list(events)
+    effects: list[Effect] = []
+    for name in more:
+        job = state.jobs[name]
+        settled = settle(state, job, [event for event in events if event.job == job.id], now)
+        made += settled.events
+        effects += settled.effects
+    return Decision(made, effects, answer)
 
 
 def _retried(state: State, run: int) -> int:

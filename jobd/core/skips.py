@@ -22,6 +22,7 @@ def skipped_by(state: State, events: Sequence[e.Event], at: int) -> list[e.Event
     gone = {number for number, _ in over}
     cancelled = [event for event in events if type(event) is e.JobRunsCancelled]
     made: list[e.Event] = []
+    ends: dict[int, str] = {}
     while over:
         number, outcome = over.popleft()
         for child in map(state.runs.get, state.children.of(number)):
@@ -33,7 +34,24 @@ def skipped_by(state: State, events: Sequence[e.Event], at: int) -> list[e.Event
             gone.add(child.id)
             made.append(_skip(child.id, text, at))
             over.append((child.id, Outcome.SKIPPED))
-    return made
+        ends[number] = outcome
+    return made + list(_skipped_anew(events, ends, at))
+
+
+def _skipped_anew(
+    events: Sequence[e.Event], ends: dict[int, str], at: int
+) -> Iterator[e.RunFinished]:
+    """The ends of runs that are queued behind one that their very queueing ends (`--latest`)."""
+    over = {event.run for event in events if type(event) is e.RunFinished}
+    for event in events:
+        if type(event) is e.RunQueued and event.options and event.run not in over:
+            after = event.options.get("after") or ()
+            texts = (
+                _let_down(number, ends[number], after) for number, _ in after if number in ends
+            )
+            text = next((text for text in texts if text is not None), None)
+            if text is not None:
+                yield _skip(event.run, text, at)
 
 
 def skipped_at_once(

@@ -57,6 +57,7 @@ KEYS: dict[str, Key] = {
     "mounts": Key("mounts", a.mounts, a.mounts_listed),
     "devices": Key("devices", a.devices, v.listed),
     "priority": Key("priority", v.whole(-1000, 1000)),
+    "overlap": Key("overlap", v.choice("allow", "queue", "skip", "replace")),
     "timeout": Key("timeout", v.duration(1), duration_text),
     "expires": Key("expires", v.duration(1), duration_text),
     "stop_signal": Key("stop_signal", v.signal),
@@ -88,7 +89,6 @@ _LATER = frozenset(
         "api",
         "idle_timeout",
         "on",
-        "overlap",
         "schedule",
         "total_timeout",
     }

@@ -151,6 +151,8 @@ class State(Moves):
             self.next_run = run.id + 1
         if event.request is not None:
             self.requests.add(event.request, run.id, event.batch_index)
+        if job.spec.overlap == "replace":
+            self.replaceable.setdefault(job.id, {})[run.id] = None
         if event.options and "key" in event.options:
             job.keys[event.options["key"]] = run.id
         if event.options is not None:

@@ -100,6 +100,8 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
         batch=_batch(arguments.get("batch")),
         batch_offset=positive("batch_offset", arguments.get("batch_offset", 0)),
         mutex=arguments.get("mutex"),
+        latest=bool(arguments.get("latest")),
+        debounce=arguments.get("debounce"),
     )
 
 

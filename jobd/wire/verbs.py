@@ -127,6 +127,8 @@ VERBS: tuple[Verb, ...] = (
             "batch": "str?",
             "batch_offset": "int?",
             "mutex": "str?",
+            "latest": "bool?",
+            "debounce": "int?",
             "dry_run": "bool?",
         },
         "Queues one run, `count` runs alike, or one for each of `payloads`. A payload above "
@@ -136,7 +138,9 @@ VERBS: tuple[Verb, ...] = (
         "requests they share `batch` (1 to 64 letters and digits); `batch_offset` says how many "
         "runs came before. `after` are pairs of a run selector and `ok`, `any` or `fail`: the run "
         "waits for those to end, and is skipped where one ends otherwise. Of the runs with one "
-        "`mutex` (1 to 200 characters) one at a time is active, over all jobs. The answer "
+        "`mutex` (1 to 200 characters) one at a time is active, over all jobs. With `latest` those "
+        "that wait with the `key` are skipped and this one is queued; `debounce` does so too, and "
+        "the run is due when no other has come with the key for so long. The answer "
         "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
         "`dry_run` nothing is queued and the answer is {settings: map}.",
         SUBMIT,

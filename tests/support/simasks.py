@@ -27,6 +27,7 @@ def definition(rng: Random, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "image": "busybox",
+        "overlap": rng.choice(["allow", "allow", "allow", "queue", "skip", "replace"]),
         "timeout": rng.choice(["20s", "5m"]),
         "stop_grace": rng.choice([0, 5, 30]),
         "expires": rng.choice([None, None, None, "2m"]),
@@ -57,6 +58,7 @@ def submission(rng: Random, wall: int, last: int) -> QueueRun:
     after = {rng.randint(max(1, last - 6), last): rng.choice(HOW) for _ in range(behind)}
     key = rng.choice([None, None, None, "k1", "k2"])
     count = 1 if key else rng.choice([1, 1, 1, 3])
+    debounce = rng.choice([None, None, 5_000]) if key else None
     return QueueRun(
         rng.choice(JOBS),
         [rng.choice([b"", b"x"]) for _ in range(count)],
@@ -69,6 +71,8 @@ def submission(rng: Random, wall: int, last: int) -> QueueRun:
         timeout=rng.choice([None, None, 10_000]),
         key=key,
         after=tuple(after.items()),
+        latest=key is not None and rng.random() < 0.4,
+        debounce=debounce,
         mutex=rng.choice([None, None, None, "m1", "m2"]),
     )
 

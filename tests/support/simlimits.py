@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from jobd.capacity.ledger import Host
 from jobd.core.entities import Run
 from jobd.core.model import Now
 from jobd.core.rates import Rate
 from jobd.core.state import State
+
+MIB = 1 << 20
+HOST = Host(cpus=4.0, memory=4096 * MIB, reserve_cpus=0.25, reserve_memory=512 * MIB)
+#: ways of setting the wall's clock, in milliseconds
+JUMPS = (-30 * 86_400_000, -3_600_000, -5_000, 5_000, 3_600_000, 30 * 86_400_000)
 
 
 class Starts:
@@ -37,7 +43,8 @@ class Starts:
     def broken(self, state: State, run: Run, now: Now) -> Iterator[str]:
         """What a claim of the run goes beyond."""
         rule = run.ruling
-        if rule.concurrency is not None and run.job.active >= rule.concurrency:
+        limit = rule.concurrency if rule.overlap == "allow" else 1
+        if limit is not None and run.job.active >= limit:
             yield "starts beyond its job's limit"
         if not self.within(rule.rate, rule.burst, run.job.id, now):
             yield "starts beyond its job's rate"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-from jobd.capacity.ledger import Host, Ledger, Sample
+from jobd.capacity.ledger import Ledger, Sample
 from jobd.core import events as e
 from jobd.core.commands import (
     CancelRun,
@@ -34,13 +34,8 @@ from jobd.core.status import reason
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from tests.support.core import START, SYSTEM, Bench, dump, live, problems
 from tests.support.simasks import JOBS, change, definition, submission
-from tests.support.simlimits import Starts
+from tests.support.simlimits import HOST, JUMPS, MIB, Starts
 from tests.support.simworld import World
-
-MIB = 1 << 20
-HOST = Host(cpus=4.0, memory=4096 * MIB, reserve_cpus=0.25, reserve_memory=512 * MIB)
-#: ways of setting the wall's clock, in milliseconds
-JUMPS = (-30 * 86_400_000, -3_600_000, -5_000, 5_000, 3_600_000, 30 * 86_400_000)
 
 
 class Broken(AssertionError):

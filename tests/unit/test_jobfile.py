@@ -111,7 +111,6 @@ B = [1]
         "api = true",
         "idle_timeout = 1",
         "on = []",
-        "overlap = 'skip'",
         "schedule = []",
         "total_timeout = '1h'",
     ],

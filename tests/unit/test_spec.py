@@ -265,6 +265,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"limits": {"group": ""}}, "limits.group"),
     ({"limits": {"mutex": "{x}"}}, "limits.mutex"),
     ({"limits": []}, "limits"),
+    ({"overlap": "maybe"}, "overlap"),
     ({"retry": {"attempts": 0}}, "retry.attempts"),
     ({"retry": {"attempts": 1001}}, "retry.attempts"),
     ({"retry": {"delay": -1}}, "retry.delay"),
