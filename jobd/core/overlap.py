@@ -64,7 +64,7 @@ def superseded(
 
     Its own parents stay: it would wait for them for nothing.
     """
-    ends: list[e.Event] = []
+    ends: list[e.RunFinished] = []
     follows: int | None = None
     since: int | None = None
     number = job.keys.get(key)
@@ -86,20 +86,25 @@ def superseded(
 class Superseded(NamedTuple):
     """Ends of older runs; one of the key that is active or held; since when all is put off."""
 
-    ends: list[e.Event]
+    ends: list[e.RunFinished]
     follows: int | None = None
     since: int | None = None
 
     def options(self, debounce: int | None, now: Now) -> dict[str, Any]:
-        """What the new run keeps of it; a debounced one is due when nothing came for so long."""
+        """What the new run keeps of it."""
         options: dict[str, Any] = {}
         if self.follows is not None:
             options["follows"] = self.follows
         if debounce is not None:
-            since = now.wall if self.since is None else min(self.since, now.wall)
-            options["debounced"] = since
-            options["not_before"] = min(now.wall + debounce, since + PUT_OFF * debounce)
+            options["debounced"] = self._since(now)
         return options
+
+    def due(self, debounce: int, now: Now) -> int:
+        """When a debounced run is due: when nothing has come for so long, or it is enough."""
+        return min(now.wall + debounce, self._since(now) + PUT_OFF * debounce)
+
+    def _since(self, now: Now) -> int:
+        return now.wall if self.since is None else min(self.since, now.wall)
 
 
 def _later(run: e.RunQueued, now: Now) -> bool:

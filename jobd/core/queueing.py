@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from jobd.core import events as e
@@ -41,7 +42,6 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
         if made:
             return Decision([], [], ([(run, False) for run in made], []))
     job = find_job(state, command.job)
-    spec = job.spec
     if command.key is not None and len(command.payloads) != 1:
         raise InvalidError(f"job {job.name}: a key names one run, not {len(command.payloads)}")
     latest = command.latest or command.debounce is not None
@@ -52,40 +52,50 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
     _check_submission(state, job, command, rules)
     _check_times(command, now, rules)
     _check_after(state, command)
-    options = _options(state, spec, command, now)
     older = Superseded([])
     if latest and command.key is not None:
-        older = superseded(
-            state, job, command.key, state.next_run, {number for number, _ in command.after}, now
-        )
-        options = {**(options or {}), **older.options(command.debounce, now)}
-    queued: list[e.RunQueued] = []
-    priority = spec.priority if command.priority is None else command.priority
-    who = caller_fields(command.caller)
-    for index, payload in enumerate(command.payloads):
-        queued.append(
-            e.RunQueued(
-                state.next_run + index,
-                job.id,
-                job.revision,
-                now.wall,
-                command.trigger,
-                who,
-                payload_fields(payload),
-                priority,
-                with_mutex(options, mutex_of(spec, command, payload)),
-                command.request,
-                index,
-            )
-        )
+        parents = {number for number, _ in command.after}
+        older = superseded(state, job, command.key, state.next_run, parents, now)
+        if command.debounce is not None:
+            command = replace(command, not_before=older.due(command.debounce, now))
+    queued = _new_runs(state, job, command, older.options(command.debounce, now), now)
     settled = settle(state, job, queued, now)
-    events: list[e.Event] = [*queued, *older.ends, *settled.events]
+    over = {end.run for end in older.ends}
+    others = [event for event in settled.events if event[0] not in over]
+    events: list[e.Event] = [*queued, *older.ends, *others]
     answer: tuple[list[Any], list[str]] = ([(event.run, False) for event in queued], [])
     for number, _ in answer[0] if command.after else ():
         skip = skipped_at_once(state, number, command.after, now.wall)
         if skip is not None:
             events.append(skip)
     return Decision(events, settled.effects, answer)
+
+
+def _new_runs(
+    state: State, job: Job, command: QueueRun, more: dict[str, Any], now: Now
+) -> list[e.RunQueued]:
+    spec = job.spec
+    options = _options(state, spec, command, now)
+    if more:
+        options = {**(options or {}), **more}
+    priority = spec.priority if command.priority is None else command.priority
+    who = caller_fields(command.caller)
+    return [
+        e.RunQueued(
+            state.next_run + index,
+            job.id,
+            job.revision,
+            now.wall,
+            command.trigger,
+            who,
+            payload_fields(payload),
+            priority,
+            with_mutex(options, mutex_of(spec, command, payload)),
+            command.request,
+            index,
+        )
+        for index, payload in enumerate(command.payloads)
+    ]
 
 
 def _check_latest(command: QueueRun) -> None:
