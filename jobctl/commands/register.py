@@ -44,6 +44,7 @@ USAGE = (
 _TEXTS = (
     ("--memory", "resources.memory", "SIZE", "such as 128M; powers of 1024"),
     ("--timeout", "timeout", "D", "of one attempt"),
+    ("--total-timeout", "total_timeout", "D", "of the run, from its first start"),
     ("--expires", "expires", "D", "give a run up that has not started by then"),
     ("--network", "network", "NET", "none, bridge, host, or a network's name"),
     ("--user", "user", "UID[:GID]", "who it runs as in the container"),
@@ -54,6 +55,9 @@ _TEXTS = (
     ("--stop-grace", "stop_grace", "D", "how long it has to stop"),
     ("--retry-delay", "retry.delay", "D", "before the second attempt"),
     ("--retry-max-delay", "retry.max_delay", "D", "between attempts, at most"),
+    ("--retry-memory-step", "retry.memory_step", "SIZE", "more memory after it was too little"),
+    ("--retry-memory-max", "retry.memory_max", "SIZE", "the bound of that"),
+    ("--breaker-probe-after", "breaker.probe_after", "D", "then one run is tried (5m)"),
     ("--retry-interrupted", "retry.interrupted", "WHAT", "retry, hold or dead"),
     ("--rate", "limits.rate", "RATE", "starts in a time: 100/h, 5/s, 3/10m"),
     ("--group", "limits.group", "NAME", "of jobd.toml's [groups]: shared limits"),
@@ -77,6 +81,7 @@ _NUMBERS = (
     ("--queue-limit", "limits.queue", "N", values.whole, "runs waiting at once"),
     ("--burst", "limits.burst", "N", values.whole, "of the rate, at once (its number)"),
     ("--attempts", "retry.attempts", "N", values.whole, "in all"),
+    ("--breaker", "breaker.failures", "N", values.whole, "failures in a row that stop its starts"),
     ("--retry-factor", "retry.factor", "F", values.number, "the delay grows by it"),
     ("--retry-jitter", "retry.jitter", "F", values.number, "0 to 1"),
 )

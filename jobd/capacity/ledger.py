@@ -130,7 +130,7 @@ class Ledger:
 
     def unused(self, active: Iterable[Run], used: dict[int, int]) -> int:
         """What the active runs have reserved and not yet taken, in bytes; unknown: all of it."""
-        return sum(max(0, run.spec.memory - used.get(run.id, 0)) for run in active)
+        return sum(max(0, run.memory - used.get(run.id, 0)) for run in active)
 
 
 def mib(size: int) -> str:

@@ -272,7 +272,8 @@ class SetGroups:
 
 @dataclass(frozen=True, slots=True)
 class TimeOver:
-    """A timer of a run came due: `timeout` of an attempt, `grace` of a stop, or it `expires`."""
+    """A timer of a run came due: `timeout` of an attempt, `grace` of a stop, the run's `total`
+    time, or it `expires`."""
 
     what: str
     run: int

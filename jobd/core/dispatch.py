@@ -154,15 +154,15 @@ def _look_in(state: State, now: Now, ms: int) -> None:
 
 def _capacity(state: State, admission: Admission, run: Run, before: Run | None) -> Reason | None:
     reserved = Needs(state.reserved_millicpus / 1000, state.reserved_memory)
-    reason = admission.shortfall(run.spec.needs, reserved, len(state.active))
+    reason = admission.shortfall(run.needs, reserved, len(state.active))
     if reason is not None or before is None:
         return reason
     # what would still fit beside the one that waits longest may go on
     together = Needs(
         reserved.cpus + before.spec.cpus,
-        reserved.memory + before.spec.memory,
+        reserved.memory + before.memory,
     )
-    if admission.shortfall(run.spec.needs, together, len(state.active) + 1) is None:
+    if admission.shortfall(run.needs, together, len(state.active) + 1) is None:
         return None
     return Reason("capacity", f"what is free is kept for run {before.id}, which has waited longest")
 
@@ -170,4 +170,4 @@ def _capacity(state: State, admission: Admission, run: Run, before: Run | None) 
 def _could(admission: Admission, run: Run) -> bool:
     """Whether it would start if nothing ran: waiting for what never comes, one that was queued
     on a larger host kept this one empty for ever."""
-    return admission.shortfall(run.spec.needs, Needs(0.0, 0), 0) is None
+    return admission.shortfall(run.needs, Needs(0.0, 0), 0) is None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jobd.core import breaker, machine
 from jobd.core import events as e
-from jobd.core import machine
 from jobd.core.entities import Job, Run
 from jobd.core.groups import read_groups
 from jobd.core.moves import Moves
@@ -101,6 +101,8 @@ def _groups_set(state: Moves, event: e.HostGroupsSet) -> None:
 
 
 APPLIERS: dict[type[Any], Callable[[Moves, Any], None]] = {
+    e.JobBreakerOpened: breaker.opened,
+    e.JobBreakerClosed: breaker.closed,
     e.JobRunsCancelled: _runs_cancelled,
     e.RunEdited: _edited,
     e.RunMovedFirst: _moved_first,

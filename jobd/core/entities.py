@@ -17,7 +17,7 @@ from jobd.core.events import (
     RunFinished,
     RunHeld,
 )
-from jobd.core.model import JobSpec, Reason, met
+from jobd.core.model import JobSpec, Needs, Reason, met
 from jobd.core.states import AttemptState, Outcome, RunState, Status
 
 #: how many of a job's run times are kept, for estimates
@@ -34,6 +34,18 @@ class Host:
         #: since when no run starts on it, and who wanted that; None and empty where they may
         self.drained_at: int | None = None
         self.drained_by = ""
+
+
+class Breaker:
+    """Straight failures of a job, and (while it is open) until when nothing of it starts."""
+
+    __slots__ = ("failures", "opened_at", "text", "until")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.opened_at = 0
+        self.until: int | None = None
+        self.text = ""
 
 
 class Job:
@@ -188,6 +200,25 @@ class Run:
     def user(self) -> int | str:
         """Who queued it, for counting: a uid, or the principal of a gateway's caller."""
         return self.origin[4] or int(self.origin[1])
+
+    @property
+    def memory(self) -> int:
+        """Bytes that an attempt of it gets: more than its job says after it ran out of memory."""
+        more: int | None = self.options.get("memory") if self.options is not None else None
+        return self.spec.memory if more is None else more
+
+    @property
+    def needs(self) -> Needs:
+        """What its next attempt takes of the host, or its live one holds."""
+        return Needs(self.spec.cpus, self.memory)
+
+    @property
+    def total_ends_at(self) -> int | None:
+        """Wall time at which its total time is over; None: nothing limits it, or not started."""
+        if self.spec.total_timeout is None:
+            return None
+        started = next((a.started for a in self.attempts or () if a.started is not None), None)
+        return None if started is None else started.at + self.spec.total_timeout
 
     @property
     def timeout(self) -> int:

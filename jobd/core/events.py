@@ -71,6 +71,24 @@ class JobRunsCancelled(NamedTuple):
     caller: list[Any]
 
 
+class JobBreakerOpened(NamedTuple):
+    """Too many attempts failed in a row: nothing of the job starts before `until`, then one."""
+
+    job: int
+    at: int
+    failures: int
+    until: int
+    text: str
+
+
+class JobBreakerClosed(NamedTuple):
+    """An attempt succeeded, or somebody resumed the job: its runs may start again."""
+
+    job: int
+    at: int
+    caller: list[Any] | None = None
+
+
 class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
@@ -93,11 +111,15 @@ class RunQueued(NamedTuple):
 
 
 class RunRequeued(NamedTuple):
-    """A run goes back into the queue; it is due `delay` milliseconds after `at`."""
+    """A run goes back into the queue; it is due `delay` milliseconds after `at`.
+
+    `memory`: bytes that its attempts get from now on, where it ran out of memory; else None.
+    """
 
     run: int
     at: int
     delay: int
+    memory: int | None = None
 
 
 class RunFinished(NamedTuple):
@@ -249,6 +271,8 @@ Event = (
     | JobPaused
     | JobResumed
     | JobRunsCancelled
+    | JobBreakerOpened
+    | JobBreakerClosed
     | RunQueued
     | RunRequeued
     | RunFinished
@@ -272,6 +296,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (3, JOB, JobPaused),
     (4, JOB, JobResumed),
     (5, JOB, JobRunsCancelled),
+    (6, JOB, JobBreakerOpened),
+    (7, JOB, JobBreakerClosed),
     (16, RUN, RunQueued),
     (17, RUN, RunRequeued),
     (18, RUN, RunFinished),

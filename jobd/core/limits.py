@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from jobd.core.breaker import broken
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
 from jobd.core.moves import Moves
@@ -65,6 +66,18 @@ def concurrency(run: Run) -> int | None:
     """How many runs of the run's job may be active at once, or None."""
     rule = run.ruling
     return rule.concurrency if rule.overlap == "allow" else 1
+
+
+def _breaker(state: Moves, run: Run, now: Now, pace: Pace) -> Limit | None:
+    if run.ruling.breaker_failures is None:
+        return None
+    found = broken(state, run.job, now)
+    kept = state.breakers.get(run.job.id)
+    numbers = {"failures": 0 if kept is None else kept.failures, "until": kept and kept.until}
+    if found is None:
+        text = f"{numbers['failures']} failures in a row of {run.ruling.breaker_failures}"
+        return Limit("breaker", True, "breaker", text, numbers)
+    return Limit("breaker", False, "breaker", found.text, numbers, found.left or None)
 
 
 def _concurrency(state: Moves, run: Run, now: Now, pace: Pace) -> Limit | None:
@@ -159,6 +172,7 @@ def _at_once(what: str, active: int, limit: int, key: str) -> Limit:
 
 
 _CHECKS: tuple[Callable[[Moves, Run, Now, Pace], Limit | None], ...] = (
+    _breaker,
     _concurrency,
     _rate,
     _group,

@@ -60,6 +60,9 @@ class Retry:
     statuses: tuple[tuple[int, int], ...] = ()
     #: `retry`, `hold` or `dead`: what becomes of a started attempt that the host lost
     interrupted: str = "hold"
+    #: bytes more after an attempt ran out of memory, and at most
+    memory_step: int | None = None
+    memory_max: int | None = None
 
 
 class Mount(NamedTuple):
@@ -103,6 +106,8 @@ class JobSpec:
     #: `allow`, `queue` (one at a time), `skip` or `replace`: see core/overlap.py
     overlap: str = "allow"
     timeout: int = 3_600_000
+    #: of the run, from its first start
+    total_timeout: int | None = None
     expires: int | None = None
     stop_signal: str = "SIGTERM"
     stop_grace: int = 30_000
@@ -118,6 +123,9 @@ class JobSpec:
     group: str | None = None
     #: what its runs' keys are made from, of which one at a time is active
     mutex: str | None = None
+    #: failures in a row after which nothing starts, and how long until one run is tried
+    breaker_failures: int | None = None
+    breaker_probe: int = 300_000
     retry: Retry = field(default_factory=Retry)
     #: `none` or `payload`: what its standard input gives
     stdin: str = "none"

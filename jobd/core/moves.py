@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobd.core import machine
-from jobd.core.entities import Attempt, Host, Job, Run
+from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Groups
 from jobd.core.mutexes import Mutexes
 from jobd.core.parents import Children
@@ -36,6 +36,8 @@ class Moves:
         self.mutexes = Mutexes()
         #: what is left of the rates of jobs that have one, by job
         self.buckets: dict[int, Bucket] = {}
+        #: straight failures of jobs that have a breaker, by job
+        self.breakers: dict[int, Breaker] = {}
         #: runs of jobs with overlap = replace that are not over, by job
         self.replaceable: dict[int, dict[int, None]] = {}
         #: runs with a live attempt, by id, oldest claim first
@@ -82,6 +84,13 @@ class Moves:
         if not 0 < number <= len(attempts) or attempts[number - 1].number != number:
             raise machine.TransitionError(f"run {run.id}: no attempt {number}")
         return attempts[number - 1]
+
+    def breaker(self, job: int) -> Breaker:
+        """The job's breaker, made where there is none."""
+        found = self.breakers.get(job)
+        if found is None:
+            found = self.breakers[job] = Breaker()
+        return found
 
     # -- a run's place -----------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import access, applying
+from jobd.core import access, applying, breaker
 from jobd.core import events as e
 from jobd.core.allowed import all_problems, check_places, check_rules, check_unmasked
 from jobd.core.commands import (
@@ -118,10 +118,14 @@ def _unregister(
 
 def _pause(state: State, command: PauseJob, now: Now, rules: Rules, caller: Caller) -> Decision:
     job = find_job(state, command.job)
-    if job.paused == command.paused:
-        return Decision([], [], False)
-    event = e.JobPaused if command.paused else e.JobResumed
-    return Decision([event(job.id, now.wall, caller_fields(caller))], [], True)
+    who = caller_fields(caller)
+    events: list[e.Event] = []
+    if job.paused != command.paused:
+        event = e.JobPaused if command.paused else e.JobResumed
+        events.append(event(job.id, now.wall, who))
+    if not command.paused:
+        events += breaker.closing(state, job, now.wall, who)
+    return Decision(events, [], bool(events))
 
 
 DECIDERS: dict[type[Any], Callable[..., Decision]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from jobd.core import breaker
 from jobd.core import events as e
 from jobd.core.commands import (
     Body,
@@ -39,8 +40,9 @@ def _live(state: State, run_id: int, number: int) -> tuple[Run, Attempt] | None:
     return run, attempt
 
 
-def _end(run: Run, end: e.AttemptEnded) -> Consequence:
-    return [end, after_end(run, end)], [DiscardAttempt(run.id, end.number)]
+def _end(state: State, run: Run, end: e.AttemptEnded) -> Consequence:
+    events: list[e.Event] = [end, after_end(run, end), *breaker.after_end(state, run, end)]
+    return events, [DiscardAttempt(run.id, end.number)]
 
 
 def _started(state: State, report: ReportStarted, now: Now) -> Consequence:
@@ -98,7 +100,7 @@ def _ended(state: State, report: ReportEnded, now: Now) -> Consequence:
         report.output_files,
         report.note,
     )
-    return _end(run, end)
+    return _end(state, run, end)
 
 
 def _error(report: ReportEnded, outcome: Outcome) -> str | None:
@@ -125,7 +127,7 @@ def _refused(state: State, report: ReportRefused, now: Now) -> Consequence:
     end = e.AttemptEnded(
         run.id, attempt.number, now.wall, outcome, True, report.exit_code, report.error
     )
-    return _end(run, end)
+    return _end(state, run, end)
 
 
 def _lost(state: State, report: ReportLost, now: Now) -> Consequence:
@@ -136,7 +138,7 @@ def _lost(state: State, report: ReportLost, now: Now) -> Consequence:
     stopping = attempt.stopping
     outcome = Outcome(stopping.why) if stopping else Outcome.LOST
     end = e.AttemptEnded(run.id, attempt.number, now.wall, outcome, True, None, report.error)
-    return _end(run, end)
+    return _end(state, run, end)
 
 
 def _unstarted(state: State, report: ReportUnstarted, now: Now) -> Consequence:
@@ -148,7 +150,7 @@ def _unstarted(state: State, report: ReportUnstarted, now: Now) -> Consequence:
     outcome = Outcome(stopping.why) if stopping else Outcome.INTERRUPTED
     charged = outcome is not Outcome.INTERRUPTED
     end = e.AttemptEnded(run.id, attempt.number, now.wall, outcome, charged, None, report.error)
-    return _end(run, end)
+    return _end(state, run, end)
 
 
 TAKERS: dict[type[Any], Callable[[State, Any, Now], Consequence]] = {

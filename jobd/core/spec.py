@@ -59,6 +59,7 @@ KEYS: dict[str, Key] = {
     "priority": Key("priority", v.whole(-1000, 1000)),
     "overlap": Key("overlap", v.choice("allow", "queue", "skip", "replace")),
     "timeout": Key("timeout", v.duration(1), duration_text),
+    "total_timeout": Key("total_timeout", v.duration(1), duration_text),
     "expires": Key("expires", v.duration(1), duration_text),
     "stop_signal": Key("stop_signal", v.signal),
     "stop_grace": Key("stop_grace", v.duration(0), duration_text),
@@ -71,6 +72,8 @@ KEYS: dict[str, Key] = {
     "burst": Key("limits.burst", v.whole(1, 1 << 20)),
     "group": Key("limits.group", v.text(63)),
     "mutex": Key("limits.mutex", check_template),
+    "breaker_failures": Key("breaker.failures", v.whole(1, 1000)),
+    "breaker_probe": Key("breaker.probe_after", v.duration(1000), duration_text),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -80,6 +83,8 @@ RETRY_KEYS: dict[str, Key] = {
     "max_delay": Key("retry.max_delay", v.duration(0), duration_text),
     "jitter": Key("retry.jitter", v.number(0, 1)),
     "interrupted": Key("retry.interrupted", v.choice("retry", "hold", "dead")),
+    "memory_step": Key("retry.memory_step", v.size(1 << 20), size_text),
+    "memory_max": Key("retry.memory_max", v.size(6 << 20), size_text),
 }
 
 #: of INTERFACE's job file, what this version does not do: refused, never silently left out
@@ -90,7 +95,6 @@ _LATER = frozenset(
         "idle_timeout",
         "on",
         "schedule",
-        "total_timeout",
     }
 )
 
@@ -102,7 +106,7 @@ ACCESS_KEYS: dict[str, Key] = {
 }
 
 _PLAIN = Retry()
-_TABLES = ("resources", "limits", "retry", "access")
+_TABLES = ("resources", "limits", "breaker", "retry", "access")
 _PATHS = {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.values()} | {
     "name",
     "retry.on",
@@ -135,7 +139,13 @@ def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -
         # defaults for containers are nothing to a process
         flat.update(dict.fromkeys(_CONTAINERS_ALONE))
     access = Access(**_read(ACCESS_KEYS, flat))
-    return JobSpec(name=name, retry=_parse_retry(flat), access=access, **_read(KEYS, flat))
+    spec = JobSpec(name=name, retry=_parse_retry(flat), access=access, **_read(KEYS, flat))
+    if spec.retry.memory_max is not None and spec.retry.memory_max < spec.memory:
+        raise InvalidError(
+            f"retry.memory_max: {size_text(spec.retry.memory_max)} is less than resources.memory "
+            f"({size_text(spec.memory)})"
+        )
+    return spec
 
 
 def _read(keys: Mapping[str, Key], flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,6 +253,8 @@ def _parse_retry(flat: Mapping[str, Any]) -> Retry:
     if flat.get("retry.on") is not None:
         fields["on"], fields["statuses"] = _parse_on(flat["retry.on"])
     retry = Retry(**fields)
+    if (retry.memory_step is None) is not (retry.memory_max is None):
+        raise InvalidError("retry.memory_step: goes with retry.memory_max, which is its bound")
     if retry.max_delay < retry.delay:
         raise InvalidError(
             f"retry.max_delay: {duration_text(retry.max_delay)} is less than retry.delay "

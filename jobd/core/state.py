@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import edits, machine
+from jobd.core import breaker, edits, machine
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -166,6 +166,8 @@ class State(Moves):
     def _run_requeued(self, event: e.RunRequeued) -> None:
         run = self.run(event.run)
         self.leave(run, e.RunRequeued)
+        if event.memory is not None:
+            run.options = {**(run.options or {}), "memory": event.memory}
         if event.delay > 0:
             run.due = event.at + event.delay
         self.wait(run, front=True)
@@ -220,7 +222,7 @@ class State(Moves):
         self.active[run.id] = run
         self.active_of[run.spec.kind] += 1
         self.reserved_millicpus += round(run.spec.cpus * 1000)
-        self.reserved_memory += run.spec.memory
+        self.reserved_memory += run.memory
         self._claim_limits(run, event.at)
 
     def _claim_limits(self, run: Run, at: int) -> None:
@@ -256,7 +258,8 @@ class State(Moves):
         self.active_of[run.spec.kind] -= 1
         run.job.active -= 1
         self.reserved_millicpus -= round(run.spec.cpus * 1000)
-        self.reserved_memory -= run.spec.memory
+        self.reserved_memory -= run.memory
+        breaker.count(self, run.job, event)
         self.groups.ended(run.id)
         if run.options is not None:
             key = self.mutexes.ended(run)

@@ -61,7 +61,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         network=spec.network,
         mounts=tuple(Mount(*mount) for mount in spec.mounts),
         cpus=spec.cpus,
-        memory=spec.memory,
+        memory=run.memory,
         pids=spec.pids,
         stop_signal=spec.stop_signal,
         task_dir=folder / "job",

@@ -150,9 +150,23 @@ def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
         image_id=next((run_image(run) for run in active if run_image(run)), None),
         counts=counts(job, active),
         paused=job.paused,
+        breaker=_breaker(kernel, job),
         origin=job.origin or None,
     )
     return row
+
+
+def _breaker(kernel: Kernel, job: Job) -> dict[str, Any] | None:
+    """The job's breaker while it is open, or None."""
+    found = kernel.state.breakers.get(job.id)
+    if found is None or found.until is None:
+        return None
+    return {
+        "failures": found.failures,
+        "opened_at": found.opened_at,
+        "until": found.until,
+        "text": found.text,
+    }
 
 
 def isolation(kind: Kind) -> str:

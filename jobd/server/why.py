@@ -133,7 +133,7 @@ def _of_job(kernel: Kernel, run: Run) -> Iterator[Constraint]:
 def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
     drain = draining(kernel.state)
     yield _constraint("draining", drain is None, drain.text if drain else "the host is not drained")
-    ledger, state, needs = kernel.ledger, kernel.state, run.spec.needs
+    ledger, state, needs = kernel.ledger, kernel.state, run.needs
     hold = ledger.hold or ledger.engines[run.spec.kind]
     yield _constraint("engine", hold is None, f"{hold.code}: {hold.text}" if hold else "it answers")
     if ledger.disk is not None:

@@ -155,6 +155,7 @@ def dump(state: State) -> dict[str, Any]:
             {job: bucket.full_at for job, bucket in state.buckets.items()},
             dict(state.mutexes.holders),
             dict(state.waiting_of),
+            {j: (b.failures, b.opened_at, b.until, b.text) for j, b in state.breakers.items()},
         ),
         "host": (state.host.rev, state.host.drained_at, state.host.drained_by),
         "next": (state.next_run, state.next_job),
@@ -226,7 +227,7 @@ def problems(state: State) -> Iterator[str]:
     if set(state.active) != active:
         yield f"active index {set(state.active)}, active runs {active}"
     cpus = sum(round(run.spec.cpus * 1000) for run in state.active.values())
-    memory = sum(run.spec.memory for run in state.active.values())
+    memory = sum(run.memory for run in state.active.values())
     if (cpus, memory) != (state.reserved_millicpus, state.reserved_memory):
         yield f"reserved {state.reserved_millicpus, state.reserved_memory}, sum {cpus, memory}"
     for run in runs:

@@ -43,9 +43,12 @@ def definition(rng: Random, name: str) -> dict[str, Any]:
             "group": rng.choice([None, None, "g"]),
             "mutex": rng.choice([None, None, None, "{job}"]),
         },
+        "breaker": {"failures": rng.choice([None, None, 2]), "probe_after": "20s"},
+        "total_timeout": rng.choice([None, None, None, "90s"]),
         "retry": {
             "attempts": rng.choice([1, 1, 2, 4]),
             "delay": rng.choice([0, 1, 10]),
+            **rng.choice([{}, {"memory_step": "512M", "memory_max": "4G"}]),
             "interrupted": rng.choice(["retry", "hold", "dead"]),
             "on": rng.choice([["failed", "timed-out", "oom-killed"], ["lost"], ["3-5"]]),
         },

@@ -46,6 +46,12 @@ class Starts:
         limit = rule.concurrency if rule.overlap == "allow" else 1
         if limit is not None and run.job.active >= limit:
             yield "starts beyond its job's limit"
+        kept = state.breakers.get(run.job.id)
+        if kept is not None and kept.until is not None and rule.breaker_failures is not None:
+            if run.job.active:
+                yield "starts beside the one that is tried"
+            if kept.opened_at <= now.wall < kept.until:
+                yield "starts while its breaker is open"
         if not self.within(rule.rate, rule.burst, run.job.id, now):
             yield "starts beyond its job's rate"
         if run.option("mutex") in keys(state.active.values()):

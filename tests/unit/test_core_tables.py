@@ -275,7 +275,8 @@ def test_what_an_earlier_version_did_not_have_has_its_default(cls: type[Any]) ->
 def test_the_numbers_on_disk_are_for_ever() -> None:
     assert {number: cls.__name__ for number, cls in e.BY_TYPE.items()} == {
         1: "JobRegistered", 2: "JobRemoved", 3: "JobPaused", 4: "JobResumed",
-        5: "JobRunsCancelled", 21: "RunEdited", 22: "RunMovedFirst",
+        5: "JobRunsCancelled", 6: "JobBreakerOpened", 7: "JobBreakerClosed",
+            21: "RunEdited", 22: "RunMovedFirst",
         48: "HostDrainStarted", 49: "HostDrainEnded",
             50: "HostGroupsSet",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
@@ -283,6 +284,7 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
     }  # fmt: skip
     assert {cls for cls, kind in e.KIND_OF.items() if kind == e.JOB} == {
         e.JobRegistered, e.JobRemoved, e.JobPaused, e.JobResumed, e.JobRunsCancelled,
+        e.JobBreakerOpened, e.JobBreakerClosed,
     }  # fmt: skip
 
 

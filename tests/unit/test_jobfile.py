@@ -112,7 +112,6 @@ B = [1]
         "idle_timeout = 1",
         "on = []",
         "schedule = []",
-        "total_timeout = '1h'",
     ],
 )
 def test_what_is_not_done_yet_is_refused_by_name(key: str) -> None:
