@@ -53,6 +53,7 @@ def queue(
     batch: str | None = None,
     batch_offset: int | None = None,
     mutex: str | None = None,
+    unmet: str | None = None,
     latest: bool = False,
     debounce: float | None = None,
 ) -> Steps[dict[str, Any]]:
@@ -61,8 +62,9 @@ def queue(
     Answers `{runs: [{id, existing}], warnings}`; with `dry_run` nothing is queued and
     `settings` tells what a run would have. A large payload may be a file opened for reading.
     Several payloads are one request of less than 1 MiB, all or none; `queue_each` and `queue_many`
-    send more. `after` are runs to wait for, each `RUN`, `RUN:ok`, `RUN:any` or `RUN:fail`. `batch`
-    and `batch_offset` tell runs of several requests that they belong together. Of the runs with one
+    send more. `after` are runs to wait for, each `RUN`, `RUN:ok`, `RUN:any` or `RUN:fail`; where
+    one ends otherwise, `unmet` says what becomes of it: `skip`, `fail` or `hold`. `batch` and
+    `batch_offset` tell runs of several requests that they belong together. Of the runs with one
     `mutex` one at a time is active. `latest` skips those that wait with the key; `debounce`
     (seconds) does, and starts when no other has come for so long.
 
@@ -71,7 +73,11 @@ def queue(
     to.new_keys()
     asked: dict[str, Any] = {"job": job, **given(count=count, priority=priority, key=key)}
     asked.update(given(after=[list(split_after(str(text))) for text in after] or None))
-    asked.update(given(batch=batch, batch_offset=batch_offset, mutex=mutex, latest=latest or None))
+    asked.update(
+        given(
+            batch=batch, batch_offset=batch_offset, mutex=mutex, latest=latest or None, unmet=unmet
+        )
+    )
     for name, seconds in (
         ("delay", delay),
         ("expires", expires),

@@ -28,6 +28,8 @@ disk. ARGS behind `--` are put behind the job's command.
 
 With --after the run is `blocked` until those runs have ended, and `skipped` where one ends in
 another way than was asked for: `ok` (it succeeded; the default), `fail` (in any other way), `any`.
+--unmet fail or hold ends or keeps it instead. It finds what its parents left as results in
+/job/parents/RUN/result ($TASK_DIR/parents/RUN/result).
 
 Many runs are sent in requests of at most 1000, each acknowledged and printed before the next; they
 share BATCH_ID. Ctrl-C tells how many are queued, and how to queue the rest.
@@ -78,6 +80,12 @@ def add_run_arguments(parser: ArgumentParser) -> None:
         action="append",
         type=typed(values.after),
         help="start once RUN has succeeded (ok), ended, or failed; may be repeated",
+    )
+    parser.add_argument(
+        "--unmet",
+        metavar="skip|fail|hold",
+        choices=("skip", "fail", "hold"),
+        help="with --after: what becomes of it where one ends otherwise (skip)",
     )
     parser.add_argument(
         "--key", metavar="KEY", help="the run of this job that has the key is returned, if any"
@@ -139,6 +147,7 @@ def options(given: Namespace, out: Output) -> dict[str, Any]:
         "args": given.rest,
         "key": given.key,
         "mutex": given.mutex,
+        "unmet": given.unmet,
         "latest": given.latest,
         "debounce": None if given.debounce is None else given.debounce / 1000,
         "after": given.after or (),

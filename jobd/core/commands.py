@@ -112,6 +112,8 @@ class QueueRun:
     batch_offset: int = 0
     #: the key of which one run at a time is active, in place of what the job's template makes
     mutex: str | None = None
+    #: what becomes of it where a parent ends otherwise: `skip`, `fail` or `hold`
+    unmet: str = "skip"
     #: with a key: those that wait with it are skipped, and this one is queued
     latest: bool = False
     #: as `latest`, and due when no other has come with the key for so many milliseconds

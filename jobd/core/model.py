@@ -38,6 +38,10 @@ class Reason(NamedTuple):
 CONDITIONS = {"ok": "succeed", "any": "end", "fail": "fail"}
 
 
+#: what becomes of a run where a parent ended otherwise than was asked for (`queue --unmet`)
+UNMET = ("skip", "fail", "hold")
+
+
 def met(outcome: str, condition: str) -> bool:
     """Whether a parent that ended so meets the condition."""
     return condition == "any" or (condition == "ok") is (outcome == Outcome.SUCCEEDED)

@@ -191,13 +191,18 @@ class Moves:
         """
         run.due = None
         run.parents = None
+        if run.options is not None:
+            self.children.over(run)
         if self.replaceable:
             self.replaceable.get(run.job.id, {}).pop(run.id, None)
         self.done[outcome] = self.done.get(outcome, 0) + 1
         run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
         for child in self.children.pop(run.id):
             found = self.runs.get(child)
-            if found is None or not found.parents or not found.meets(run.id, outcome):
+            if found is None or not found.parents:
+                continue
+            # one that is to be held is held by an event of its own, and free when released
+            if not found.meets(run.id, outcome) and found.option("unmet") != "hold":
                 continue
             waits = found.state is RunState.WAITING
             if waits:

@@ -22,7 +22,7 @@ from jobd.core.decision import (
 )
 from jobd.core.effects import Effect
 from jobd.core.entities import Job, Run
-from jobd.core.model import CONDITIONS, JobSpec, Now
+from jobd.core.model import CONDITIONS, UNMET, JobSpec, Now
 from jobd.core.mutexes import LONGEST, fill
 from jobd.core.overlap import PUT_OFF, Superseded, settle, superseded
 from jobd.core.parents import MOST as MOST_PARENTS
@@ -65,7 +65,7 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
     events: list[e.Event] = [*queued, *older.ends, *others]
     answer: tuple[list[Any], list[str]] = ([(event.run, False) for event in queued], [])
     for number, _ in answer[0] if command.after else ():
-        skip = skipped_at_once(state, number, command.after, now.wall)
+        skip = skipped_at_once(state, number, command.after, command.unmet, now.wall)
         if skip is not None:
             events.append(skip)
     return Decision(events, settled.effects, answer)
@@ -209,6 +209,8 @@ def _check_after(state: State, command: QueueRun) -> None:
             f"after: {state.children.pairs} times a run waits for another already, "
             f"{MOST_PAIRS} at most; queue fewer, or later"
         )
+    if command.unmet not in UNMET:
+        raise InvalidError(f"unmet: {command.unmet!r:.40}: expected one of {', '.join(UNMET)}")
     for number, condition in command.after:
         find_run(state, number)
         if condition not in CONDITIONS:
@@ -232,6 +234,8 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
         options["expires_at"] = max(now.wall, command.not_before or 0) + expires
     if command.after:
         options["after"] = [list(pair) for pair in command.after]
+        if command.unmet != "skip":
+            options["unmet"] = command.unmet
     if command.retry_of is not None:
         options["retry_of"] = command.retry_of
     if command.key is not None:

@@ -83,7 +83,7 @@ class State(Moves):
         self.settle(run, front=bool(run.attempts))
 
     def forget(self, run: Run) -> None:
-        """Let go of a finished run."""
+        """Let go of a finished run, which no child needs any more (`children.needed`)."""
         self.runs.remove(run.id)
         key = run.option("key")
         if key is not None and run.job.keys.get(key) == run.id:

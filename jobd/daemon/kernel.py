@@ -143,20 +143,20 @@ class DaemonKernel:
         """The payload's bytes where they are in the queue, else which body file has them."""
         return run.body if run.body is not None else self.payload(run)
 
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """The result's bytes where they are in the queue, else which body file has them."""
+        attempt = next((a for a in reversed(run.attempts or []) if a.end is not None), None)
+        if attempt is None or attempt.end is None or attempt.end.result is None:
+            return None
+        body = self._loop.journal.read(attempt.where)
+        event = decode(e.TYPE_OF[e.AttemptEnded], run.id, body)
+        assert isinstance(event, e.AttemptEnded)
+        return event.result if isinstance(event.result, bytes) else Body(*event.result)
+
     def result(self, run: Run) -> bytes | None:
         """The result of the run's last ended attempt, or None."""
-        for attempt in reversed(run.attempts or []):
-            if attempt.end is None:
-                continue
-            if attempt.end.result is None:
-                return None
-            body = self._loop.journal.read(attempt.where)
-            event = decode(e.TYPE_OF[e.AttemptEnded], run.id, body)
-            assert isinstance(event, e.AttemptEnded)
-            if isinstance(event.result, bytes):
-                return event.result
-            return self._bodies.read(Body(*event.result))
-        return None
+        found = self.result_source(run)
+        return self._bodies.read(found) if isinstance(found, Body) else found
 
     def output(self, body: Body, offset: int, size: int) -> bytes:
         """Up to `size` bytes of an output folder's tar, from `offset` on."""

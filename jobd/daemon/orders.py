@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,9 +127,11 @@ def inputs(
     payload: Callable[[], bytes | Body],
     secrets: Path,
     owner: tuple[int, int] | None = None,
+    parents: Mapping[int, bytes | Body] | None = None,
 ) -> Inputs:
     """The bytes that an attempt finds in its folder. Raises StartRefusedError for a secret.
 
+    `parents` are the results of its parents, by run.
     `owner` is who processes of the host run as, where that is not the daemon's own user.
     """
     files = {
@@ -142,6 +144,7 @@ def inputs(
         payload=payload(),
         config=run.spec.config.encode(),
         secrets=files,
+        parents=parents or {},
         in_place=process,
         owner=owner if process else None,
     )

@@ -100,6 +100,7 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
         batch=_batch(arguments.get("batch")),
         batch_offset=positive("batch_offset", arguments.get("batch_offset", 0)),
         mutex=arguments.get("mutex"),
+        unmet=arguments.get("unmet", "skip"),
         latest=bool(arguments.get("latest")),
         debounce=arguments.get("debounce"),
     )

@@ -74,6 +74,7 @@ def submission(rng: Random, wall: int, last: int) -> QueueRun:
         timeout=rng.choice([None, None, 10_000]),
         key=key,
         after=tuple(after.items()),
+        unmet=rng.choice(["skip", "skip", "fail", "hold"]),
         latest=key is not None and rng.random() < 0.4,
         debounce=debounce,
         mutex=rng.choice([None, None, None, "m1", "m2"]),
