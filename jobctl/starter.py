@@ -27,6 +27,14 @@ CONFIG = """\
 # reserve_memory = "512M"
 # concurrency = 40                 # runs at once, whatever they need
 
+[admission]                        # a host that is busy by itself makes runs wait; "off"
+# pressure_memory = 0.5            # share of the last 10 s that something waited (/proc/pressure)
+# pressure_cpu = "off"
+# pressure_io = "off"
+# load = "off"                     # of the last minute, for each core
+# disk_free = "128M"               # of queue, logs and images; at most a tenth of the disk
+# images_path = "/var/lib/docker"  # where the engine keeps them
+
 [order]                            # who is next: priority, then age, jobs in turn
 # reserve_after = "60s"            # smaller runs may pass one that does not fit for so long
 # age_after = "10m"                # each so long of waiting is one priority more; "never"

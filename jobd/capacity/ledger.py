@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jobd.capacity.gates import Gates
 from jobd.core.entities import Run
 from jobd.core.limits import PLAIN, Pace
 from jobd.core.model import Needs, Reason
@@ -56,6 +57,8 @@ class Ledger:
         #: how runs are taken on, beside what fits
         self.pace = pace
         self.sample: Sample | None = None
+        #: what the live host lets start, beside memory
+        self.gates = Gates()
         #: why nothing at all starts: a drain
         self.hold: Reason | None = None
         #: why nothing of a kind starts: its engine, or the reconciliation with it
@@ -67,7 +70,7 @@ class Ledger:
 
     def closed(self, kind: Kind) -> Reason | None:
         """What keeps every run of that kind from starting, or None."""
-        return self.hold or self.engines[kind] or self.disk
+        return self.hold or self.engines[kind] or self.disk or self.gates.closed(kind)
 
     def free(self, reserved: Needs, running: int) -> Free:
         """What a further run may take beside what `running` attempts hold."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobd import VERSION
+from jobd.capacity.gates import Readings
 from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report, ReportStarted
 from jobd.core.events import BY_TYPE, decode
@@ -262,7 +263,7 @@ class Daemon:
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop
         for name, work in (
-            ("sampler", sampling(self._drivers.samples, self._sampled)),
+            ("sampler", sampling(self._drivers.samples, self._sampled, self._disks())),
             ("space", keeping_space(journal)),
         ):
             self._closers.append(Repeating(name, work, loop.fatal).close)
@@ -298,12 +299,20 @@ class Daemon:
 
         self.loop.post(compare)
 
-    def _sampled(self, available: int, used_cpu: float, used: dict[int, int]) -> None:
+    def _disks(self) -> list[tuple[str, bool]]:
+        """The places whose free room counts: queue and logs, and where images go."""
+        own = [(str(self.places.state), False), (str(self.places.logs), False)]
+        return [*own, (str(self.config.images_path), True)]
+
+    def _sampled(
+        self, available: int, used_cpu: float, used: dict[int, int], readings: Readings
+    ) -> None:
         def take() -> None:
             loop = self.loop
             unused = loop.ledger.unused(loop.state.active.values(), used)
             reserved = loop.state.reserved_memory
             loop.ledger.sample = Sample(available, used_cpu, unused, reserved)
+            loop.ledger.gates.look(readings)
             # a run that waits for memory may fit now
             loop.state.dirty = True
 

@@ -26,6 +26,14 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "capacity.reserve_cpus": lambda config: config.host.reserve_cpus,
     "capacity.reserve_memory": lambda config: size_text(config.host.reserve_memory),
     "capacity.concurrency": lambda config: config.pace.at_once,
+    "admission.pressure_cpu": lambda config: _or_off(config.thresholds.pressure_cpu),
+    "admission.pressure_memory": lambda config: _or_off(config.thresholds.pressure_memory),
+    "admission.pressure_io": lambda config: _or_off(config.thresholds.pressure_io),
+    "admission.load": lambda config: _or_off(config.thresholds.load),
+    "admission.disk_free": lambda config: _or_off(
+        _optional(config.thresholds.disk_free, size_text)
+    ),
+    "admission.images_path": lambda config: str(config.images_path),
     "order.reserve_after": lambda config: duration_text(config.pace.reserve_after),
     "order.age_after": lambda config: (
         "never" if config.pace.age_after is None else duration_text(config.pace.age_after)
@@ -102,6 +110,10 @@ def _key(name: str) -> str:
 
 def _optional(value: Any, write: Callable[[Any], str]) -> str | None:
     return None if value is None else write(value)
+
+
+def _or_off(value: Any) -> Any:
+    return "off" if value is None else value
 
 
 def _text(value: Any) -> str | None:

@@ -51,6 +51,7 @@ class InForce:
         """Take the groups, and register what the job files say, durably. Without room on the disk
         the daemon starts all the same, as what is queued has to go on (DURABILITY W4)."""
         self._take_groups(self._config)
+        self._loop.ledger.gates.thresholds = self._config.thresholds
         try:
             self._apply(jobs)
         except RefusedError as error:
@@ -91,6 +92,7 @@ class InForce:
             raise
         loop.ledger.host = config.host
         loop.ledger.pace = config.pace
+        loop.ledger.gates.thresholds = config.thresholds
         loop.state.dirty = True
         self._take_beside(config)
         for name in not_taken(self._config, config):

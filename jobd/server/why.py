@@ -138,6 +138,9 @@ def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
     yield _constraint("engine", hold is None, f"{hold.code}: {hold.text}" if hold else "it answers")
     if ledger.disk is not None:
         yield _constraint("disk", False, ledger.disk.text)
+    for gate in ledger.gates.gates:
+        if run.spec.kind in gate.kinds:
+            yield _constraint(gate.name, gate.ok, gate.text, value=gate.value, limit=gate.limit)
     host, running = ledger.host, len(state.active)
     reserved = Needs(state.reserved_millicpus / 1000, state.reserved_memory)
     free = ledger.free(reserved, running)
