@@ -76,12 +76,12 @@ class Ready:
         for priority in self.priorities():
             if priority <= run.priority:
                 break
-            for job in self._rings[priority]:
+            for job in list(self._rings.get(priority, ())):
                 if job is run.job or open_(job):
                     found += self._before(job, priority, None, most - len(found))
         others = [
             self._before(job, run.priority, None, min(len(own) + 1, most))
-            for job in self._rings.get(run.priority, ())
+            for job in list(self._rings.get(run.priority, ()))
             if job is not run.job and open_(job)
         ]
         for turn, mine in enumerate([*own, None]):

@@ -8,7 +8,7 @@ from typing import Any
 from jobd.capacity.ledger import mib
 from jobd.core.entities import Job, Run
 from jobd.core.estimate import MOST, Estimate, estimate, remaining
-from jobd.core.limits import concurrency, limits
+from jobd.core.limits import blocking, concurrency, limits
 from jobd.core.model import Needs
 from jobd.core.states import RunState
 from jobd.core.status import draining, parents_text, reason, status
@@ -58,7 +58,7 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
     ready = ready and run.id not in kernel.state.mutexes
     ahead: list[Run] = []
     if ready:
-        ahead, own = kernel.state.ready.ahead(run, MOST, _open)
+        ahead, own = kernel.state.ready.ahead(run, MOST, lambda job: _open(kernel, job))
         job = run.job
         row["place"] = {
             "in_job": own + 1,
@@ -73,13 +73,38 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
     else:
         host = kernel.ledger.host
         guess = estimate(kernel.state, run, ahead, Needs(host.cpus, host.memory), kernel.now)
+        guess = _by_limits(kernel, run, guess)
     row["estimated_start"], row["estimate"] = guess
 
 
-def _open(job: Job) -> bool:
+def _open(kernel: Kernel, job: Job) -> bool:
     """Whether runs of the job can start at all now: those that cannot are before nobody."""
-    limit = None if job.removed else job.spec.concurrency
-    return not job.paused and (limit is None or job.active < limit)
+    if job.paused:
+        return False
+    heads = (kernel.state.ready.head(job, priority) for priority in list(job.ready))
+    head = next((run for run in heads if run is not None), None)
+    if head is None:
+        return True
+    return blocking(kernel.state, head, kernel.now, kernel.ledger.pace) is None
+
+
+def _by_limits(kernel: Kernel, run: Run, guess: Estimate) -> Estimate:
+    """The estimate as the run's rate, breaker, group and key let it: they are waits as well."""
+    at = guess.at
+    for limit in limits(kernel.state, run, kernel.now, kernel.ledger.pace):
+        if limit.ok or at is None:
+            continue
+        if limit.again is not None:
+            at = max(at, kernel.now.wall + limit.again)
+            continue
+        held = [kernel.state.runs.get(number) for number in limit.numbers.get("held_by", ())]
+        ends = [remaining(one, kernel.now) for one in held if one is not None]
+        known = [left for left in ends if left is not None]
+        if held and not known:
+            return Estimate(None, f"{limit.text}; no run of that job has ended yet")
+        if known:
+            at = max(at, kernel.now.wall + min(known))
+    return guess._replace(at=at)
 
 
 #: what does not pass by itself, so that nobody can say when
