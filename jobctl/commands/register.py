@@ -44,6 +44,7 @@ USAGE = (
 _TEXTS = (
     ("--memory", "resources.memory", "SIZE", "such as 128M; powers of 1024"),
     ("--timeout", "timeout", "D", "of one attempt"),
+    ("--idle-timeout", "idle_timeout", "D", "of one attempt without output"),
     ("--total-timeout", "total_timeout", "D", "of the run, from its first start"),
     ("--expires", "expires", "D", "give a run up that has not started by then"),
     ("--network", "network", "NET", "none, bridge, host, or a network's name"),

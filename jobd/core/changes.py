@@ -57,13 +57,13 @@ def _cancelled(run: Run, now: Now, who: list[Any]) -> e.RunFinished:
     return e.RunFinished(run.id, now.wall, Outcome.CANCELLED, "cancelled", text, who)
 
 
-def stop(run: Run, now: Now, why: str, who: list[Any] | None) -> Decision:
+def stop(run: Run, now: Now, why: str, who: list[Any] | None, text: str = "") -> Decision:
     """Tell the run's attempt to stop, if it has not been told so already."""
     attempt = run.attempt
     assert attempt is not None
     if attempt.stopping is not None and attempt.stopping.why in (why, "cancelled"):
         return NOTHING
-    event = e.AttemptStopping(run.id, attempt.number, now.wall, why, who)
+    event = e.AttemptStopping(run.id, attempt.number, now.wall, why, who, text)
     if attempt.stopping is not None:
         return Decision([event], [])
     return Decision([event], [SignalAttempt(run.id, attempt.number, run.spec.stop_signal)])

@@ -205,6 +205,14 @@ class ReportEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportQuiet:
+    """A running attempt has given no output for as long as its job allows."""
+
+    run: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReportLost:
     """An attempt that had started is gone, and nobody can tell how it ended."""
 
@@ -282,7 +290,7 @@ class TimeOver:
     attempt: int
 
 
-Report = ReportStarted | ReportRefused | ReportEnded | ReportLost | ReportUnstarted
+Report = ReportStarted | ReportRefused | ReportEnded | ReportQuiet | ReportLost | ReportUnstarted
 Command = (
     RegisterJob
     | UnregisterJob

@@ -192,13 +192,17 @@ class AttemptStarted(NamedTuple):
 
 
 class AttemptStopping(NamedTuple):
-    """It was told to stop. `why`: `cancelled` or `timed-out`, which becomes its outcome."""
+    """It was told to stop. `why`: `cancelled` or `timed-out`, which becomes its outcome.
+
+    `text` says more of it, as the end of a sentence that begins with "attempt 1".
+    """
 
     run: int
     number: int
     at: int
     why: str
     caller: list[Any] | None = None
+    text: str = ""
 
 
 class AttemptEnded(NamedTuple):

@@ -110,6 +110,8 @@ class JobSpec:
     #: `allow`, `queue` (one at a time), `skip` or `replace`: see core/overlap.py
     overlap: str = "allow"
     timeout: int = 3_600_000
+    #: of one attempt without output
+    idle_timeout: int | None = None
     #: of the run, from its first start
     total_timeout: int | None = None
     expires: int | None = None

@@ -101,6 +101,7 @@ def _after_end(run: Run, attempt: Attempt, end: AttemptEnded) -> Next:
     outcome = Outcome(end.outcome)
     ended = Attempt(attempt.number, attempt.claimed_at)
     ended.end = end
+    ended.stopping = attempt.stopping
     text = f"attempt {attempt.number} {ended_text(ended)}"
     finish = RunFinished(run.id, end.at, outcome, _code(outcome), text)
     retry = run.spec.retry

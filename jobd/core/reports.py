@@ -11,10 +11,12 @@ from typing import Any
 
 from jobd.core import breaker
 from jobd.core import events as e
+from jobd.core.changes import stop
 from jobd.core.commands import (
     Body,
     ReportEnded,
     ReportLost,
+    ReportQuiet,
     ReportRefused,
     ReportStarted,
     ReportUnstarted,
@@ -25,6 +27,7 @@ from jobd.core.model import Now
 from jobd.core.policy import after_end, outcome_of
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.units import duration_text
 
 #: events and effects
 Consequence = tuple[list[e.Event], list[Effect]]
@@ -130,6 +133,16 @@ def _refused(state: State, report: ReportRefused, now: Now) -> Consequence:
     return _end(state, run, end)
 
 
+def _quiet(state: State, report: ReportQuiet, now: Now) -> Consequence:
+    found = _live(state, report.run, report.attempt)
+    idle = found[0].spec.idle_timeout if found is not None else None
+    if found is None or idle is None or found[1].state is not AttemptState.RUNNING:
+        return [], []
+    text = f"gave no output for {duration_text(idle)} (idle_timeout)"
+    told = stop(found[0], now, "timed-out", None, text)
+    return told.events, told.effects
+
+
 def _lost(state: State, report: ReportLost, now: Now) -> Consequence:
     found = _live(state, report.run, report.attempt)
     if found is None:
@@ -157,6 +170,7 @@ TAKERS: dict[type[Any], Callable[[State, Any, Now], Consequence]] = {
     ReportStarted: _started,
     ReportEnded: _ended,
     ReportRefused: _refused,
+    ReportQuiet: _quiet,
     ReportLost: _lost,
     ReportUnstarted: _unstarted,
 }

@@ -59,6 +59,7 @@ KEYS: dict[str, Key] = {
     "priority": Key("priority", v.whole(-1000, 1000)),
     "overlap": Key("overlap", v.choice("allow", "queue", "skip", "replace")),
     "timeout": Key("timeout", v.duration(1), duration_text),
+    "idle_timeout": Key("idle_timeout", v.duration(1000), duration_text),
     "total_timeout": Key("total_timeout", v.duration(1), duration_text),
     "expires": Key("expires", v.duration(1), duration_text),
     "stop_signal": Key("stop_signal", v.signal),
@@ -92,7 +93,6 @@ _LATER = frozenset(
     {
         "alert",
         "api",
-        "idle_timeout",
         "on",
         "schedule",
     }

@@ -87,7 +87,8 @@ def _active_reason(run: Run) -> Reason | None:
     attempt = run.attempt
     if attempt is None or attempt.stopping is None:
         return None
-    return Reason(attempt.stopping.why, f"was told to stop: {attempt.stopping.why}")
+    why = attempt.stopping
+    return Reason(why.why, f"was told to stop: {why.text or why.why}")
 
 
 def ended_text(attempt: Attempt) -> str:
@@ -105,6 +106,8 @@ def ended_text(attempt: Attempt) -> str:
         return f"was interrupted: {end.error or 'its host failed'}"
     if end.outcome == Outcome.LOST:
         return f"was lost: {end.error or 'its container is gone'}"
+    if end.outcome == Outcome.TIMED_OUT and attempt.stopping and attempt.stopping.text:
+        return attempt.stopping.text
     return {
         Outcome.SUCCEEDED: "succeeded",
         Outcome.TIMED_OUT: "ran out of time",

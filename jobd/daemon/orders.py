@@ -69,6 +69,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         secrets_dir=folder / "secrets" if files else None,
         stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
         devices=spec.devices,
+        idle=None if spec.idle_timeout is None else spec.idle_timeout / 1000,
     )
 
 

@@ -177,3 +177,13 @@ def test_a_rate_holds_over_a_kill(host: Host) -> None:
     assert (row["status"], row["reason"]["code"]) == ("queued", "rate")
     host.ctl("set", "rated", "--unset", "limits.rate")
     assert host.wait(second) == ["succeeded"]
+
+
+def test_one_without_output_for_too_long_is_stopped(host: Host) -> None:
+    host.process("quiet", "echo on; exec sleep 600", "--idle-timeout", "1s", "--stop-grace", "1s")
+    host.process("chatty", "for i in 1 2 3 4; do echo $i; sleep 0.5; done", "--idle-timeout", "1s")
+    quiet, chatty = host.queue("quiet"), host.queue("chatty")
+    assert host.wait(quiet, chatty) == ["timed-out", "succeeded"]
+    assert host.json("show", quiet)["reason"]["text"] == (
+        "attempt 1 gave no output for 1s (idle_timeout)"
+    )

@@ -101,7 +101,8 @@ class Days(Bench):
     def _plan(self, names: list[str], runs: int) -> None:
         """Who comes when: singly all day long, and in bursts; and when the host is busy."""
         rng = self.rng
-        whole = 48 * HOUR
+        # a short time is a full host, a long one has quiet hours
+        whole = rng.choice([2, 6, 48, 96]) * HOUR
         left = runs
         while left > 0:
             many = rng.choice([1, 1, 1, 5, 40])

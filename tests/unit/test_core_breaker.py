@@ -9,6 +9,7 @@ import pytest
 from jobd.core.commands import (
     PauseJob,
     ReportEnded,
+    ReportQuiet,
     ReportStarted,
     ReportUnstarted,
     SetJob,
@@ -238,3 +239,23 @@ def test_the_time_is_over_while_it_waits(restart: bool) -> None:
     note = bench.run(1).note
     assert note is not None
     assert note.text == "its total time (1m) was over before attempt 2"
+
+
+# -- without output ----------------------------------------------------------------------------
+
+
+def test_one_without_output_is_told_to_stop_and_may_be_tried_again() -> None:
+    bench = Bench()
+    bench.register(idle_timeout="1m", retry={"attempts": 2, "delay": 0})
+    bench.queue()
+    bench.claim()
+    assert bench.do(ReportQuiet(1, 1)).events == [], "it has not started"
+    bench.do(ReportStarted(1, 1, "e", "i", bench.now.wall))
+    bench.do(ReportQuiet(1, 1))
+    assert status(bench.run(1)) == "stopping"
+    assert why(bench, 1) == ("timed-out: was told to stop: gave no output for 1m (idle_timeout)")
+    assert bench.do(ReportQuiet(1, 1)).events == [], "it was told so already"
+    end(bench, 1, 143)
+    assert bench.claim() == [1]
+    assert bench.do(ReportQuiet(1, 1)).events == [], "that attempt is over"
+    assert dump(bench.state) == dump(live(bench.events))

@@ -109,7 +109,6 @@ B = [1]
     [
         "alert = []",
         "api = true",
-        "idle_timeout = 1",
         "on = []",
         "schedule = []",
     ],

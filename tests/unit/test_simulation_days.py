@@ -1,6 +1,7 @@
 """Who starts when, over days of mixed work: limits hold, order holds, nothing starves.
 
 `JOBD_SIM_DAYS=0-1999` lives those seeds instead of the first few; a failing one says its seed.
+With the slow tests (`contrib/test --all`) two thousand more are lived.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import pytest
 from tests.support.simdays import Days
 
 #: seeds in one test; of so many one is large
-PART, LARGE = 10, 25
+PART, LARGE = 10, 40
 
 
-def seeds() -> list[range]:
+def seeds(first: int, last: int) -> list[range]:
     """The seeds to live, in parts."""
-    first, _, last = os.environ.get("JOBD_SIM_DAYS", "0-39").partition("-")
-    every = range(int(first), int(last or first) + 1)
+    every = range(first, last + 1)
     return [every[at : at + PART] for at in range(0, len(every), PART)]
+
+
+def named() -> tuple[int, int]:
+    """The seeds that every run of the tests lives, or those that somebody names."""
+    first, _, last = os.environ.get("JOBD_SIM_DAYS", "0-39").partition("-")
+    return int(first), int(last or first)
 
 
 def live_through(seed: int) -> Days:
@@ -37,9 +43,20 @@ def live_through(seed: int) -> Days:
     return days
 
 
-@pytest.mark.parametrize("part", seeds(), ids=lambda part: f"{part.start}-{part.stop - 1}")
-def test_days(part: range) -> None:
+def live_all(part: range) -> None:
+    """All of them; something must have happened in each."""
     for seed in part:
         days = live_through(seed)
         assert days.all_over()
         assert days.started
+
+
+@pytest.mark.parametrize("part", seeds(*named()), ids=lambda part: f"{part.start}-{part.stop - 1}")
+def test_days(part: range) -> None:
+    live_all(part)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(10_000, 12_000, 100))
+def test_thousands_of_days(first: int) -> None:
+    live_all(range(first, first + 100))

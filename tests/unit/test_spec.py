@@ -281,6 +281,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"breaker": {"failures": 0}}, "breaker.failures"),
     ({"breaker": {"probe_after": 0}}, "breaker.probe_after"),
     ({"breaker": 3}, "breaker"),
+    ({"idle_timeout": "10ms"}, "idle_timeout"),
     ({"total_timeout": 0}, "total_timeout"),
     ({"retry": {"on": "failed"}}, "retry.on"),
     ({"retry": {"on": ["succeeded"]}}, "retry.on"),
