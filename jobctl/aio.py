@@ -25,7 +25,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import zmq
 
-from jobctl import calls, connect, control, queueing, transfers
+from jobctl import calls, connect, control, queueing, scheduling, transfers
 from jobctl.channel import Channel
 from jobctl.steps import Item, Look, Pause, Step, Steps, Waiting, Work
 from jobd.errors import JobdError, UsageError
@@ -173,6 +173,14 @@ class AsyncClient:
     build = _awaited(transfers.build)
     logs = _iterated(calls.logs)
     follow = _iterated(calls.follow)
+    add_schedule = _awaited(scheduling.add_schedule)
+    remove_schedule = _awaited(scheduling.remove_schedule)
+    pause_schedule = _awaited(scheduling.pause_schedule)
+    resume_schedule = _awaited(scheduling.resume_schedule)
+    fire_schedule = _awaited(scheduling.fire_schedule)
+    schedules = _awaited(scheduling.schedules)
+    schedules_and_clock = _awaited(scheduling.schedules_and_clock)
+    next_firings = _awaited(scheduling.next_firings)
     drain = _awaited(control.drain)
     undrain = _awaited(control.undrain)
     events = _iterated(control.events)

@@ -43,6 +43,7 @@ VERBS: dict[str, str] = {
     "pause": "keep a job's runs from starting",
     "resume": "let a paused job's runs start again",
     "unregister": "remove a job",
+    "schedule": "queue a job's runs by the clock",
     "drain": "keep all runs from starting on this host",
     "undrain": "let runs start on this host again",
     "events": "show what happens, and who asked for it",

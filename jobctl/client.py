@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from jobctl import calls, connect, control, queueing, transfers
+from jobctl import calls, connect, control, queueing, scheduling, transfers
 from jobctl.channel import Channel
 from jobctl.queueing import BATCH_RUNS, Readable
 from jobctl.steps import Steps, drive, stream
@@ -138,6 +138,14 @@ class Client:
     build = _blocking(transfers.build)
     logs = _streaming(calls.logs)
     follow = _streaming(calls.follow)
+    add_schedule = _blocking(scheduling.add_schedule)
+    remove_schedule = _blocking(scheduling.remove_schedule)
+    pause_schedule = _blocking(scheduling.pause_schedule)
+    resume_schedule = _blocking(scheduling.resume_schedule)
+    fire_schedule = _blocking(scheduling.fire_schedule)
+    schedules = _blocking(scheduling.schedules)
+    schedules_and_clock = _blocking(scheduling.schedules_and_clock)
+    next_firings = _blocking(scheduling.next_firings)
     drain = _blocking(control.drain)
     undrain = _blocking(control.undrain)
     events = _streaming(control.events)

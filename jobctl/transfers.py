@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jobctl.channel import Channel
-from jobctl.steps import Steps
+from jobctl.steps import Steps, Work
 from jobd.errors import QueueDamagedError
 from jobd.wire.envelope import CHUNK, HOLD_MS
 
@@ -24,6 +24,17 @@ def output(
     ConflictError before an end, NotFoundError where nothing was left, QueueDamagedError where
     what came is not what was kept. `save_output` makes files of it.
     """
+
+    def take(data: bytes) -> Steps[None]:
+        each(data)
+        yield from ()
+
+    return (yield from _output(to, run, take, attempt))
+
+
+def _output(
+    to: Channel, run: int | str, take: Callable[[bytes], Steps[None]], attempt: int | None
+) -> Steps[dict[str, Any]]:
     from zlib import crc32
 
     asked: dict[str, Any] = {"run": str(run)}
@@ -35,7 +46,7 @@ def output(
         data: bytes = answer.pop("data")
         # `last` may be another run, and its last attempt another one, by the next piece
         asked = {"run": str(answer["run"]), "attempt": answer["attempt"]}
-        each(data)
+        yield from take(data)
         offset += len(data)
         crc = crc32(data, crc)
         if offset >= answer["size"] or not data:
@@ -59,8 +70,12 @@ def save_output(
     from jobctl.unpack import Unpacker
 
     with Unpacker(folder) as unpacker:
-        answer = yield from output(to, run, unpacker.write, attempt=attempt)
-        unpacker.finish()
+
+        def take(data: bytes) -> Steps[None]:
+            yield Work(lambda: unpacker.write(data))
+
+        answer = yield from _output(to, run, take, attempt)
+        yield Work(unpacker.finish)
     return answer
 
 
@@ -103,9 +118,9 @@ def build(
 def _send(to: Channel, chunks: Iterator[bytes]) -> Steps[bytes]:
     """Uploads a build's context under one name, which is returned; the last chunk says so."""
     name = to.next_key()
-    offset, chunk = 0, next(chunks, b"")
+    offset, chunk = 0, (yield Work(lambda: next(chunks, b"")))
     while True:
-        after = next(chunks, None)
+        after = yield Work(lambda: next(chunks, None))
         asked = {"upload": name, "offset": offset, "data": chunk, "last": after is None}
         yield from to.ask("upload.put", {**asked, "context": True})
         if after is None:

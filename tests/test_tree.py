@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -172,3 +173,13 @@ def test_nothing_built_is_committed() -> None:
         if name.endswith((".pyc", ".so")) or name.startswith((".venv/", ".demo/", "build/"))
     ]
     assert not wrong
+
+
+def test_the_tests_that_security_names_are_there() -> None:
+    named = re.findall(
+        r"`([a-z]+/test_\w+\.py)::(test_\w+)`", (ROOT / "contrib/SECURITY.md").read_text()
+    )
+    assert len(named) > 40
+    for file, test in named:
+        text = (ROOT / "tests" / file).read_text()
+        assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), f"{file}::{test}"

@@ -61,6 +61,7 @@ class Job:
         "name",
         "origin",
         "parked",
+        "passed",
         "paused",
         "ready",
         "reason",
@@ -88,6 +89,8 @@ class Job:
         #: where its newest definition comes from (see commands.RegisterJob)
         self.origin = ""
         self.paused = False
+        #: the definition and the host's rules that were last found to agree
+        self.passed: tuple[JobSpec, object] | None = None
         self.removed = False
         #: ids of runs that could start, by priority; entries may be stale (see core/ready.py)
         self.ready: dict[int, deque[int]] = {}

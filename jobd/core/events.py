@@ -14,9 +14,19 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
+from jobd.core import jobevents
 
 #: what a record is about; the host is one thing, its id is 1
 JOB, RUN, HOST = 1, 2, 3
+
+# of schedules and breakers, which have a file of their own
+ScheduleAdded = jobevents.ScheduleAdded
+ScheduleRemoved = jobevents.ScheduleRemoved
+SchedulePaused = jobevents.SchedulePaused
+ScheduleResumed = jobevents.ScheduleResumed
+ScheduleFired = jobevents.ScheduleFired
+JobBreakerOpened = jobevents.JobBreakerOpened
+JobBreakerClosed = jobevents.JobBreakerClosed
 
 
 class JobRegistered(NamedTuple):
@@ -71,29 +81,11 @@ class JobRunsCancelled(NamedTuple):
     caller: list[Any]
 
 
-class JobBreakerOpened(NamedTuple):
-    """Too many attempts failed in a row: nothing of the job starts before `until`, then one."""
-
-    job: int
-    at: int
-    failures: int
-    until: int
-    text: str
-
-
-class JobBreakerClosed(NamedTuple):
-    """An attempt succeeded, or somebody resumed the job: its runs may start again."""
-
-    job: int
-    at: int
-    caller: list[Any] | None = None
-
-
 class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
     `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key,
-    after, retry_of, mutex.
+    after, retry_of, source, mutex (jobd/core/EVENTS.md has all).
     `request` is the client's key, `batch_index` the run's place among those of the same request.
     """
 
@@ -275,6 +267,11 @@ Event = (
     | JobPaused
     | JobResumed
     | JobRunsCancelled
+    | ScheduleAdded
+    | ScheduleRemoved
+    | SchedulePaused
+    | ScheduleResumed
+    | ScheduleFired
     | JobBreakerOpened
     | JobBreakerClosed
     | RunQueued
@@ -300,8 +297,13 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (3, JOB, JobPaused),
     (4, JOB, JobResumed),
     (5, JOB, JobRunsCancelled),
-    (6, JOB, JobBreakerOpened),
-    (7, JOB, JobBreakerClosed),
+    (6, JOB, ScheduleAdded),
+    (7, JOB, ScheduleRemoved),
+    (8, JOB, SchedulePaused),
+    (9, JOB, ScheduleResumed),
+    (10, JOB, ScheduleFired),
+    (11, JOB, JobBreakerOpened),
+    (12, JOB, JobBreakerClosed),
     (16, RUN, RunQueued),
     (17, RUN, RunRequeued),
     (18, RUN, RunFinished),
@@ -321,6 +323,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}
 TYPE_OF: dict[type[Any], int] = {cls: number for number, _, cls in _TABLE}
 KIND_OF: dict[type[Any], int] = {cls: kind for _, kind, cls in _TABLE}
+#: both: the number on disk, and what the event is about
+CODES_OF: dict[type[Any], tuple[int, int]] = {cls: (number, kind) for number, kind, cls in _TABLE}
 
 
 def encode(event: Event) -> bytes:

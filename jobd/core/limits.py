@@ -64,8 +64,13 @@ def limits(state: Moves, run: Run, now: Now, pace: Pace) -> Iterator[Limit]:
 
 def concurrency(run: Run) -> int | None:
     """How many runs of the run's job may be active at once, or None."""
-    rule = run.ruling
-    return rule.concurrency if rule.overlap == "allow" else 1
+    return run.ruling.concurrency if overlap(run) == "allow" else 1
+
+
+def overlap(run: Run) -> str:
+    """What counts for the run: its schedule's word, else its job's."""
+    own: str | None = run.option("overlap")
+    return own or run.ruling.overlap
 
 
 def _breaker(state: Moves, run: Run, now: Now, pace: Pace) -> Limit | None:
@@ -85,8 +90,9 @@ def _concurrency(state: Moves, run: Run, now: Now, pace: Pace) -> Limit | None:
     if limit is None:
         return None
     text = f"job {job.name} has {job.active} of {limit} runs at once"
-    if run.ruling.overlap != "allow":
-        text += f", overlap = {run.ruling.overlap}"
+    how = overlap(run)
+    if how != "allow":
+        text += f", overlap = {how}"
     if job.active >= limit and limit == 1:
         text += _held_by(run.id for run in state.active.values() if run.job is job)
     numbers = {"active": job.active, "limit": limit}

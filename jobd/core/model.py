@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jobd.core.rates import Rate
+from jobd.core.schedule import ScheduleSpec
 from jobd.core.states import Kind, Outcome
 
 
@@ -136,6 +137,7 @@ class JobSpec:
     #: `none` or `payload`: what its standard input gives
     stdin: str = "none"
     access: Access = field(default_factory=Access)
+    schedules: tuple[ScheduleSpec, ...] = ()
 
     @property
     def kind(self) -> Kind:

@@ -18,6 +18,7 @@ from jobd.core.rates import Bucket
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
+from jobd.core.schedules import Schedules
 from jobd.core.states import AttemptState, Kind, Outcome, RunState, Status
 
 
@@ -40,6 +41,7 @@ class Moves:
         self.breakers: dict[int, Breaker] = {}
         #: runs of jobs with overlap = replace that are not over, by job
         self.replaceable: dict[int, dict[int, None]] = {}
+        self.schedules = Schedules()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1

@@ -28,13 +28,12 @@ class Settled(NamedTuple):
     effects: list[Effect]
 
 
-def settle(state: State, job: Job, queued: list[e.RunQueued], now: Now) -> Settled:
-    """What the job's `overlap` makes of new runs (not applied yet), and of those that are there."""
-    spec = job.spec
+def settle(state: State, job: Job, queued: list[e.RunQueued], overlap: str, now: Now) -> Settled:
+    """What `overlap` makes of new runs of a job (not applied yet), and of those that are there."""
     coming = [run for run in queued if not _later(run, now)]
-    if spec.overlap not in ("skip", "replace") or not coming:
+    if overlap not in ("skip", "replace") or not coming:
         return Settled([], [])
-    if spec.overlap == "skip":
+    if overlap == "skip":
         here = _here(state, job)
         stay = coming[0] if here is None else None
         other = f"run {coming[0].run}" if here is None else here

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from jobd.core import events as e
@@ -36,7 +35,8 @@ from jobd.errors import ConflictError, InvalidError, RefusedError
 from jobd.units import MAX_MS, size_text
 
 
-def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+    """QueueRun; also for what makes runs beside other events."""
     if command.request is not None:
         made = state.requests.find(command.request)
         if made:
@@ -51,19 +51,23 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
         return _existing(state, job, command)
     _check_submission(state, job, command, rules)
     _check_times(command, now, rules)
-    _check_after(state, command)
+    if command.after:
+        _check_after(state, command)
     older = Superseded([])
     if latest and command.key is not None:
         parents = {number for number, _ in command.after}
         older = superseded(state, job, command.key, state.next_run, parents, now)
         if command.debounce is not None:
-            command = replace(command, not_before=older.due(command.debounce, now))
+            command = command._replace(not_before=older.due(command.debounce, now))
     queued = _new_runs(state, job, command, older.options(command.debounce, now), now)
-    settled = settle(state, job, queued, now)
+    answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in queued], [])
+    overlap = command.overlap or job.spec.overlap
+    if overlap in ("allow", "queue") and not older.ends and not command.after:
+        return Decision([*queued], [], answer)
+    settled = settle(state, job, queued, overlap, now)
     over = {end.run for end in older.ends}
     others = [event for event in settled.events if event[0] not in over]
     events: list[e.Event] = [*queued, *older.ends, *others]
-    answer: tuple[list[Any], list[str]] = ([(event.run, False) for event in queued], [])
     for number, _ in answer[0] if command.after else ():
         skip = skipped_at_once(state, number, command.after, command.unmet, now.wall)
         if skip is not None:
@@ -78,24 +82,33 @@ def _new_runs(
     options = _options(state, spec, command, now)
     if more:
         options = {**(options or {}), **more}
+    keyed = command.mutex is not None or spec.mutex is not None
     priority = spec.priority if command.priority is None else command.priority
-    who = caller_fields(command.caller)
-    return [
-        e.RunQueued(
-            state.next_run + index,
-            job.id,
-            job.revision,
-            now.wall,
-            command.trigger,
-            who,
-            payload_fields(payload),
-            priority,
-            with_mutex(options, mutex_of(spec, command, payload)),
-            command.request,
-            index,
+    # each attribute looked up once, and all by position: this is the hot path
+    trigger, request, who = command.trigger, command.request, caller_fields(command.caller)
+    first, job_id, revision, at = state.next_run, job.id, job.revision, now.wall
+    events: list[e.RunQueued] = []
+    for number, payload in enumerate(command.payloads, first):
+        kept = payload if type(payload) is bytes else payload_fields(payload)
+        events.append(
+            e.RunQueued(
+                number,
+                job_id,
+                revision,
+                at,
+                trigger,
+                who,
+                kept,
+                priority,
+                with_mutex(options, mutex_of(spec, command, payload)) if keyed else options,
+                request,
+                number - first,
+            )
         )
-        for index, payload in enumerate(command.payloads)
-    ]
+    if command.sources:
+        pairs = zip(events, command.sources, strict=True)
+        events = [_from(event, source) for event, source in pairs]
+    return events
 
 
 def _check_latest(command: QueueRun) -> None:
@@ -135,9 +148,18 @@ def with_mutex(options: dict[str, Any] | None, key: str | None) -> dict[str, Any
     return options if key is None else {**(options or {}), "mutex": key}
 
 
+def _from(event: e.RunQueued, source: tuple[str, int]) -> e.RunQueued:
+    """The run's event with what triggered it, and the moment that was meant."""
+    return event._replace(options={**(event.options or {}), "source": [*source]})
+
+
 def payload_fields(payload: bytes | Body) -> Any:
     """A payload as it stands in events."""
     return payload if isinstance(payload, bytes) else [payload.name, payload.size, payload.crc]
+
+
+def _size(payload: bytes | Body) -> int:
+    return len(payload) if isinstance(payload, bytes) else payload.size
 
 
 def _existing(state: State, job: Job, command: QueueRun) -> Decision:
@@ -155,6 +177,15 @@ def _payload_crc(payload: bytes | Body) -> int:
     return zlib.crc32(payload) if isinstance(payload, bytes) else payload.crc
 
 
+def check_allowed(job: Job, rules: Rules) -> None:
+    """Refuse what this host does not let the job be, looked at once. Raises InvalidError."""
+    found = (job.spec, rules)
+    if job.passed != found:
+        # both are values: what they once agreed on they agree on until one is another
+        check_rules(job.spec, rules)
+        job.passed = found
+
+
 def _check_submission(
     state: State,
     job: Job,
@@ -165,9 +196,9 @@ def _check_submission(
 ) -> None:
     """Refuse what may not be queued; `more` is how many come to the job, and `all_` how many in
     all, where not all of them are in `command`."""
-    check_rules(job.spec, rules)
+    check_allowed(job, rules)
     for payload in command.payloads:
-        size = len(payload) if isinstance(payload, bytes) else payload.size
+        size = len(payload) if type(payload) is bytes else _size(payload)
         if size > rules.max_payload:
             raise InvalidError(
                 f"job {job.name}: a payload of {size} bytes: "
@@ -232,6 +263,8 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
     expires = spec.expires if command.expires is None else command.expires
     if expires is not None:
         options["expires_at"] = max(now.wall, command.not_before or 0) + expires
+    if command.overlap is not None and command.overlap != spec.overlap:
+        options["overlap"] = command.overlap
     if command.after:
         options["after"] = [list(pair) for pair in command.after]
         if command.unmet != "skip":
@@ -286,7 +319,8 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
     effects: list[Effect] = []
     for name in more:
         job = state.jobs[name]
-        settled = settle(state, job, [event for event in events if event.job == job.id], now)
+        new = [event for event in events if event.job == job.id]
+        settled = settle(state, job, new, job.spec.overlap, now)
         made += settled.events
         effects += settled.effects
     return Decision(made, effects, answer)
@@ -331,4 +365,4 @@ def _again(
     )
 
 
-DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: _queue, RetryRuns: _retry}
+DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: queue, RetryRuns: _retry}

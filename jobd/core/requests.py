@@ -12,6 +12,7 @@ from collections.abc import Callable
 KEEP_MS = 24 * 3_600_000
 #: requests from a time to come that are looked past at once
 _LOOK_PAST = 1_000
+_NONE = range(0)
 
 
 class Requests:
@@ -36,7 +37,7 @@ class Requests:
         """The ids of the runs that the request queued; empty if it is not known."""
         found = self._parts[key[0]].get(key)
         if found is None:
-            return range(0)
+            return _NONE
         first, count = found if isinstance(found, tuple) else (found, 1)
         return range(first, first + count)
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jobd.core import schedule
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
@@ -75,6 +76,7 @@ KEYS: dict[str, Key] = {
     "mutex": Key("limits.mutex", check_template),
     "breaker_failures": Key("breaker.failures", v.whole(1, 1000)),
     "breaker_probe": Key("breaker.probe_after", v.duration(1000), duration_text),
+    "schedules": Key("schedule", schedule.read_all, schedule.write_all),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -94,7 +96,6 @@ _LATER = frozenset(
         "alert",
         "api",
         "on",
-        "schedule",
     }
 )
 

@@ -66,6 +66,20 @@ def text(longest: int) -> Reader:
     return read
 
 
+def any_text(longest: int) -> Reader:
+    """Reads text of any characters, of `longest` bytes at most."""
+
+    def read(value: Any, path: str) -> str:
+        if not isinstance(value, str):
+            raise InvalidError(f"{path}: expected text, got {kind(value)} {shown(value)}")
+        size = len(value.encode("utf-8", "surrogatepass"))
+        if size > longest:
+            raise InvalidError(f"{path}: {size} bytes: at most {longest} are taken")
+        return value
+
+    return read
+
+
 def choice(*words: str) -> Reader:
     """Reads one of `words`."""
 

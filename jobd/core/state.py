@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import breaker, edits, machine
+from jobd.core import breaker, edits, machine, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -19,6 +19,9 @@ from jobd.core.rates import Bucket
 from jobd.core.spec import parse
 from jobd.core.states import Outcome, RunState
 from jobd.errors import InvalidError
+
+#: where a run begins
+_NEW = machine.run_after(0, None, e.RunQueued)
 
 
 class State(Moves):
@@ -31,7 +34,6 @@ class State(Moves):
             e.JobRemoved: self._job_removed,
             e.JobPaused: self._job_paused,
             e.JobResumed: self._job_resumed,
-            e.RunQueued: self._run_queued,
             e.RunRequeued: self._run_requeued,
             e.RunFinished: self._run_finished,
             e.RunHeld: self._run_held,
@@ -41,6 +43,7 @@ class State(Moves):
             e.AttemptStopping: self._attempt_stopping,
             e.AttemptEnded: self._attempt_ended,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -56,8 +59,12 @@ class State(Moves):
 
         Raises TransitionError for what cannot happen, before anything was changed.
         """
-        self._appliers[type(event)](event)
-        kind = e.KIND_OF[type(event)]
+        cls = type(event)
+        if cls is e.RunQueued:
+            # a run's first change, and the one that comes by the thousand
+            return self._run_queued(event)
+        self._appliers[cls](event)
+        kind = e.KIND_OF[cls]
         subject: Job | Run | Host
         if kind == e.RUN:
             subject = self.run(event[0])
@@ -71,7 +78,7 @@ class State(Moves):
     def placed(self, event: e.Event, where: int) -> None:
         """Take note of where the event's record lies, if it has bytes that stay on disk."""
         if type(event) is e.RunQueued:
-            self.run(event.run).where = where
+            self.run(event[0]).where = where
         elif type(event) is e.AttemptEnded:
             self.attempt(self.run(event.run), event.number).where = where
 
@@ -108,12 +115,14 @@ class State(Moves):
         job.registered_at = event.at
         job.origin = event.origin
         job.removed = False
+        self.schedules.sync(job, spec.schedules, event.at, event.caller)
         self.jobs[job.name] = job
         self.dirty = True
 
     def _job_removed(self, event: e.JobRemoved) -> None:
         job = self.job(event.job)
         job.removed = True
+        self.schedules.drop(job)
         job.paused = False
         self.jobs.pop(job.name, None)
 
@@ -125,43 +134,66 @@ class State(Moves):
         self.job(event.job).paused = False
         self.dirty = True
 
-    def _run_queued(self, event: e.RunQueued) -> None:
-        job = self.job(event.job)
-        if self.runs.get(event.run) is not None:
-            raise machine.TransitionError(f"run {event.run}: queued twice")
-        if event.revision not in job.revisions:
-            raise machine.TransitionError(f"job {job.id}: no revision {event.revision}")
-        run = Run(event.run, job, event.revision)
-        run.state = machine.run_after(run.id, None, e.RunQueued)
-        run.priority = event.priority
-        run.queued_at = event.at
-        origin = (event.trigger, *event.caller)
+    def _run_queued(self, event: Any) -> int:
+        (
+            number,
+            job_id,
+            revision,
+            at,
+            trigger,
+            caller,
+            payload,
+            priority,
+            options,
+            request,
+            index,
+        ) = event
+        job = self.jobs_by_id.get(job_id) or self.job(job_id)
+        if revision not in job.revisions:
+            raise machine.TransitionError(f"job {job_id}: no revision {revision}")
+        run = Run(number, job, revision)
+        try:
+            self.runs.add(run)
+        except ValueError:
+            raise machine.TransitionError(f"run {number}: queued twice") from None
+        run.state = _NEW
+        run.rev = 1
+        run.priority = priority
+        run.queued_at = at
+        origin = (trigger, *caller)
         run.origin = self._origins.setdefault(origin, origin)
         if len(self._origins) > 4096:
             self._origins.clear()
-        run.options = event.options
-        payload = event.payload
-        if isinstance(payload, bytes):
+        if type(payload) is bytes:
             run.size = len(payload)
         else:
             run.body = Body(*payload)
             run.size = run.body.size
-        self.runs.add(run)
-        if run.id >= self.next_run:
-            self.next_run = run.id + 1
-        if event.request is not None:
-            self.requests.add(event.request, run.id, event.batch_index)
-        if job.spec.overlap == "replace":
-            self.replaceable.setdefault(job.id, {})[run.id] = None
-        if event.options and "key" in event.options:
-            job.keys[event.options["key"]] = run.id
-        if event.options is not None:
-            not_before = run.option("not_before")
-            if not_before is not None and not_before > event.at:
-                run.due = not_before
-            if "after" in event.options:
-                run.parents = self.children.add(run, self.runs)
-        self.wait(run)
+        if run.spec.overlap == "replace" or (options and options.get("overlap") == "replace"):
+            self.replaceable.setdefault(job.id, {})[number] = None
+        if number >= self.next_run:
+            self.next_run = number + 1
+        if request is not None:
+            self.requests.add(request, number, index)
+        if options is None:
+            # nothing keeps it aside
+            self.count(run, 1)
+            self.push(run)
+        else:
+            run.options = options
+            self._take_options(run, options, at)
+            self.wait(run)
+        return 1
+
+    def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
+        """What only some new runs have: a key, a date, parents."""
+        if "key" in options:
+            run.job.keys[options["key"]] = run.id
+        not_before = options.get("not_before")
+        if not_before is not None and not_before > at:
+            run.due = not_before
+        if "after" in options:
+            run.parents = self.children.add(run, self.runs)
 
     def _run_requeued(self, event: e.RunRequeued) -> None:
         run = self.run(event.run)

@@ -23,7 +23,7 @@ from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
-from jobd.daemon.drivers import Drivers
+from jobd.daemon.drivers import Drivers, boot_id, host_boot_ms
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
@@ -72,6 +72,7 @@ class Daemon:
         self._say: Callable[[str], None] = _log.info
         self._closers: list[Callable[[], object]] = []
         self._clean = True
+        self.pulse = Pulse(VERSION)
 
     def run(self, ready: Callable[[str], None]) -> None:
         """Serve until told to stop. `ready` is called with one line once requests are taken, and
@@ -84,7 +85,7 @@ class Daemon:
             self._start()
             notify("READY=1", f"STATUS=serving {self.places.socket}")
             ready(f"jobd {VERSION}: ready, socket {self.places.socket}")
-            self.loop.run(self._router.socket)
+            self.loop.run(self._router)
             self.pulse.phase = "stopping"
             notify("STOPPING=1")
         except DiskFailedError as error:
@@ -127,7 +128,6 @@ class Daemon:
             places.state, known_types=frozenset(BY_TYPE), log=lambda line: _log.warning("%s", line)
         )
         self._closers.append(lambda: journal.close(clean=self._clean))
-        self.pulse = Pulse(VERSION)
         health = HealthServer(
             places.socket.with_name(places.socket.name + ".health"), doors, self.pulse
         )
@@ -149,6 +149,7 @@ class Daemon:
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal, bodies)
+        self.loop.started(boot_id(), host_boot_ms())
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
         gc.collect()

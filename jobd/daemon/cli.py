@@ -86,11 +86,12 @@ def _source(arguments: argparse.Namespace) -> Source:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if arguments.verbose else logging.WARNING,
-        format="jobd: %(levelname)s: %(message)s",
-    )
+    # what is made of jobd's own is closed by itself; what leads there is nobody else's to write
+    os.umask(os.umask(0o022) | 0o022)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("jobd: %(levelname)s: %(message)s"))
+    level = logging.INFO if arguments.verbose else logging.WARNING
+    logging.basicConfig(handlers=[handler], level=level)
     where = _source(arguments)
     settings = load(where)
     # here, not above: `jobd version` need not load the whole daemon
@@ -102,6 +103,15 @@ def _run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     daemon.run(_say)
     return 0
+
+
+class OneLine(logging.Formatter):
+    """A message is one line: names in it come from outside, and must not forge a second."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The message with what is not printable shown as `?`; a traceback follows as it is."""
+        line = super().formatMessage(record)
+        return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _say(line: str) -> None:

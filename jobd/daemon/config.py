@@ -25,6 +25,7 @@ from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.core.tomlkeys import line_of, lines_of_keys
+from jobd.cron import zones
 from jobd.daemon import configreaders as r
 from jobd.daemon.configreaders import pace, thresholds
 from jobd.daemon.imagegc import Keep
@@ -297,6 +298,23 @@ def _process(values: Mapping[str, Any], enabled: bool) -> Account | str:
         return str(error)
 
 
+def host_zone() -> str:
+    """The name of the zone that the host's clocks show; UTC where it has none."""
+    for text in (os.environ.get("TZ", "").removeprefix(":"), _localtime()):
+        try:
+            if text:
+                zones.find(text)
+                return text
+        except InvalidError:
+            continue
+    return "UTC"
+
+
+def _localtime() -> str:
+    """As systemd has it: a link into the zones' folder."""
+    return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+
+
 def _rules(
     values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any], process: Account | str
 ) -> Rules:
@@ -333,6 +351,7 @@ def _rules(
             read=values.get("access.read", plain.access.read),
             owner=os.geteuid(),
         ),
+        timezone=host_zone(),
         no_processes=process if isinstance(process, str) else "",
         process_user=None if isinstance(process, str) else process.name,
     )

@@ -26,6 +26,7 @@ from jobd.errors import JobdError
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Refusals
+from jobd.server.answers import Answers
 from jobd.server.kernel import Request
 from jobd.server.recent import Page
 from jobd.server.rows import counts
@@ -54,9 +55,17 @@ class DaemonKernel:
         self._examine: Callable[[], list[dict[str, Any]]] = list
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
+        #: decide and apply; true after the sync. Raises the core's refusals. The loop's own, as
+        #: each request comes this way
+        self.decide: Callable[[Command, Caller], Any] = loop.decide
+        #: raises RefusedError where the disk has no room for so many bytes more
+        self.require_room: Callable[[int], None] = loop.room.require
+        self.room_for: Callable[[int], int] = loop.room.room_for
+        self.take: Callable[[e.RunQueued], None] = loop.take
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
+        self.answers = Answers()
         self.builds = builds
         self.recent = loop.recent
         self.ledger = loop.ledger
@@ -79,22 +88,19 @@ class DaemonKernel:
         """The moment of the pass under way."""
         return self._loop.now
 
-    def decide(self, command: Command, caller: Caller) -> Any:
-        """Decide and apply; true after the sync. Raises the core's refusals."""
-        return self._loop.decide(command, caller)
-
-    def require_room(self, size: int) -> None:
-        """Raises RefusedError where the disk has no room for `size` bytes more."""
-        self._loop.room.require(size)
-
     def hold_reason(self, kind: Kind) -> Reason | None:
         """What keeps every run of that kind from starting now, or None."""
         return draining(self.state) or self._loop.ledger.closed(kind)
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""
-        job = self.state.jobs.get(run_job)
-        return self._loop.ledger.never(job.spec.needs) if job is not None else None
+        job = self._loop.state.jobs.get(run_job)
+        if job is None:
+            return None
+        spec, host = job.spec, self.ledger.host
+        if spec.cpus <= host.cpus and spec.memory <= host.memory:
+            return None
+        return self.ledger.never(spec.needs)
 
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller may do everything."""
@@ -131,35 +137,35 @@ class DaemonKernel:
 
     # -- files; safe in any thread ----------------------------------------------------------
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue or its body file."""
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
+        return self._bodies.put(data)
+
+    def payload_source(self, run: Run) -> bytes | Body:
+        """The payload's bytes where they are in the queue, else which body file has them."""
         if run.body is not None:
-            return self._bodies.read(run.body)
+            return run.body
         event = decode(e.TYPE_OF[e.RunQueued], run.id, self._loop.journal.read(run.where))
         assert isinstance(event, e.RunQueued)
         return bytes(event.payload)
 
-    def payload_source(self, run: Run) -> bytes | Body:
-        """The payload's bytes where they are in the queue, else which body file has them."""
-        return run.body if run.body is not None else self.payload(run)
-
     def result_source(self, run: Run) -> bytes | Body | None:
-        """The result's bytes where they are in the queue, else which body file has them."""
-        attempt = next((a for a in reversed(run.attempts or []) if a.end is not None), None)
-        if attempt is None or attempt.end is None or attempt.end.result is None:
-            return None
-        body = self._loop.journal.read(attempt.where)
-        event = decode(e.TYPE_OF[e.AttemptEnded], run.id, body)
-        assert isinstance(event, e.AttemptEnded)
-        return event.result if isinstance(event.result, bytes) else Body(*event.result)
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
+        for attempt in reversed(run.attempts or []):
+            if attempt.end is None:
+                continue
+            if attempt.end.result is None:
+                return None
+            body = self._loop.journal.read(attempt.where)
+            event = decode(e.TYPE_OF[e.AttemptEnded], run.id, body)
+            assert isinstance(event, e.AttemptEnded)
+            if isinstance(event.result, bytes):
+                return event.result
+            return Body(*event.result)
+        return None
 
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
-        found = self.result_source(run)
-        return self._bodies.read(found) if isinstance(found, Body) else found
-
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
         return self._bodies.read_at(body, offset, size)
 
     def events_after(self, after: int, since: int, most: int) -> Page:

@@ -83,7 +83,7 @@ class Client(starting.Client, pulls.Client, imagestore.Client, Protocol):
     def labelled(self, label: str) -> list[dict[str, Any]]: ...
     def kill(self, engine_id: str, signal: str) -> None: ...
     def remove(self, engine_id: str) -> None: ...
-    def last_words(self, engine_id: str, lines: int) -> bytes: ...
+    def last_words(self, engine_id: str, lines: int, late: bool) -> bytes: ...
     def log(
         self,
         engine_id: str,
@@ -279,7 +279,8 @@ class ContainerEngine:
         if error is None and exit_code in dialect.init_failed:
             # the init starts, and only then finds that there is no such program
             with contextlib.suppress(AnswerError):
-                said = missing_program(self._api.last_words(str(found["Id"]), 5))
+                words = self._api.last_words(str(found["Id"]), 5, dialect.late_words)
+                said = missing_program(words)
                 exit_code, error = said or (exit_code, None)
         return Ending(
             exit_code=exit_code,

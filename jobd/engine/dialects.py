@@ -24,6 +24,8 @@ class Dialect:
     outlives: bool
     #: exit statuses behind which the init may hide that it could not execute the command
     init_failed: frozenset[int]
+    #: whether an end is told before its last words are to be had
+    late_words: bool
     #: whether the engine never says that memory ran out: a peak at the limit has to tell
     silent_oom: bool
 
@@ -40,6 +42,7 @@ DOCKER = Dialect(
     late_headers=False,
     outlives=False,
     init_failed=frozenset({126, 127}),
+    late_words=False,
     silent_oom=False,
 )
 
@@ -58,6 +61,7 @@ def podman(files: int | None, processes: int | None) -> Dialect:
         late_headers=True,
         outlives=True,
         init_failed=frozenset({1}),
+        late_words=True,
         silent_oom=True,
     )
 

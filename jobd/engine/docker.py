@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -133,10 +134,16 @@ class Api:
         with self._client(engine_id[:12], self._start_s) as client:
             client.remove_container(engine_id, v=True, force=True)
 
-    def last_words(self, engine_id: str, lines: int) -> bytes:
-        """The last lines that a container wrote to stderr."""
+    def last_words(self, engine_id: str, lines: int, late: bool) -> bytes:
+        """The last lines that a container wrote to stderr; with `late` they are waited for a bit,
+        as Podman may tell of an end before it has them."""
         with self._client(engine_id[:12]) as client:
-            return bytes(client.logs(engine_id, stdout=False, stderr=True, tail=lines))
+            for pause in (0.0, 0.05, 0.2, 0.5) if late else (0.0,):
+                time.sleep(pause)
+                words = bytes(client.logs(engine_id, stdout=False, stderr=True, tail=lines))
+                if words:
+                    break
+            return words
 
     def image_id(self, reference: str) -> str | None:
         """The id of an image on the host, or None."""

@@ -9,6 +9,7 @@
 | `payload` | writes the payload's lines to stdout |
 | `stdin` | writes the lines of its standard input to stdout |
 | `result=TEXT` | leaves TEXT as the result |
+| `out=NAME:TEXT` | leaves TEXT in a file in the output folder |
 | `env=NAME` | writes the value of a variable |
 | `digest=NAME` | writes the SHA-256 of a variable, or of a secret file |
 | `memory=BYTES` | uses so much from now on |
@@ -125,6 +126,15 @@ def _result(value: str) -> Step:
     return step
 
 
+def _out(value: str) -> Step:
+    name, _, text = value.partition(":")
+
+    def step(attempt: Scripted) -> None:
+        (attempt.order.task_dir / "out" / name).write_text(text)
+
+    return step
+
+
 def _env(value: str) -> Step:
     def step(attempt: Scripted) -> None:
         attempt.write(Stream.STDOUT, attempt.order.env.get(value, "").encode())
@@ -195,6 +205,7 @@ _WORDS: dict[str, Callable[[str], Step]] = {
     "payload": _payload,
     "stdin": _stdin,
     "result": _result,
+    "out": _out,
     "env": _env,
     "digest": _digest,
     "memory": _memory,

@@ -20,7 +20,7 @@ from jobd.journal.examine import Examined, examine
 from jobd.journal.fsutil import Fs
 from jobd.journal.live import LiveSegment
 from jobd.journal.lock import DirectoryLock, prepare_directory
-from jobd.journal.record import Record, RecordIn
+from jobd.journal.record import Record, RecordFields
 from jobd.journal.recovery import Report, mend
 from jobd.journal.replay import records_of
 from jobd.journal.scan import Batch, Mark, batches_after, last_before
@@ -152,7 +152,7 @@ class Journal:
         self._check()
         return self._writer.room()
 
-    def write(self, records: Sequence[RecordIn]) -> list[int]:
+    def write(self, records: Sequence[RecordFields]) -> list[int]:
         """Makes `records` durable as one batch, all or none; returns `where` of each.
 
         One write, one fdatasync; in the next segment where the batch does not fit this one.

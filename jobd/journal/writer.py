@@ -16,7 +16,7 @@ from time import monotonic
 from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal.fsutil import Fs
 from jobd.journal.live import LiveSegment
-from jobd.journal.record import BATCH_BYTES, CLEAN, IDLE, RecordIn, encode_batch
+from jobd.journal.record import BATCH_BYTES, CLEAN, IDLE, RecordFields, encode_batch
 from jobd.journal.segment import HEADER_BYTES, Header, Predecessor
 from jobd.journal.space import FILL_STEP, MARKS_BYTES, Blank, SpaceMaker, is_full
 
@@ -72,7 +72,7 @@ class Writer:
             room += max(0, spare.reserved - HEADER_BYTES - MARKS_BYTES - BATCH_COST - waste)
         return room
 
-    def write(self, records: Sequence[RecordIn]) -> list[int]:
+    def write(self, records: Sequence[RecordFields]) -> list[int]:
         """See `Journal.write`."""
         if self.failed is not None:
             raise self.failed
@@ -108,7 +108,7 @@ class Writer:
         self._append(blob, crc)
         return True
 
-    def _encode(self, records: Sequence[RecordIn], flags: int) -> tuple[bytes, int, list[int]]:
+    def _encode(self, records: Sequence[RecordFields], flags: int) -> tuple[bytes, int, list[int]]:
         now, lsn = self._current, self.lsn
         return encode_batch(
             records, now.base + now.end, now.salt, now.seed, lsn + 1, lsn, self._chain, flags

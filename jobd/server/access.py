@@ -1,8 +1,7 @@
 """Who asks, and whether they may: the one place that all requests pass (core/access.py decides).
 
-The caller is who the kernel says: libzmq fills `Peer-Address` from SO_PEERCRED when a connection is
-accepted, as `<name>:<uid>:<gid>:<pid>` (DURABILITY, "ZeroMQ ipc"). What a caller may not see looks
-as if it were not there (66); what may be seen and not done is refused (77).
+The caller is who the kernel says: SO_PEERCRED, taken when a connection is accepted. What a caller
+may not see looks as if it were not there (66); what may be seen and not done is refused (77).
 """
 
 from __future__ import annotations
@@ -35,38 +34,35 @@ class HiddenError(NotFoundError):
     """There is such a thing, and the caller may not see it."""
 
 
-def read_peer(address: str) -> tuple[int, int, int]:
-    """`(uid, gid, pid)` of a Peer-Address, read from the right. Raises ForbiddenError."""
-    parts = address.rsplit(":", 3)
-    if len(parts) != 4 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
-        raise ForbiddenError("the caller is not known: the socket did not tell who connected")
-    return int(parts[1]), int(parts[2]), int(parts[3])
-
-
 class Users:
-    """Callers by the address of their connection, with names and groups from the user database."""
+    """Callers by uid and pid, with names and groups from the user database."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._callers: dict[str, Caller] = {}
+        self._callers: dict[tuple[int, int], Caller] = {}
         self._people: dict[int, tuple[str, frozenset[str]]] = {}
         self._until = 0.0
+        #: what was given may be kept while this is the same
+        self.generation = 0
 
-    def caller(self, address: str) -> Caller:
-        """Who is at the other end of a connection. Raises ForbiddenError."""
+    def refresh(self) -> None:
+        """Forget what is too old: groups change while the daemon runs. `generation` tells of it."""
         now = self._clock()
         if now >= self._until or len(self._callers) >= 10_000:
-            # groups change while the daemon runs
             self._callers.clear()
             self._people.clear()
             self._until = now + _REMEMBERED
-        known = self._callers.get(address)
+            self.generation += 1
+
+    def caller(self, uid: int, pid: int) -> Caller:
+        """Who is at the other end of a connection."""
+        self.refresh()
+        known = self._callers.get((uid, pid))
         if known is None:
-            uid, _, pid = read_peer(address)
             if uid not in self._people:
                 self._people[uid] = (user_name(uid), groups_of(uid))
             user, groups = self._people[uid]
-            known = self._callers[address] = Caller(uid, user, pid, groups=groups)
+            known = self._callers[uid, pid] = Caller(uid, user, pid, groups=groups)
         return known
 
 
@@ -131,9 +127,10 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
     to runs are settled where selectors become runs (server/selectors.py); who may register what,
     in the core. What is none of these is for administrators. Raises NotFoundError, ForbiddenError.
     """
-    caller, right, arguments = request.caller, Right(verb.right), request.arguments
+    caller, arguments = request.caller, request.arguments
     if kernel.is_admin(caller):
         return
+    right = Right(verb.right)
     name = arguments.get("job")
     if name is not None and right is not Right.ADMIN:
         job = visible_job(kernel, caller, name)
@@ -244,9 +241,4 @@ class Refusals:
         caller = request.caller
         who = f"{caller.user} (uid {caller.uid}, pid {caller.pid}) {caller.principal}".rstrip()
         hidden = " (hidden from them)" if isinstance(error, HiddenError) else ""
-        _log.warning("access: refused %s: %s: %s%s", who, request.verb, _line(error), hidden)
-
-
-def _line(error: JobdError) -> str:
-    """The error as one line: names in it come from outside, and must not forge a second."""
-    return "".join(char if char.isprintable() else "?" for char in str(error))
+        _log.warning("access: refused %s: %s: %s%s", who, request.verb, error, hidden)

@@ -16,12 +16,15 @@ from typing import Any
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
 from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
+from jobd.server.lane import Lane
 from jobd.server.router import Router
 from jobd.wire import envelope
 from jobd.wire.verbs import BY_NAME
 
 #: requests taken in one pass of the loop
 _TAKEN = 2_000
+#: bytes made of answers in parts in one pass, before what is there is sent
+_STREAMED = 4 << 20
 #: threads for work on files
 _THREADS = 2
 
@@ -35,26 +38,49 @@ class Desk:
         self._router = router
         self._post = post
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
-        self._replies: list[tuple[Request, bytes]] = []
+        self._replies: list[tuple[Request, bytes, bool]] = []
         self._streams: deque[tuple[Request, Iterator[Any]]] = deque()
         self._offloaded: set[Request] = set()
+        #: peers for which a part of an answer is being made by a thread
+        self._making: set[int] = set()
         self._by_run: dict[int, set[Request]] = {}
         self._parked: dict[Request, frozenset[int]] = {}
+        self._by_peer: dict[int, set[Request]] = {}
         self._deadlines: list[tuple[int, int, Request]] = []
         self._counter = 0
         #: runs whose log somebody waits for; read by the threads that write logs
         self._watched = watched
-        self.unsent = False
 
     def take(self, kernel: Kernel) -> bool:
         """Answer what has arrived; whether more may wait."""
-        requests, _ = self._router.receive(_TAKEN)
+        requests, more = self._router.receive(_TAKEN)
+        lane = Lane(kernel)
+        queue, add = lane.queue, self._replies.append
         for request in requests:
-            self._answer(kernel, request)
-        return len(requests) == _TAKEN
+            frame = queue(request) if request.verb == "run.queue" else None
+            if frame is not None:
+                add((request, frame, True))
+            else:
+                self._answer(kernel, request)
+                lane.close()
+        if self._router.gone:
+            self._forget(set(self._router.gone))
+            self._router.gone.clear()
+        return more
+
+    def _forget(self, gone: set[int]) -> None:
+        """Nobody is there any more to be answered."""
+        for peer in gone & self._by_peer.keys():
+            for request in list(self._by_peer[peer]):
+                self._unpark(request)
+        if self._streams:
+            left = [each for each in self._streams if each[0].peer not in gone]
+            self._streams = deque(left)
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
         """Ask again the requests that wait for one of these runs, or one in these ranges."""
+        if not self._by_run and not self._offloaded and not self._watched:
+            return  # nobody waits: most passes of a busy queue
         woken: dict[Request, None] = {}
         if ranges:
             # looked for among those that are waited for: the ranges may mean a million
@@ -82,9 +108,15 @@ class Desk:
                 self._answer(kernel, request)
 
     def stream(self) -> bool:
-        """Take one part of every answer in parts; whether any is left."""
+        """Take one part of every answer in parts; whether any can go on at once."""
+        going, made = False, 0
         for _ in range(len(self._streams)):
+            if made >= _STREAMED:
+                return True
             request, parts = self._streams.popleft()
+            if self._router.is_full(request.peer) or request.peer in self._making:
+                self._streams.append((request, parts))  # the loop comes round when that is over
+                continue
             try:
                 body = guarded(request.verb, partial(_next, parts))
             except JobdError as error:
@@ -92,10 +124,37 @@ class Desk:
                 continue
             if isinstance(body, _Last):
                 self._reply(request, envelope.result(request.number, body.body))
+            elif isinstance(body, Offload):
+                self._make_part(request, parts, body)
             else:
-                self._reply(request, envelope.part(request.number, body))
+                frame = envelope.part(request.number, body)
+                made += len(frame)
+                self._reply(request, frame, last=False)
                 self._streams.append((request, parts))
-        return bool(self._streams)
+                going = True
+        return going
+
+    def _make_part(self, request: Request, parts: Iterator[Any], offload: Offload) -> None:
+        """Have a part made by a thread: one at a time for each peer, so that none piles them up."""
+        self._making.add(request.peer)
+
+        def done(body: Any, problem: JobdError | None) -> None:
+            self._making.discard(request.peer)
+            if problem is not None:
+                self._refuse(request, problem)
+                return
+            self._reply(request, envelope.part(request.number, body), last=False)
+            self._streams.append((request, parts))
+
+        def run() -> None:
+            body, problem = None, None
+            try:
+                body = guarded(request.verb, offload.work)
+            except JobdError as error:
+                problem = error
+            self._post(lambda: done(body, problem))
+
+        self._pool.submit(run)
 
     def wait_ms(self, now_mono: int) -> int | None:
         """How long nothing here comes due; None: nothing is parked."""
@@ -106,19 +165,19 @@ class Desk:
     def flush(self) -> None:
         """Send every reply: what they tell of is on disk."""
         replies, self._replies = self._replies, []
-        for request, frame in replies:
-            self._router.send(request.identity, frame)
-        self.unsent = self._router.retry()
+        for request, frame, last in replies:
+            self._router.send(request.peer, frame, last)
+        self._router.flush()
 
     def fail(self, error: JobdError) -> None:
         """The disk failed: tell who changed something that nobody knows the outcome of."""
-        for request, frame in self._replies:
+        for request, frame, _ in self._replies:
             verb = BY_NAME.get(request.verb)
             if verb is not None and verb.changes:
                 key = f"; ask again with key {request.key.hex()}" if request.key else ""
                 problem = OutcomeUnknownError(f"{request.verb}: outcome unknown: {error}{key}")
                 frame = envelope.error(request.number, problem)
-            self._router.send(request.identity, frame)
+            self._router.send(request.peer, frame)
         self._replies = []
 
     def close(self) -> None:
@@ -136,12 +195,12 @@ class Desk:
             self._refuse(request, error)
 
     def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
-        if isinstance(value, Parts):
+        if type(value) is Parts:
             self._streams.append((request, value.parts))
-        elif isinstance(value, Offload):
+        elif type(value) is Offload:
             self._offload(kernel, request, value)
         else:
-            self._reply(request, envelope.result(request.number, value))
+            self._replies.append((request, envelope.result(request.number, value), True))
 
     def _offload(self, kernel: Kernel, request: Request, offload: Offload) -> None:
         request.changed.clear()
@@ -189,10 +248,15 @@ class Desk:
         self._counter += 1
         heapq.heappush(self._deadlines, (request.deadline, self._counter, request))
         self._parked[request] = later.runs
+        self._by_peer.setdefault(request.peer, set()).add(request)
         for run in later.runs:
             self._by_run.setdefault(run, set()).add(request)
 
     def _unpark(self, request: Request) -> None:
+        others = self._by_peer[request.peer]
+        others.discard(request)
+        if not others:
+            del self._by_peer[request.peer]
         for run in self._parked.pop(request):
             waiting = self._by_run[run]
             waiting.discard(request)
@@ -202,8 +266,8 @@ class Desk:
     def _refuse(self, request: Request, error: JobdError) -> None:
         self._reply(request, envelope.error(request.number, error))
 
-    def _reply(self, request: Request, frame: bytes) -> None:
-        self._replies.append((request, frame))
+    def _reply(self, request: Request, frame: bytes, last: bool = True) -> None:
+        self._replies.append((request, frame, last))
 
 
 class _Last:

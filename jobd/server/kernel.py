@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
+from jobd.core.events import RunQueued
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
@@ -23,10 +24,11 @@ MANY = -1
 
 
 class Request:
-    """One request under way. `final`: it was parked and its time is over, so answer now.
+    """One request under way, of the connection `peer`.
 
-    `changed` gathers the runs that changed while a thread was at work on it; `deadline` is when
-    its time is over, in monotonic milliseconds, once it was parked.
+    `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
+    changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
+    milliseconds, once it was parked.
     """
 
     __slots__ = (
@@ -35,22 +37,22 @@ class Request:
         "changed",
         "deadline",
         "final",
-        "identity",
         "key",
         "number",
+        "peer",
         "verb",
     )
 
     def __init__(
         self,
-        identity: bytes,
+        peer: int,
         number: int,
         verb: str,
         arguments: dict[str, Any],
         key: bytes | None,
         caller: Caller,
     ) -> None:
-        self.identity = identity
+        self.peer = peer
         self.number = number
         self.verb = verb
         self.arguments = arguments
@@ -73,6 +75,8 @@ class Later(Exception):
 
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
+
+    A part may be an Offload (without `then`), which makes it in a thread.
 
     The loop takes one part a pass, so that a long list keeps nobody else waiting.
     """
@@ -108,6 +112,16 @@ class BuildView(NamedTuple):
     image_id: str | None
 
 
+class Answers(Protocol):
+    """What changing requests were answered, by their keys (server/answers.py)."""
+
+    def find(self, request: Request) -> Any | None:
+        """What the same request was answered before, or None. Raises UsageError."""
+
+    def keep(self, request: Request, answer: Any, now_mono: int) -> None:
+        """Remember an answer."""
+
+
 class Builds(Protocol):
     """Images being built. Safe in any thread."""
 
@@ -132,6 +146,10 @@ class Kernel(Protocol):
     ledger: Ledger
 
     @property
+    def answers(self) -> Answers:
+        """What changing requests were answered."""
+
+    @property
     def builds(self) -> Builds:
         """Images being built."""
 
@@ -149,6 +167,12 @@ class Kernel(Protocol):
 
     def decide(self, command: Command, caller: Caller) -> Any:
         """Decide and apply; the answer goes out after the sync. Raises the core's refusals."""
+
+    def take(self, event: RunQueued) -> None:
+        """Take in a plain submission that core/plain.py decided on; true after the sync."""
+
+    def room_for(self, size: int) -> int:
+        """How many bytes fit, where `size` do; else less than `size`."""
 
     def require_room(self, size: int) -> None:
         """Raises RefusedError where the disk has no room for `size` bytes more."""
@@ -173,17 +197,17 @@ class Kernel(Protocol):
 
     # the following are safe in any thread
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue."""
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
 
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
 
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
 
     def upload(
         self,

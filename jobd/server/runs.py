@@ -14,12 +14,12 @@ from jobd.core.spec import to_mapping
 from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
 from jobd.core.status import dead, status
-from jobd.errors import ConflictError, InvalidError, NotFoundError, UsageError
+from jobd.errors import InvalidError, UsageError
 from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
 from jobd.server.rows import run_row
-from jobd.server.selectors import one, resolve
-from jobd.wire.envelope import CHUNK, HOLD_MS
+from jobd.server.selectors import resolve
+from jobd.wire.envelope import HOLD_MS
 from jobd.wire.verbs import BY_NAME
 
 #: rows in one part of a list
@@ -32,6 +32,8 @@ _WINDOW = 50
 MOST = 10_000
 #: bytes that one request may make the queue grow by
 MOST_BYTES = 8 << 20
+#: a payload that is larger is a file of its own beside the queue (ARCHITECTURE, "Bodies")
+INLINE = 4096
 #: what a queued run takes of the queue beside its payload, at most but for its options
 RUN_ROOM = 512
 
@@ -45,13 +47,28 @@ def queue(kernel: Kernel, request: Request) -> Any:
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
-    size = sum(len(p) for p in command.payloads if isinstance(p, bytes))
+    large = {id(p): p for p in command.payloads if isinstance(p, bytes) and len(p) > INLINE}
+    if large and not (request.key and kernel.state.requests.find(request.key)):
+        # files are made and synced beside the loop; the same payload for many runs is one
+        return Offload(
+            lambda: {number: kernel.keep(data) for number, data in large.items()},
+            lambda bodies: _queued(
+                kernel,
+                request,
+                command._replace(payloads=[bodies.get(id(p), p) for p in command.payloads]),
+            ),
+        )
+    return _queued(kernel, request, command)
+
+
+def _queued(kernel: Kernel, request: Request, command: QueueRun) -> Any:
+    size = sum([len(p) for p in command.payloads if isinstance(p, bytes)])
     room = size + len(command.payloads) * (RUN_ROOM + _options_size(command))
     if room > MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {MOST_BYTES} are taken; send less")
     kernel.require_room(room)
     runs, warnings = kernel.decide(command, request.caller)
-    if not all(_readable(kernel, request, run) for run, existing in runs if existing):
+    if warnings and not all(_readable(kernel, request, run) for run, existing in runs if existing):
         warnings = []  # they tell of another's payload
     return {"runs": runs, "warnings": warnings}
 
@@ -63,6 +80,8 @@ def _readable(kernel: Kernel, request: Request, run: int) -> bool:
 
 def _options_size(command: QueueRun) -> int:
     """Bytes that each of the command's runs takes for what it says beside the payload."""
+    if not (command.args or command.env or command.labels or command.after):
+        return 0
     texts_ = [*command.args, *command.env, *command.labels]
     texts_ += [command.key or "", command.mutex or ""]
     texts_ += [*command.env.values(), *command.labels.values()]
@@ -72,6 +91,11 @@ def _options_size(command: QueueRun) -> int:
 
 def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
     arguments = request.arguments
+    if len(arguments) == 2 and "payload" in arguments:
+        # a job and a payload: what nearly all requests are, and nothing of it to look at
+        return QueueRun(
+            arguments["job"], [arguments["payload"]], "cli", request.caller, request.key
+        )
     payloads = payloads_of(kernel, request)
     not_before = arguments.get("not_before")
     if "delay" in arguments:
@@ -312,30 +336,3 @@ def _reached(run: Run, goal: str) -> bool:
     if run.state is RunState.DONE:
         return True
     return goal == "running" and status(run) in (Status.RUNNING, Status.STOPPING)
-
-
-def result(kernel: Kernel, request: Request) -> Any:
-    """run.result"""
-    run = one(kernel, request, request.arguments["run"])
-    if run.state is not RunState.DONE:
-        raise ConflictError(f"run {run.id}: has not ended: {status(run)}")
-
-    def work() -> Any:
-        data = kernel.result(run)
-        if data is None:
-            raise NotFoundError(f"run {run.id}: left no result")
-        return Parts(_chunks(data))
-
-    return Offload(work)
-
-
-def payload(kernel: Kernel, request: Request) -> Any:
-    """run.payload"""
-    run = one(kernel, request, request.arguments["run"])
-    return Offload(lambda: Parts(_chunks(kernel.payload(run))))
-
-
-def _chunks(data: bytes) -> Generator[Any, None, Any]:
-    for start in range(0, len(data), CHUNK):
-        yield {"data": data[start : start + CHUNK]}
-    return {"size": len(data)}

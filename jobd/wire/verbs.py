@@ -10,6 +10,7 @@ computed.
 
 from __future__ import annotations
 
+from jobd.wire import scheduleverbs
 from jobd.wire.verb import ADMIN, LOOK, MANAGE, OWN, READ, SUBMIT, Verb
 
 VERBS: tuple[Verb, ...] = (
@@ -355,10 +356,12 @@ VERBS: tuple[Verb, ...] = (
     ),
 )
 
+VERBS += scheduleverbs.VERBS
+
 BY_NAME: dict[str, Verb] = {verb.name: verb for verb in VERBS}
 
 #: keys in answers whose values are times in integer milliseconds UTC (or None)
 TIME_KEYS = frozenset(
     {"at", "queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
-    | {"estimated_start", "loaded_at"}
+    | {"estimated_start", "loaded_at", "next_at", "last_at"}
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from jobctl.aio import AsyncClient
+from jobctl.unpack import Unpacker
 from jobd.errors import InvalidError, NotFoundError, TimeOverError, UnreachableError
 from tests.support.scripted import Scripted
 from tests.support.served import Daemon
@@ -72,6 +74,37 @@ def test_many_calls_are_under_way_at_once(daemon: Daemon) -> None:
             number = (await jobd.queue("held"))["runs"][0]["id"]
             with pytest.raises(TimeOverError):
                 await jobd.wait(number, timeout=0.2)
+
+    asyncio.run(main())
+
+
+def test_files_are_read_and_written_beside_the_event_loop(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What unpacks an output folder holds up no other coroutine, however slow its disk is."""
+    entered, go_on = threading.Event(), threading.Event()
+    finish = Unpacker.finish
+
+    def slowly(self: Unpacker) -> None:
+        entered.set()
+        assert go_on.wait(20), "the event loop did not go on"
+        finish(self)
+
+    monkeypatch.setattr(Unpacker, "finish", slowly)
+
+    async def main() -> None:
+        async with AsyncClient(home=str(daemon.home)) as jobd:
+            await jobd.register({"name": "o", "image": "img", "command": ["out=a:hello"]})
+            number = (await jobd.queue("o"))["runs"][0]["id"]
+            await jobd.wait(number)
+            saving = asyncio.create_task(jobd.save_output(number, str(tmp_path / "out")))
+            while not entered.is_set():
+                await asyncio.sleep(0.01)
+            await jobd.ping()
+            assert not saving.done()
+            go_on.set()
+            await asyncio.wait_for(saving, 20)
+            assert (tmp_path / "out" / "a").read_text() == "hello"
 
     asyncio.run(main())
 

@@ -21,6 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 #: seconds until a test gives up on something that has to come; never what is measured
 PATIENCE = 60.0
 
+#: for programs of this tree
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+
 #: in a job's definition: so little that many of its runs are active at once
 SMALL = {"resources": {"cpus": 0.01, "memory": "8M"}}
 
@@ -49,11 +52,16 @@ class FakeHost:
         self.home = home
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> FakeHost:
         """Returns once it is ready."""
         words = [sys.executable, "-m", "jobd", "run", "--home", str(self.home), "--engine", "fake"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment)
+        self._process = subprocess.Popen(words, stdout=subprocess.PIPE, env=ENVIRONMENT)
         assert self._process.stdout is not None
         assert b"ready" in self._process.stdout.readline()
         return self

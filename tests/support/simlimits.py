@@ -43,7 +43,7 @@ class Starts:
     def broken(self, state: State, run: Run, now: Now) -> Iterator[str]:
         """What a claim of the run goes beyond."""
         rule = run.ruling
-        limit = rule.concurrency if rule.overlap == "allow" else 1
+        limit = rule.concurrency if (run.option("overlap") or rule.overlap) == "allow" else 1
         if limit is not None and run.job.active >= limit:
             yield "starts beyond its job's limit"
         kept = state.breakers.get(run.job.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jobd import errors
@@ -53,3 +55,9 @@ def test_an_error_of_a_newer_daemon_is_still_an_error() -> None:
     error = errors.from_wire("from-the-future", "so it is", {})
     assert type(error) is errors.InternalError
     assert str(error) == "so it is"
+
+
+def test_the_protocol_has_the_table_of_errors() -> None:
+    text = (Path(errors.__file__).parent / "wire" / "PROTOCOL.md").read_text()
+    rows = [f"| `{code}` | {status} | {meaning} |" for code, status, meaning in errors.table()]
+    assert text.endswith("|---|---|---|\n" + "\n".join(rows) + "\n"), "\n".join(rows)

@@ -75,6 +75,7 @@ def test_the_hot_path_imports_nothing_heavy(tmp_path: Path, words: str) -> None:
         "jobd.wire",
         "jobd.wire.envelope",
         "jobd.wire.verb",
+        "jobd.wire.scheduleverbs",
         "jobd.wire.verbs",
         "jobd.codec",
         "jobd.errors",

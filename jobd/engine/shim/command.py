@@ -74,9 +74,17 @@ def _prepare(order: Order, out: int, err: int) -> None:
     _prctl(_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
+#: open files at first, as systemd gives its services
+_FILES = 1024
+
+
 def confine(order: Order) -> None:
     """Set the limits that a process has by itself; those of a cgroup were set by who made it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # jobd takes many for its connections; programs that use select() cannot have more than these
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    files = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     for key, limit in (("data", resource.RLIMIT_DATA), ("nproc", resource.RLIMIT_NPROC)):
         if key in order.one:
             resource.setrlimit(limit, (order.number(key),) * 2)
