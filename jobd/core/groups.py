@@ -7,7 +7,7 @@ not be none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jobd.core import specvalues as v
@@ -119,6 +119,13 @@ class Groups:
         name = self._of.pop(run, None)
         if name is not None:
             self.named[name].active.discard(run)
+
+    def restore(self, name: str, full_at: float, active: Iterable[int]) -> None:
+        """Take in who is active in a group, and what is left of its rate."""
+        group = self._group(name)
+        group.bucket = Bucket(full_at)
+        group.active.update(active)
+        self._of.update(dict.fromkeys(group.active, name))
 
     def _group(self, name: str) -> Group:
         found = self.named.get(name)

@@ -48,8 +48,8 @@ class Children:
         that ended otherwise stays among them: an event in the same batch skips the run.
         """
         open_ = set()
+        self.read_by(child)
         for number, condition in child.option("after"):
-            self._readers[number] = self._readers.get(number, 0) + 1
             parent = runs.get(number)
             if parent is None:
                 continue
@@ -61,6 +61,11 @@ class Children:
                 self._of.setdefault(number, []).append(child.id)
                 self.pairs += 1
         return open_
+
+    def read_by(self, child: Run) -> None:
+        """A run that is not over may read the results of its parents."""
+        for number, _ in child.option("after") or ():
+            self._readers[number] = self._readers.get(number, 0) + 1
 
     def needed(self, parent: int) -> bool:
         """Whether a run that is not over may read the parent's result: it must not be forgotten."""
@@ -74,6 +79,12 @@ class Children:
                 self._readers[number] = left
             else:
                 self._readers.pop(number, None)
+
+    def restore(self, child: Run) -> None:
+        """Take in a run whose `parents` are known."""
+        for number in sorted(child.parents or ()):
+            self._of.setdefault(number, []).append(child.id)
+            self.pairs += 1
 
     def of(self, parent: int) -> list[int]:
         """The ids of the runs that wait for `parent`; some may be over by now."""

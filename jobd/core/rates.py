@@ -49,8 +49,8 @@ class Bucket:
 
     __slots__ = ("_back_at", "full_at")
 
-    def __init__(self) -> None:
-        self.full_at = 0.0
+    def __init__(self, full_at: float = 0.0) -> None:
+        self.full_at = full_at
         #: when it was first seen that the clock has gone back; no record, so no take looks at it
         self._back_at: int | None = None
 

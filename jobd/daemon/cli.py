@@ -14,11 +14,27 @@ from jobd import VERSION
 from jobd.daemon import config as configuration
 from jobd.daemon.places import under, usual
 from jobd.daemon.settings import Source, load, source
-from jobd.errors import ConfigError, JobdError, QueueDamagedError
+from jobd.errors import (
+    AlreadyRunningError,
+    ConfigError,
+    DiskFailedError,
+    JobdError,
+    QueueDamagedError,
+)
 
 _MANUAL = """\
 jobd runs container jobs on this host: durably queued, started as capacity allows.
 `jobctl` talks to it."""
+
+#: exit status and meaning; README has them too (a test compares, another produces each)
+STATUSES: tuple[tuple[int, str], ...] = (
+    (0, "stopped as it was told, or sound"),
+    (2, "wrong usage"),
+    (QueueDamagedError.status, "the queue is damaged"),
+    (AlreadyRunningError.status, "already running"),
+    (DiskFailedError.status, "the disk failed"),
+    (ConfigError.status, "configuration"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +66,10 @@ def _mistakes(error: JobdError) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("jobd", description=_MANUAL)
+    statuses = "; ".join(f"{status} {meaning}" for status, meaning in STATUSES)
+    parser = argparse.ArgumentParser(
+        "jobd", description=_MANUAL, epilog=f"exit statuses: {statuses}"
+    )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     run = verbs.add_parser("run", help="run the daemon, in the foreground")
     _add_places(run)

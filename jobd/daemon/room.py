@@ -24,8 +24,8 @@ class Room:
         self._journal = journal
         self._state = state
         self.pending = 0
-        #: what the queue's files had free when they were last asked. Only a batch makes it less,
-        #: so until the next one it is true, or too little
+        #: what the queue's files had free when they were last asked. Only a batch makes it less
+        #: (or another file: `sealed`), so until the next one it is true, or too little
         self._known = 0
 
     def promised(self) -> int:
@@ -52,6 +52,10 @@ class Room:
     def written(self) -> None:
         """What was pending is in the files now, which have that much less."""
         self.pending = 0
+        self._known = 0
+
+    def sealed(self) -> None:
+        """The queue goes on in another file: what was known of the room is out of date."""
         self._known = 0
 
     def require(self, size: int) -> None:

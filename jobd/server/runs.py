@@ -8,6 +8,7 @@ from typing import Any
 from jobd.core import masking
 from jobd.core.access import Right
 from jobd.core.commands import Body, QueueRun
+from jobd.core.decide import decide
 from jobd.core.decision import find_job
 from jobd.core.entities import Run
 from jobd.core.spec import to_mapping
@@ -19,6 +20,7 @@ from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
 from jobd.server.rows import run_row
 from jobd.server.selectors import resolve
+from jobd.units import duration_text
 from jobd.wire.envelope import HOLD_MS
 from jobd.wire.verbs import BY_NAME
 
@@ -40,13 +42,15 @@ RUN_ROOM = 512
 
 def queue(kernel: Kernel, request: Request) -> Any:
     """run.queue"""
-    arguments = request.arguments
     command = _queue_command(kernel, request)
-    if arguments.get("dry_run"):
-        return {"settings": _settings(kernel, command)}
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
+    if request.arguments.get("dry_run"):
+        # what would be refused is refused: the same decision, and nothing is made of it
+        _require_room(kernel, command)
+        decide(kernel.state, command, kernel.now, kernel.rules, request.caller)
+        return {"settings": _settings(kernel, command)}
     large = {id(p): p for p in command.payloads if isinstance(p, bytes) and len(p) > INLINE}
     if large and not (request.key and kernel.state.requests.find(request.key)):
         # files are made and synced beside the loop; the same payload for many runs is one
@@ -61,12 +65,16 @@ def queue(kernel: Kernel, request: Request) -> Any:
     return _queued(kernel, request, command)
 
 
-def _queued(kernel: Kernel, request: Request, command: QueueRun) -> Any:
-    size = sum([len(p) for p in command.payloads if isinstance(p, bytes)])
+def _require_room(kernel: Kernel, command: QueueRun) -> None:
+    size = sum([len(p) for p in command.payloads if isinstance(p, bytes) and len(p) <= INLINE])
     room = size + len(command.payloads) * (RUN_ROOM + _options_size(command))
     if room > MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {MOST_BYTES} are taken; send less")
     kernel.require_room(room)
+
+
+def _queued(kernel: Kernel, request: Request, command: QueueRun) -> Any:
+    _require_room(kernel, command)
     runs, warnings = kernel.decide(command, request.caller)
     if warnings and not all(_readable(kernel, request, run) for run, existing in runs if existing):
         warnings = []  # they tell of another's payload
@@ -189,7 +197,11 @@ def _settings(kernel: Kernel, command: QueueRun) -> dict[str, Any]:
     if command.priority is not None:
         settings["priority"] = command.priority
     if command.timeout is not None:
-        settings["timeout"] = command.timeout
+        settings["timeout"] = duration_text(command.timeout)
+    if command.expires is not None:
+        settings["expires"] = duration_text(command.expires)
+    if command.key is not None:
+        settings["key"] = command.key
     settings["env"] = {**settings["env"], **command.env}
     settings["args"] = list(command.args)
     settings["labels"] = dict(command.labels)
