@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from jobd.core.commands import HoldRun, ReportEnded, ReportStarted, RetryRuns, SetJob
+from jobd.core.commands import (
+    AddSchedule,
+    FireSchedule,
+    HoldRun,
+    ReportEnded,
+    ReportStarted,
+    RetryRuns,
+    SetJob,
+)
 from jobd.core.effects import SignalAttempt
 from jobd.core.status import dead, reason, status
 from jobd.errors import InvalidError
@@ -206,3 +214,26 @@ def test_debounce_does_not_put_off_for_ever() -> None:
 )
 def test_wrong_words_are_refused(more: dict[str, Any], match: str) -> None:
     refused(overlapping("allow"), queueing(b"", **more), InvalidError, match)
+
+
+# -- a schedule's own word -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "words_", "claimed"),
+    [
+        ("skip", ["starting", "skipped"], []),
+        ("queue", ["starting", "queued"], []),
+        ("allow", ["starting", "queued"], [2]),
+    ],
+)
+def test_a_schedules_overlap_counts_for_what_it_queues(
+    how: str, words_: list[str], claimed: list[int]
+) -> None:
+    bench = overlapping("queue" if how == "allow" else "allow")
+    bench.queue()
+    bench.claim()
+    bench.do(AddSchedule("job", {"name": "s", "every": "1h", "overlap": how}))
+    bench.do(FireSchedule("job", "s"))
+    assert words(bench) == words_
+    assert bench.claim() == claimed
