@@ -14,6 +14,7 @@ CONFIG = """\
 # request_timeout = "10s"          # an answer that takes longer: the engine counts as away
 # start_timeout = "30s"            # the same for creating, starting and removing
 # concurrency = 20                 # containers at once
+# share_none = true               # attempts with network "none" share one namespace: faster
 
 [process]                          # jobs without an image: children of the host, not isolated
 # enabled = false

@@ -261,6 +261,19 @@ class HostGroupsSet(NamedTuple):
     caller: list[Any]
 
 
+class HostSalvaged(NamedTuple):
+    """The queue was damaged and written anew from what could be read.
+
+    Ids below `next_run` and `next_job` may have been given to what is lost: none is given again.
+    """
+
+    host: int
+    at: int
+    caller: list[Any]
+    next_run: int
+    next_job: int
+
+
 Event = (
     JobRegistered
     | JobRemoved
@@ -288,6 +301,7 @@ Event = (
     | HostDrainStarted
     | HostDrainEnded
     | HostGroupsSet
+    | HostSalvaged
 )
 
 #: the number on disk, what it is about, the event
@@ -317,7 +331,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (35, RUN, AttemptEnded),
     (48, HOST, HostDrainStarted),
     (49, HOST, HostDrainEnded),
-    (50, HOST, HostGroupsSet),
+    (50, HOST, HostSalvaged),
+    (51, HOST, HostGroupsSet),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}
@@ -335,6 +350,10 @@ def encode(event: Event) -> bytes:
 def decode(number: int, subject: int, body: bytes) -> Event:
     """The event of a record. Fields that a later version added are left out."""
     cls = BY_TYPE[number]
-    fields = unpack(body)
-    event: Event = cls(subject, *fields[: len(cls._fields) - 1])
+    fields = (subject, *unpack(body))
+    if len(fields) == len(cls._fields):
+        # the shortest way to a NamedTuple: a start makes one of each record
+        made: Event = tuple.__new__(cls, fields)
+        return made
+    event: Event = cls(*fields[: len(cls._fields)])
     return event

@@ -111,7 +111,7 @@ class Moves:
             raise machine.TransitionError(
                 f"run {run.id}: {event.__name__} before its attempt ended"
             )
-        run.state = after
+        self.runs.move(run, after)
         if before is RunState.WAITING:
             self.count(run, -1)
             if run.options is not None:
@@ -128,7 +128,7 @@ class Moves:
         run = self.run(id_)
         attempt = self.attempt(run, number)
         state = machine.attempt_after(id_, attempt.state, event)
-        run.state = machine.run_after(id_, run.state, event)
+        self.runs.move(run, machine.run_after(id_, run.state, event))
         attempt.state = state
         return attempt
 
@@ -141,7 +141,10 @@ class Moves:
         """Count a run among those that wait, or no more."""
         self.waiting += by
         run.job.waiting += by
-        user = run.user
+        self.count_user(run.user, by)
+
+    def count_user(self, user: int | str, by: int) -> None:
+        """Count runs of a user among those that wait, or no more."""
         left = self.waiting_of.get(user, 0) + by
         if left:
             self.waiting_of[user] = left
@@ -204,8 +207,17 @@ class Moves:
             self.children.over(run)
         if self.replaceable:
             self.replaceable.get(run.job.id, {}).pop(run.id, None)
-        self.done[outcome] = self.done.get(outcome, 0) + 1
-        run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
+        self.count_done(run.job, outcome, 1)
+        if self.children:
+            self.free_children(run, outcome)
+
+    def count_done(self, job: Job, outcome: Outcome, runs: int) -> None:
+        """Count runs of a job that have left for good."""
+        self.done[outcome] = self.done.get(outcome, 0) + runs
+        job.done[outcome] = job.done.get(outcome, 0) + runs
+
+    def free_children(self, run: Run, outcome: Outcome) -> None:
+        """Let the children of a run that is over have it."""
         for child in self.children.pop(run.id):
             found = self.runs.get(child)
             if found is None or not found.parents:

@@ -168,6 +168,7 @@ class Restoring:
         state = self.state
         state.host.rev = revision
         state.host.drained_at, state.host.drained_by = said.drained_at, said.drained_by
+        state.host.salvaged_at = said.salvaged_at
         state.schedules.newest = said.newest
         state.next_run, state.next_job = said.next_run, said.next_job
         state.done = _counts(said.done)

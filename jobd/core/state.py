@@ -22,6 +22,9 @@ from jobd.errors import InvalidError
 
 #: where a run begins
 _NEW = machine.run_after(0, None, e.RunQueued)
+#: small sizes, each number once
+_SIZES_KEPT = 4096
+_SIZES = tuple(range(_SIZES_KEPT))
 
 
 class State(Moves):
@@ -29,6 +32,13 @@ class State(Moves):
 
     def __init__(self) -> None:
         super().__init__()
+        #: when the last run was queued, and what only some have: one object for all of the same
+        self._at = 0
+        self._options: dict[str, Any] = {}
+        #: that run, its trigger and its caller
+        self._queued: Run | None = None
+        self._trigger = ""
+        self._caller: list[Any] = []
         self._appliers: dict[type[Any], Callable[[Any], None]] = {
             e.JobRegistered: self._job_registered,
             e.JobRemoved: self._job_removed,
@@ -51,6 +61,10 @@ class State(Moves):
     def live_runs(self) -> Iterator[Run]:
         """Every run that is not over, newest first."""
         return (run for run in self.runs.newest_first() if run.state is not RunState.DONE)
+
+    def jobs_called(self, name: str) -> list[Job]:
+        """The job of that name, and those that had it before and are removed."""
+        return [job for job in self.jobs_by_id.values() if job.name == name]
 
     # -- changing --------------------------------------------------------------------------
 
@@ -78,7 +92,10 @@ class State(Moves):
     def placed(self, event: e.Event, where: int) -> None:
         """Take note of where the event's record lies, if it has bytes that stay on disk."""
         if type(event) is e.RunQueued:
-            self.run(event[0]).where = where
+            run = self._queued
+            if run is None or run.id != event[0]:
+                run = self.run(event[0])
+            run.where = where
         elif type(event) is e.AttemptEnded:
             self.attempt(self.run(event.run), event.number).where = where
 
@@ -135,37 +152,36 @@ class State(Moves):
         self.dirty = True
 
     def _run_queued(self, event: Any) -> int:
-        (
-            number,
-            job_id,
-            revision,
-            at,
-            trigger,
-            caller,
-            payload,
-            priority,
-            options,
-            request,
-            index,
-        ) = event
+        number, job_id, revision, at, trigger, who, payload, priority, options, request, n = event
         job = self.jobs_by_id.get(job_id) or self.job(job_id)
         if revision not in job.revisions:
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
         run = Run(number, job, revision)
+        run.state = _NEW
         try:
             self.runs.add(run)
         except ValueError:
             raise machine.TransitionError(f"run {number}: queued twice") from None
-        run.state = _NEW
         run.rev = 1
         run.priority = priority
+        if at == self._at:
+            at = self._at
+        else:
+            self._at = at
         run.queued_at = at
-        origin = (trigger, *caller)
-        run.origin = self._origins.setdefault(origin, origin)
-        if len(self._origins) > 4096:
-            self._origins.clear()
+        if who == self._caller and trigger == self._trigger and self._queued is not None:
+            run.origin = self._queued.origin
+        else:
+            origin = (trigger, *who)
+            run.origin = self._origins.setdefault(origin, origin)
+            if len(self._origins) > 4096:
+                self._origins.clear()
+            self._trigger, self._caller = trigger, who
+        self._queued = run
         if type(payload) is bytes:
-            run.size = len(payload)
+            size = len(payload)
+            # a number of one's own would cost 32 bytes, in each of a million runs
+            run.size = _SIZES[size] if size < _SIZES_KEPT else size
         else:
             run.body = Body(*payload)
             run.size = run.body.size
@@ -174,15 +190,15 @@ class State(Moves):
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
-            self.requests.add(request, number, index)
-        if options is None:
-            # nothing keeps it aside
-            self.count(run, 1)
-            self.push(run)
-        else:
+            self.requests.add(request, number, n)
+        if options is not None:
+            if options == self._options:
+                options = self._options  # those of one request are one, also in a replay
+            else:
+                self._options = options
             run.options = options
             self._take_options(run, options, at)
-            self.wait(run)
+        self.wait(run)
         return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
@@ -244,7 +260,7 @@ class State(Moves):
             # in a replay: that its time came was no event, so it is still put aside as not due
             self.lift(run)
             run.due = None
-        run.state = state
+        self.runs.move(run, state)
         if run.attempts is None:
             run.attempts = []
         run.attempts.append(attempt)

@@ -118,6 +118,7 @@ class HostStands(NamedTuple):
     active: list[int]
     rings: list[list[Any]]
     newest: int
+    salvaged_at: int | None = None
 
 
 class PolicyStands(NamedTuple):
@@ -175,6 +176,7 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
     host = HostStands(
         state.next_run, state.next_job, _counts(state.done), state.host.drained_at,
         state.host.drained_by, list(state.active), rings, state.schedules.newest,
+        state.host.salvaged_at,
     )  # fmt: skip
     yield _record(host, 1, state.host.rev)
     yield _record(_policy(state), 1, state.host.rev)

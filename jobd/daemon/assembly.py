@@ -3,7 +3,6 @@ ready; the engine is met in the background (DURABILITY, rulings on R13 and R14).
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -14,10 +13,13 @@ from jobd import VERSION
 from jobd.capacity.gates import Readings
 from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report, ReportStarted
+from jobd.core.decision import held_as
 from jobd.core.model import Reason
+from jobd.core.salvage import SUSPECT
 from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
+from jobd.daemon.backup import HALF
 from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
@@ -121,6 +123,7 @@ class Daemon:
 
     def _start(self) -> None:
         places, config = self.places, self.config
+        refuse_half(places.state.parent)
         for folder in (places.state, places.socket.parent, places.logs, places.secrets):
             refuse_open_parents(folder)
         make_folder(places.state)
@@ -153,11 +156,7 @@ class Daemon:
         self._take_configuration()
         self._go_on_beside(journal, bodies)
         self.loop.started(boot_id(), host_boot_ms())
-        # what was loaded stays: collections need not look at it again (a full one over a million
-        # runs takes 230 to 420 ms)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 1_000)
+        self.loop.garbage.loaded()
         self.pulse.phase = "running"
         if self._told_to_stop:
             self.loop.stop()
@@ -184,8 +183,7 @@ class Daemon:
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
-        live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
-        sweep_workdirs(work, live)
+        sweep_workdirs(work, in_use_by(loop.state))
         self._drive_by(engines.noticed, kernel, journal, bodies)
         self._kernel = loop.kernel = kernel
         loop.performer = self._performer
@@ -284,7 +282,9 @@ class Daemon:
             )
         in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}
         in_use |= result_bodies(loop.state)
-        bodies.sweep(in_use)
+        salvaged = loop.state.host.salvaged_at
+        # what the damage took the names of is kept: a person may want it
+        bodies.sweep(in_use, not_before=(salvaged or 0) / 1000)
 
     # -- from other threads ------------------------------------------------------------------
 
@@ -346,10 +346,26 @@ def result_bodies(state: State) -> set[str]:
     return {body[0] for body in found if isinstance(body, list)}
 
 
+def in_use_by(state: State) -> list[tuple[int, int]]:
+    """The attempts whose folders are kept: live ones, and those of suspect runs, which may be."""
+    runs = list(state.active.values())
+    if state.host.salvaged_at is not None:
+        runs += [run for run in state.runs.oldest_first() if held_as(run) == SUSPECT]
+    return [(run.id, attempt.number) for run in runs for attempt in (run.attempts or [])[-1:]]
+
+
 def process_owner(config: Config) -> tuple[int, int] | None:
     """User and group of processes of the host, where they are not the daemon's own."""
     who = config.process
     return None if isinstance(who, str) or not who.changes else (who.uid, who.gid)
+
+
+def refuse_half(home: Path) -> None:
+    """Raises ConfigError where the folder holds a backup that did not come to its end."""
+    if (home / HALF).exists():
+        raise ConfigError(
+            f"{home}: holds a backup that was not completed: remove it and make it again"
+        )
 
 
 def make_folder(path: Path) -> None:

@@ -18,6 +18,7 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "engine.request_timeout": lambda config: duration_text(config.engine_request),
     "engine.start_timeout": lambda config: duration_text(config.engine_start),
     "engine.concurrency": lambda config: config.pace.containers,
+    "engine.share_none": lambda config: config.share_none,
     "process.enabled": lambda config: not isinstance(config.process, str),
     "process.user": lambda config: getattr(config.process, "name", None),
     "process.concurrency": lambda config: config.pace.processes,

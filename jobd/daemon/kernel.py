@@ -151,6 +151,12 @@ class DaemonKernel:
         type_, body = self._loop.journal.kept(run.where, RUN, run.id)
         return payload_in(type_, run.id, body)
 
+    def last_words(self, run: Run, number: int) -> bytes:
+        """The end of an ended attempt's output, as its end record has it."""
+        attempt = (run.attempts or [])[number - 1]
+        type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+        return end_in(type_, run.id, number, body).log_tail
+
     def result_source(self, run: Run) -> bytes | Body | None:
         """As `payload_source`, of the result of the run's last ended attempt; or None."""
         for attempt in reversed(run.attempts or []):

@@ -63,8 +63,8 @@ class Room:
         missing = self.missing(size)
         if missing:
             raise RefusedError(
-                f"queue: no room on its disk: {missing} bytes are missing; free some space there "
-                "and ask again"
+                f"queue {self._journal.directory}: its disk is full: {missing} bytes are missing; "
+                "free some space there and ask again"
             )
 
     def for_attempt(self) -> bool:

@@ -28,6 +28,7 @@ from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.segment import Predecessor
 from jobd.journal.snapshot import Snapshot, statements_in
 from jobd.journal.space import FILL_STEP, SpaceMaker, is_full
+from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
 SEGMENT_BYTES = 64 << 20
@@ -140,6 +141,7 @@ class Journal:
         try:
             prepare_directory(fs, path)
             lock = DirectoryLock(fs, path)
+            finish(fs, path)
             found = examine(fs, path)
             space = SpaceMaker(fs, path, reserve_bytes)
             report = mend(fs, path, found, space.free_reserve)
@@ -293,9 +295,10 @@ class Journal:
             try:
                 self._fill_ahead()
                 self._give_back()
-                if self._writer.spare is None:
-                    self._writer.spare = self._space.make_blank(self._writer.segment_bytes)
+                # first: a spare segment of any size would leave no space for it
                 self._space.make_reserve()
+                if self._writer.spare is None:
+                    self._writer.spare = self._space.make_smaller(self._writer.segment_bytes)
                 self._told_full = False
             except RefusedError as error:
                 self._tell_full(str(error))

@@ -108,6 +108,7 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
     yield [e.JobRegistered(job + 1, f"old-{job}", 1, _spec(f"old-{job}"), at + 94, JOBD)]
     yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
     yield [e.HostDrainStarted(1, at + 97, ANN)]
+    yield [e.HostSalvaged(1, at + 98, ANN, run + 9, job + 5)]
 
 
 def make(folder: Path) -> None:

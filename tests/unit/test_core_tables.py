@@ -217,7 +217,7 @@ def test_requests_are_forgotten_after_their_time() -> None:
     assert [number for number in range(1, 6) if requests.find(key(number))] == [4, 5]
     requests.expire(queued.get, 10_000)
     assert [number for number in range(1, 6) if requests.find(key(number))] == []
-    assert not requests._order
+    assert not any(requests._parts)
     requests.expire(queued.get, 10_000)
 
 
@@ -278,8 +278,7 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
         5: "JobRunsCancelled", 21: "RunEdited", 22: "RunMovedFirst",
         6: "ScheduleAdded", 7: "ScheduleRemoved", 8: "SchedulePaused", 9: "ScheduleResumed",
         10: "ScheduleFired", 11: "JobBreakerOpened", 12: "JobBreakerClosed",
-        48: "HostDrainStarted", 49: "HostDrainEnded",
-            50: "HostGroupsSet",
+        48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged", 51: "HostGroupsSet",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
     }  # fmt: skip
