@@ -130,18 +130,17 @@ def _ranges_of(state: State, job: Job, chosen: set[int]) -> list[list[int]]:
 def _cancel_job(
     state: State, command: CancelJob, now: Now, rules: Rules, caller: Caller
 ) -> Decision:
-    find_job(state, command.job)
+    job = find_job(state, command.job)
     who = caller_fields(caller)
     events: list[e.Event] = []
     effects: list[Effect] = []
     for run in state.active.values():
-        if run.job.name == command.job:
+        if run.job is job:
             decision = stop(run, now, "cancelled", who)
             events += decision.events
             effects += decision.effects
-    for job in state.jobs_called(command.job):
-        if job.waiting or job.held:
-            events.append(e.JobRunsCancelled(job.id, [job.runs.span()], now.wall, who))
+    if job.waiting or job.held:
+        events.append(e.JobRunsCancelled(job.id, [job.runs.span()], now.wall, who))
     return Decision(events, effects)
 
 

@@ -62,6 +62,8 @@ class Moves:
         self.dirty = True
         #: monotonic moment at which time alone may let one start, as of the last look
         self.look_at: int | None = None
+        #: what of the definitions on record is not as it was said (core/stored.py)
+        self.notes: list[str] = []
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     # -- finding ---------------------------------------------------------------------------

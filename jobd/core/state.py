@@ -16,8 +16,8 @@ from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
 from jobd.core.moves import Moves
 from jobd.core.rates import Bucket
-from jobd.core.spec import parse
 from jobd.core.states import Outcome, RunState
+from jobd.core.stored import stored
 from jobd.errors import InvalidError
 
 #: where a run begins
@@ -61,10 +61,6 @@ class State(Moves):
     def live_runs(self) -> Iterator[Run]:
         """Every run that is not over, newest first."""
         return (run for run in self.runs.newest_first() if run.state is not RunState.DONE)
-
-    def jobs_called(self, name: str) -> list[Job]:
-        """The job of that name, and those that had it before and are removed."""
-        return [job for job in self.jobs_by_id.values() if job.name == name]
 
     # -- changing --------------------------------------------------------------------------
 
@@ -117,9 +113,10 @@ class State(Moves):
 
     def _job_registered(self, event: e.JobRegistered) -> None:
         try:
-            spec = parse(event.spec)
+            spec, notes = stored(event.spec, event.name)
         except InvalidError as error:
             raise machine.TransitionError(f"job {event.job}: its definition: {error}") from None
+        self.notes += [f"job {event.name}, revision {event.revision}: {note}" for note in notes]
         job = self.jobs_by_id.get(event.job)
         if job is None:
             job = Job(event.job, event.name)
@@ -183,8 +180,7 @@ class State(Moves):
             # a number of one's own would cost 32 bytes, in each of a million runs
             run.size = _SIZES[size] if size < _SIZES_KEPT else size
         else:
-            run.body = Body(*payload)
-            run.size = run.body.size
+            run.body, run.size = Body(*payload), payload[1]
         if run.spec.overlap == "replace" or (options and options.get("overlap") == "replace"):
             self.replaceable.setdefault(job.id, {})[number] = None
         if number >= self.next_run:
@@ -192,17 +188,17 @@ class State(Moves):
         if request is not None:
             self.requests.add(request, number, n)
         if options is not None:
-            if options == self._options:
-                options = self._options  # those of one request are one, also in a replay
-            else:
-                self._options = options
-            run.options = options
             self._take_options(run, options, at)
         self.wait(run)
         return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
         """What only some new runs have: a key, a date, parents."""
+        if options == self._options:
+            options = self._options  # those of one request are one, also in a replay
+        else:
+            self._options = options
+        run.options = options
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         not_before = options.get("not_before")

@@ -139,6 +139,8 @@ class Daemon:
         )
         self._closers.append(health.close)
         state = fold(journal.replay())
+        for note in state.notes:
+            _log.warning("%s", note)
         bodies = Bodies(places.state / "bodies")
         self._closers.append(bodies.close)
         logs = LogFolder(places.logs)

@@ -58,9 +58,7 @@ class Choice:
         self.right = Right.OWN if own else Right.READ
         self.words = _words(arguments.get("status"))
         name = arguments.get("job")
-        if name is not None:
-            find_job(kernel.state, name)
-        self._jobs = None if name is None else kernel.state.jobs_called(name)
+        self._job = None if name is None else find_job(kernel.state, name)
         self._since = arguments.get("since")
         self._labels = arguments.get("labels")
 
@@ -69,7 +67,7 @@ class Choice:
         words = self.words
         return (
             self._sight.run(run, self.right)
-            and (self._jobs is None or run.job in self._jobs)
+            and (self._job is None or run.job is self._job)
             and (self._since is None or _last_change(run) >= self._since)
             and (not self._labels or _has(run, self._labels))
             and (not words or status(run) in words or (_DEAD in words and dead(run)))
@@ -77,18 +75,12 @@ class Choice:
 
     def all_of_job(self) -> int | None:
         """How many they are, where these are all runs of a job that are not over; else None."""
-        if self._jobs is None or self._since is not None or self._labels:
+        job = self._job
+        if job is None or self._since is not None or self._labels:
             return None
-        if not all(self._sight.job(job, self.right) for job in self._jobs):
+        if not self._sight.job(job, self.right) or (self.words and self._there() - self.words):
             return None
-        active = list(self._kernel.state.active.values())
-        live = 0
-        for job in self._jobs:
-            there = set(counts(job, (r for r in active if r.job is job))) - FINAL
-            if self.words and there - self.words:
-                return None
-            live += job.waiting + job.held + job.active
-        return live
+        return job.waiting + job.held + job.active
 
     def parts(self, final: bool) -> Iterator[Iterable[Run]]:
         """Those of them that are over, or those that are not, newest first; a part, which may be
@@ -96,11 +88,11 @@ class Choice:
         found = self._states(RunState.DONE if final else None)
         if not found:
             return
-        jobs, state = self._jobs, self._kernel.state
+        job, state = self._job, self._kernel.state
         if set(found) == {RunState.ACTIVE}:
             yield self._of_ids(sorted(state.active, reverse=True), found)
-        elif jobs is not None and len(jobs) == 1 and len(jobs[0].runs) * _FEW < len(state.runs):
-            yield from self._of_job(jobs[0], found)
+        elif job is not None and len(job.runs) * _FEW < len(state.runs):
+            yield from self._of_job(job, found)
         elif final:
             yield from self._of_table(found, self._likely_done)
         else:
@@ -111,15 +103,22 @@ class Choice:
         wanted = _LIVE if only is None else frozenset({only})
         if not self.words:
             return wanted
-        state = self._kernel.state
-        there: set[str] = set()
-        for of in [state] if self._jobs is None else self._jobs:
-            there.update(counts(of, state.active.values()))
+        there = self._there(final=True)
         words = {Status(word) for word in self.words & there if word != _DEAD}
         found = {_STATES[word] for word in words}
         if _DEAD in self.words and DEAD_OUTCOMES & there:
             found.add(RunState.DONE)
         return found & wanted
+
+    def _there(self, final: bool = False) -> set[str]:
+        """The status words of which there are any runs, of the job where one is named; those of
+        ended ones only with `final`."""
+        job, active = self._job, self._kernel.state.active.values()
+        if job is None:
+            there = set(counts(self._kernel.state, active))
+        else:
+            there = set(counts(job, (run for run in active if run.job is job)))
+        return there if final else there - FINAL
 
     def _of_ids(self, ids: Collection[int], states: Collection[RunState]) -> Iterator[Run]:
         states = tuple(states)  # a set would ask each for its hash
@@ -147,9 +146,9 @@ class Choice:
             yield (run for run in likely if run.state in states and self.wanted(run))
 
     def _of_job_and_labels(self, runs: list[Run]) -> list[Run]:
-        if self._jobs is not None:
-            jobs = self._jobs
-            runs = [run for run in runs if run.job in jobs]
+        if self._job is not None:
+            job = self._job
+            runs = [run for run in runs if run.job is job]
         if self._labels:
             runs = [run for run in runs if run.options is not None and "labels" in run.options]
         return runs

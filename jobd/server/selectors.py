@@ -81,7 +81,7 @@ def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run
 
 def _last(kernel: Kernel, request: Request, sight: Sight, job: str) -> Run:
     state = kernel.state
-    jobs = state.jobs_called(job) if job else list(state.jobs_by_id.values())
+    jobs = [each for each in state.jobs_by_id.values() if not job or each.name == job]
     # of jobs whose runs may all be seen the newest; of others one's own, where that is newer
     open_ = [each for each in jobs if sight.job(each, Right.READ)]
     newest = max((run for each in open_ for run in _newest(kernel, each)), default=0)

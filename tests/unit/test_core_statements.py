@@ -63,12 +63,14 @@ OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiti
     "_queued",
     "_at",
     "_options",
-    "_caller",
     "_trigger",
+    "notes",
     "mutexes",
     "waiting_of",
     "_origins",
     "_appliers",
+    # what the last run that was queued had, so that the next shares it
+    "_caller",
 }
 
 
