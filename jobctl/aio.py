@@ -183,6 +183,7 @@ class AsyncClient:
     next_firings = _awaited(scheduling.next_firings)
     drain = _awaited(control.drain)
     undrain = _awaited(control.undrain)
+    snapshot = _awaited(control.snapshot)
     events = _iterated(control.events)
     event_pages = _iterated(control.event_pages)
 

@@ -148,5 +148,6 @@ class Client:
     next_firings = _blocking(scheduling.next_firings)
     drain = _blocking(control.drain)
     undrain = _blocking(control.undrain)
+    snapshot = _blocking(control.snapshot)
     events = _streaming(control.events)
     event_pages = _streaming(control.event_pages)

@@ -26,12 +26,14 @@ from jobd.core.decision import (
     check_timeout,
     find_job,
     find_run,
+    held_as,
 )
 from jobd.core.edits import cancelled_by
 from jobd.core.effects import Effect, SignalAttempt
 from jobd.core.entities import Job, Run
 from jobd.core.model import Now
 from jobd.core.policy import Rules
+from jobd.core.salvage import UNREADABLE
 from jobd.core.state import State
 from jobd.core.states import Outcome, RunState
 from jobd.core.status import status
@@ -154,6 +156,11 @@ def _release(state: State, command: ReleaseRun, now: Now, rules: Rules, caller: 
     run = find_run(state, command.run)
     if run.state is not RunState.HELD:
         raise ConflictError(f"run {run.id}: is {status(run)}, not held")
+    if held_as(run) == UNREADABLE:
+        raise ConflictError(
+            f"run {run.id}: what it was to do could not be read after damage to the queue: it "
+            f"cannot be released; jobctl cancel {run.id}, and queue it anew"
+        )
     return Decision([e.RunReleased(run.id, now.wall, caller_fields(caller))], [])
 
 

@@ -114,10 +114,17 @@ def _drain_ended(state: Moves, event: e.HostDrainEnded) -> None:
     state.dirty = True
 
 
+def _salvaged(state: Moves, event: e.HostSalvaged) -> None:
+    state.host.salvaged_at = event.at
+    state.next_run = max(state.next_run, event.next_run)
+    state.next_job = max(state.next_job, event.next_job)
+
+
 APPLIERS: dict[type[Any], Callable[[Moves, Any], None]] = {
     e.JobRunsCancelled: _runs_cancelled,
     e.RunEdited: _edited,
     e.RunMovedFirst: _moved_first,
     e.HostDrainStarted: _drain_started,
     e.HostDrainEnded: _drain_ended,
+    e.HostSalvaged: _salvaged,
 }

@@ -30,13 +30,15 @@ TIMES = 20
 class Host:
     """What is kept of the host as a whole."""
 
-    __slots__ = ("drained_at", "drained_by", "rev")
+    __slots__ = ("drained_at", "drained_by", "rev", "salvaged_at")
 
     def __init__(self) -> None:
         self.rev = 0
         #: since when no run starts on it, and who wanted that; None and empty where they may
         self.drained_at: int | None = None
         self.drained_by = ""
+        #: when the queue was last written anew after damage, or None
+        self.salvaged_at: int | None = None
 
 
 class Job:

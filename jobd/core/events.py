@@ -290,6 +290,19 @@ class HostDrainEnded(NamedTuple):
     caller: list[Any]
 
 
+class HostSalvaged(NamedTuple):
+    """The queue was damaged and written anew from what could be read.
+
+    Ids below `next_run` and `next_job` may have been given to what is lost: none is given again.
+    """
+
+    host: int
+    at: int
+    caller: list[Any]
+    next_run: int
+    next_job: int
+
+
 Event = (
     JobRegistered
     | JobRemoved
@@ -314,6 +327,7 @@ Event = (
     | AttemptEnded
     | HostDrainStarted
     | HostDrainEnded
+    | HostSalvaged
 )
 
 #: the number on disk, what it is about, the event
@@ -341,6 +355,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (35, RUN, AttemptEnded),
     (48, HOST, HostDrainStarted),
     (49, HOST, HostDrainEnded),
+    (50, HOST, HostSalvaged),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}

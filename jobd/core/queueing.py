@@ -18,12 +18,14 @@ from jobd.core.decision import (
     check_timeout,
     find_job,
     find_run,
+    held_as,
 )
 from jobd.core.entities import Job, Run
 from jobd.core.model import CONDITIONS, JobSpec, Now
 from jobd.core.parents import MOST as MOST_PARENTS
 from jobd.core.parents import MOST_PAIRS
 from jobd.core.policy import Rules
+from jobd.core.salvage import SUSPECT
 from jobd.core.skips import skipped_at_once
 from jobd.core.state import State
 from jobd.core.states import RunState
@@ -243,7 +245,8 @@ def _again(
 
     `index`: how many are queued before it by the same command.
     """
-    if run.state is not RunState.DONE:
+    # a suspect one may have done its work: that it is to be done again is a person's word
+    if run.state is not RunState.DONE and held_as(run) != SUSPECT:
         raise ConflictError(f"run {run.id}: is {status(run)}: only an ended run can be retried")
     expires = run.expires_at
     if expires is not None:

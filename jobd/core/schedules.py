@@ -166,6 +166,11 @@ class Schedules:
         self._all[made.key] = made
         self._unplanned.append(made)
 
+    def restore(self, schedule: Schedule) -> None:
+        """Take in one that is known to stand so."""
+        self._all[schedule.key] = schedule
+        self._unplanned.append(schedule)
+
     def remove(self, job: int, name: str) -> None:
         """Take a schedule out."""
         found = self._all.pop((job, name), None)

@@ -26,6 +26,11 @@ _SIZES_KEPT = 4096
 _SIZES = tuple(range(_SIZES_KEPT))
 
 
+def shared_size(size: int) -> int:
+    """The same number; a small one as one object for all, as its own would cost a run 32 bytes."""
+    return _SIZES[size] if size < _SIZES_KEPT else size
+
+
 class State(Moves):
     """Jobs, runs, and the indexes over them. One owner: the core loop's thread."""
 
@@ -175,9 +180,7 @@ class State(Moves):
             self._trigger, self._caller = trigger, who
         self._queued = run
         if type(payload) is bytes:
-            size = len(payload)
-            # a number of one's own would cost 32 bytes, in each of a million runs
-            run.size = _SIZES[size] if size < _SIZES_KEPT else size
+            run.size = shared_size(len(payload))
         else:
             run.body, run.size = Body(*payload), payload[1]
         if number >= self.next_run:
@@ -190,17 +193,17 @@ class State(Moves):
             job.waiting += 1
             self.push(run)
         else:
-            if options == self._options:
-                options = self._options  # those of one request are one, also in a replay
-            else:
-                self._options = options
-            run.options = options
             self._take_options(run, options, at)
             self.wait(run)
         return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
         """What only some new runs have: a key, a date, parents."""
+        if options == self._options:
+            options = self._options  # those of one request are one, also in a replay
+        else:
+            self._options = options
+        run.options = options
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         not_before = options.get("not_before")

@@ -183,6 +183,15 @@ class CoreLoop:
         """Have requests that wait for the run asked again: something about it is new."""
         self._changed.add(run)
 
+    def seal(self) -> None:
+        """Go on in a new segment of the queue, for a snapshot. For the loop's own thread.
+
+        Raises RefusedError where what was promised would have no room there: nothing has changed.
+        """
+        self.commit()
+        self.journal.seal(self.room.promised() + 1)
+        self.room.sealed()
+
     # -- the loop --------------------------------------------------------------------------
 
     def run(self, router: Router) -> None:

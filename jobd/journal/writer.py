@@ -88,6 +88,21 @@ class Writer:
         self._real = True
         return where
 
+    def seal(self, need: int) -> None:
+        """See `Journal.seal`."""
+        if self.failed is not None:
+            raise self.failed
+        if self._current.empty:
+            return
+        spare = self.spare
+        ready = 0 if spare is None else spare.reserved - HEADER_BYTES - MARKS_BYTES - BATCH_COST
+        if need > ready:
+            raise RefusedError(
+                f"queue {self._space.directory}: the next segment is not ready, or too small;"
+                " ask again, or free some space"
+            )
+        self._roll(0)
+
     def mark_idle(self) -> bool:
         """Writes the idle mark if the last batch is a real one (DURABILITY W8)."""
         if not self._real or not self._mark(IDLE, 2 * BATCH_BYTES):
@@ -199,7 +214,8 @@ class Writer:
             if before.fd >= 0:
                 self._fs.close(before.fd)
                 before.fd = -1
-        now = LiveSegment(len(self.files), path, replace(header, crc=crc), HEADER_BYTES)
+        number = 0 if before is None else before.number + (not before.empty)
+        now = LiveSegment(number, path, replace(header, crc=crc), HEADER_BYTES)
         now.fd, now.capacity, now.reserved = blank.fd, blank.capacity, blank.reserved
         now.filled, now.whole = blank.filled, blank.reserved == blank.capacity
         self._chain = crc

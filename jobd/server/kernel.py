@@ -206,6 +206,9 @@ class Kernel(Protocol):
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
 
+    def last_words(self, run: Run, number: int) -> bytes:
+        """The end of an ended attempt's output, as its end record has it; 8 KiB at most."""
+
     def result_source(self, run: Run) -> bytes | Body | None:
         """As `payload_source`, of the result of the run's last ended attempt; or None."""
 
@@ -225,6 +228,9 @@ class Kernel(Protocol):
 
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
+
+    def ask_snapshot(self) -> int:
+        """Have a snapshot of the queue made; its number."""
 
     def findings(self) -> list[dict[str, Any]]:
         """What is wrong with the set-up, and what to do about it."""

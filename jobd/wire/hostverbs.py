@@ -37,6 +37,14 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("host.undrain", True, {}, "Undoes host.drain. Answers {draining, changed, active}."),
     Verb(
+        "host.snapshot",
+        False,
+        {},
+        "Has a snapshot of the queue made now; nobody has to ask, as they are made when they are "
+        "worth it. Answers {number} at once: it is there, or has failed, once `finished` in "
+        "status' journal.snapshot is not less.",
+    ),
+    Verb(
         "host.idle",
         False,
         {"hold": "int?"},
@@ -52,7 +60,7 @@ VERBS: tuple[Verb, ...] = (
         "asked for alone. With `hold` and nothing new it waits. Answers {events: [{seq, at, "
         "event, job, run, ..., by}, ...], next, more}: go on with `after` = `next`; `more` says "
         "that there is more now, also where `events` is empty. What the caller may not see is left "
-        "out.",
+        "out, and what was in files of the queue that snapshots have replaced.",
         LOOK,
     ),
 )
