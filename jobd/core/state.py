@@ -27,6 +27,11 @@ _SIZES_KEPT = 4096
 _SIZES = tuple(range(_SIZES_KEPT))
 
 
+def shared_size(size: int) -> int:
+    """The same number; a small one as one object for all, as its own would cost a run 32 bytes."""
+    return _SIZES[size] if size < _SIZES_KEPT else size
+
+
 class State(Moves):
     """Jobs, runs, and the indexes over them. One owner: the core loop's thread."""
 
@@ -176,9 +181,7 @@ class State(Moves):
             self._trigger, self._caller = trigger, who
         self._queued = run
         if type(payload) is bytes:
-            size = len(payload)
-            # a number of one's own would cost 32 bytes, in each of a million runs
-            run.size = _SIZES[size] if size < _SIZES_KEPT else size
+            run.size = shared_size(len(payload))
         else:
             run.body, run.size = Body(*payload), payload[1]
         if run.spec.overlap == "replace" or (options and options.get("overlap") == "replace"):
