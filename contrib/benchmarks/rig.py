@@ -179,6 +179,15 @@ def load(order: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def rounds(count: int, seconds: float) -> Iterator[int]:
+    """Up to `count` rounds; on a busy machine fewer, as many as begin within `seconds`."""
+    until = time.monotonic() + seconds
+    for number in range(count):
+        if number and time.monotonic() > until:
+            return
+        yield number
+
+
 def median(values: Iterable[float | None]) -> float | None:
     """The median of what was measured; None where nothing was."""
     kept = [value for value in values if value is not None]

@@ -191,6 +191,13 @@ class CancelRuns:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelJob:
+    """Cancel every run of a job that is not over: one record for all that wait or are held."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReportStarted:
     """An attempt runs. `at` by the engine's clock; `pull_ms`: what its image took to fetch."""
 
@@ -335,6 +342,7 @@ Command = (
     | RetryRuns
     | CancelRun
     | CancelRuns
+    | CancelJob
     | HoldRun
     | ReleaseRun
     | MoveRunFirst

@@ -373,6 +373,10 @@ def encode(event: Event) -> bytes:
 def decode(number: int, subject: int, body: bytes) -> Event:
     """The event of a record. Fields that a later version added are left out."""
     cls = BY_TYPE[number]
-    fields = unpack(body)
-    event: Event = cls(subject, *fields[: len(cls._fields) - 1])
+    fields = (subject, *unpack(body))
+    if len(fields) == len(cls._fields):
+        # the shortest way to a NamedTuple: a start makes one of each record
+        made: Event = tuple.__new__(cls, fields)
+        return made
+    event: Event = cls(*fields[: len(cls._fields)])
     return event

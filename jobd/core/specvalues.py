@@ -80,15 +80,21 @@ def any_text(longest: int) -> Reader:
     return read
 
 
-def choice(*words: str) -> Reader:
-    """Reads one of `words`."""
+class Choice:
+    """Reads one of some words."""
 
-    def read(value: Any, path: str) -> str:
-        if value not in words:
-            raise InvalidError(f"{path}: {shown(value)}: expected one of {', '.join(words)}")
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+
+    def __call__(self, value: Any, path: str) -> str:
+        if value not in self.words:
+            raise InvalidError(f"{path}: {shown(value)}: expected one of {', '.join(self.words)}")
         return str(value)
 
-    return read
+
+def choice(*words: str) -> Choice:
+    """Reads one of `words`."""
+    return Choice(words)
 
 
 def truth(value: Any, path: str) -> bool:

@@ -3,7 +3,6 @@ ready; the engine is met in the background (DURABILITY, rulings on R13 and R14).
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -139,6 +138,8 @@ class Daemon:
         )
         self._closers.append(health.close)
         state = fold(journal.replay())
+        for note in state.notes:
+            _log.warning("%s", note)
         bodies = Bodies(places.state / "bodies")
         self._closers.append(bodies.close)
         logs = LogFolder(places.logs)
@@ -152,11 +153,7 @@ class Daemon:
         self._take_configuration()
         self._go_on_beside(journal, bodies)
         self.loop.started(boot_id(), host_boot_ms())
-        # what was loaded stays: collections need not look at it again (a full one over a million
-        # runs takes 230 to 420 ms)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 1_000)
+        self.loop.garbage.loaded()
         self.pulse.phase = "running"
         if self._told_to_stop:
             self.loop.stop()

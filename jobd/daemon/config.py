@@ -55,6 +55,8 @@ class Config:
     docker_config: Path | None = None
     engine_request: int = ENGINE_REQUEST_MS
     engine_start: int = ENGINE_START_MS
+    #: attempts of network `none` share one network namespace
+    share_none: bool = False
     #: who processes of the host run as, or why there are none here, with the remedy
     process: Account | str = ""
     log_bytes: int = LOG_BYTES
@@ -109,6 +111,7 @@ _KEYS: dict[str, v.Reader] = {
     "engine.docker_config": v.text(4096),
     "engine.request_timeout": v.duration(100),
     "engine.start_timeout": v.duration(100),
+    "engine.share_none": v.truth,
     "process.enabled": v.truth,
     "process.user": v.text(64),
     "capacity.cpus": v.number(0.01, 4096),
@@ -241,6 +244,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         docker_config=Path(docker_config) if docker_config else None,
         engine_request=values.get("engine.request_timeout", ENGINE_REQUEST_MS),
         engine_start=values.get("engine.start_timeout", ENGINE_START_MS),
+        share_none=values.get("engine.share_none", False),
         process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),

@@ -36,6 +36,7 @@ from jobd.core.requests import KEEP_MS
 from jobd.core.schedule import BOOT
 from jobd.core.state import State
 from jobd.core.timers import Timers
+from jobd.daemon.garbage import Garbage
 from jobd.daemon.room import Room
 from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal import Journal, RecordFields, record_cost
@@ -59,6 +60,9 @@ _MOST_RECORDS = 60_000
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
 _IDLE_MARK_MS = 1_000
+#: events after which as many requests are looked at whether they are out of date; how many where
+#: nothing else is to be done
+_EXPIRY, _EXPIRY_AT_REST = 256, 10_000
 _QUEUED = TYPE_OF[RunQueued]
 #: room that a firing needs beside its payload, in bytes, and when it is tried again without
 SCHEDULE_ROOM, SCHEDULE_AGAIN_MS = 16 << 10, 5_000
@@ -97,6 +101,9 @@ class CoreLoop:
         self.pulse = pulse
         self.timers = Timers()
         self.room = Room(journal, state)
+        self.garbage = Garbage()
+        #: events since requests were last looked through for what is out of date
+        self._since_expiry = 0
         self.recent = Recent(journal.lsn)
         self.now = clock()
         self.desk: Desk | None = None
@@ -293,16 +300,25 @@ class CoreLoop:
             self.room.written()
             self._last_batch = self._clock().mono
             self._marked = False
+            self._since_expiry += len(places)
+            if self._since_expiry >= _EXPIRY:
+                self._expire(self._since_expiry)
+            self.garbage.look()
             self.pulse.doing = "deciding"
         elif not self._marked and self.now.mono - self._last_batch >= _IDLE_MARK_MS:
             self.journal.idle()
             self.room.written()
             self._marked = True
-            self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS)
+            self._expire(_EXPIRY_AT_REST)
+            self.garbage.rest(len(self.state.runs))
         effects, self._effects = self._effects, []
         if self.performer is not None:
             for effect in effects:
                 self.performer.perform(effect)
+
+    def _expire(self, most: int) -> None:
+        self._since_expiry = 0
+        self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS, most)
 
     def _queued_at(self, run: int) -> int | None:
         found = self.state.runs.get(run)

@@ -7,10 +7,12 @@ until :meth:`Desk.flush`, which the loop calls after the sync: a reply means "on
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from jobd.errors import JobdError, OutcomeUnknownError
@@ -84,9 +86,7 @@ class Desk:
         woken: dict[Request, None] = {}
         if ranges:
             # looked for among those that are waited for: the ranges may mean a million
-            runs |= {
-                run for run in self._by_run if any(first <= run <= last for first, last in ranges)
-            }
+            runs |= _within(self._by_run, ranges)
             runs.add(MANY)
         for run in runs:
             self._watched.discard(run)
@@ -127,9 +127,10 @@ class Desk:
             elif isinstance(body, Offload):
                 self._make_part(request, parts, body)
             else:
-                frame = envelope.part(request.number, body)
-                made += len(frame)
-                self._reply(request, frame, last=False)
+                if body is not None:
+                    frame = envelope.part(request.number, body)
+                    made += len(frame)
+                    self._reply(request, frame, last=False)
                 self._streams.append((request, parts))
                 going = True
         return going
@@ -268,6 +269,15 @@ class Desk:
 
     def _reply(self, request: Request, frame: bytes, last: bool = True) -> None:
         self._replies.append((request, frame, last))
+
+
+def _within(runs: Iterable[int], ranges: Sequence[Sequence[int]]) -> set[int]:
+    """Those of the runs that are in one of the ranges `[first, last]`, of which there may be
+    thousands."""
+    ordered = sorted((first, last) for first, last in ranges)
+    firsts = [first for first, _ in ordered]
+    lasts = list(accumulate((last for _, last in ordered), max))
+    return {run for run in runs if (at := bisect_right(firsts, run)) and run <= lasts[at - 1]}
 
 
 class _Last:

@@ -28,7 +28,7 @@ class Request:
 
     `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
     changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
-    milliseconds, once it was parked.
+    milliseconds, once it was parked. `pending`: the runs that a wait for many still waits for.
     """
 
     __slots__ = (
@@ -40,6 +40,7 @@ class Request:
         "key",
         "number",
         "peer",
+        "pending",
         "verb",
     )
 
@@ -61,6 +62,7 @@ class Request:
         self.final = False
         self.changed: set[int] = set()
         self.deadline: int | None = None
+        self.pending: list[int] | None = None
 
 
 class Later(Exception):
@@ -78,7 +80,8 @@ class Parts:
 
     A part may be an Offload (without `then`), which makes it in a thread.
 
-    The loop takes one part a pass, so that a long list keeps nobody else waiting.
+    The loop takes one part a pass, so that a long list keeps nobody else waiting; None is a part
+    of the work with nothing to send.
     """
 
     __slots__ = ("parts",)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from itertools import chain
 from typing import Any
 
 from jobd.core import masking
@@ -14,20 +15,18 @@ from jobd.core.entities import Run
 from jobd.core.spec import to_mapping
 from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
-from jobd.core.status import dead, status
+from jobd.core.status import status
 from jobd.errors import InvalidError, UsageError
 from jobd.server.access import Sight
+from jobd.server.choosing import Choice
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
 from jobd.server.rows import run_row
 from jobd.server.selectors import resolve
 from jobd.units import duration_text
 from jobd.wire.envelope import HOLD_MS
-from jobd.wire.verbs import BY_NAME
 
 #: rows in one part of a list
 _PAGE = 100
-#: runs looked at for a list in one pass of the loop
-_SCAN = 2_000
 #: what `ls` shows without being asked for more (INTERFACE)
 _WINDOW = 50
 #: runs that one request may queue
@@ -218,85 +217,28 @@ def list_(kernel: Kernel, request: Request) -> Any:
     limit = arguments.get("limit")
     if limit is None and not arguments.get("all"):
         limit = _WINDOW
-    return Parts(_window(kernel, filter_of(kernel, request), limit))
+    return Parts(_window(kernel, Choice(kernel, request), limit))
 
 
-def filter_of(kernel: Kernel, request: Request) -> Callable[[Run], bool]:
-    arguments = request.arguments
-    words_ = arguments.get("status")
-    known = {str(word) for word in Status} | {"dead"}
-    for word in words_ or ():
-        if word not in known:
-            raise UsageError(f"status {word!r:.40}: expected one of {', '.join(sorted(known))}")
-    job, since, labels = (arguments.get(name) for name in ("job", "since", "labels"))
-    if job is not None and job not in kernel.state.jobs:
-        find_job(kernel.state, job)
-
-    sight = Sight(kernel, request.caller)
-    right = Right.OWN if BY_NAME[request.verb].right == Right.OWN else Right.READ
-
-    def wanted(run: Run) -> bool:
-        if not sight.run(run, right):
-            return False
-        if job is not None and run.job.name != job:
-            return False
-        if since is not None and _last_change(run) < since:
-            return False
-        if labels and not labels.items() <= (run.option("labels") or {}).items():
-            return False
-        return not words_ or status(run) in words_ or ("dead" in words_ and dead(run))
-
-    return wanted
-
-
-def _last_change(run: Run) -> int:
-    if run.state is RunState.DONE and run.note is not None:
-        return run.note.at
-    return run.queued_at if run.state is not RunState.ACTIVE else 1 << 62
-
-
-def _window(
-    kernel: Kernel, wanted: Callable[[Run], bool], limit: int | None
-) -> Generator[Any, None, Any]:
+def _window(kernel: Kernel, choice: Choice, limit: int | None) -> Generator[Any, None, Any]:
     """All that are not final, then final ones, newest first in each, `limit` in all."""
     rows: list[Any] = []
     sent = 0
-    for run in _in_order(kernel, wanted):
-        if run is not None:
+    for part in chain(choice.parts(False), choice.parts(True)):
+        for run in part:
             if sent == limit:
                 yield {"runs": rows}
                 return {"count": sent, "more": True}
             rows.append(run_row(kernel, run))
             sent += 1
-        if run is None or len(rows) == _PAGE:
-            yield {"runs": rows}
-            rows = []
+            if len(rows) == _PAGE:
+                yield {"runs": rows}
+                rows = []
+        # the loop has its turn; in a long search there is rarely something to send
+        yield {"runs": rows} if rows else None
+        rows = []
     yield {"runs": rows}
     return {"count": sent, "more": False}
-
-
-def _in_order(kernel: Kernel, wanted: Callable[[Run], bool]) -> Iterator[Run | None]:
-    """The runs that are wanted, and None wherever the loop should have its turn."""
-    for final in (False, True):
-        below: int | None = None
-        while True:
-            scanned, below = _scan(kernel, below)
-            yield from (
-                run for run in scanned if (run.state is RunState.DONE) is final and wanted(run)
-            )
-            if below is None:
-                break
-            yield None
-
-
-def _scan(kernel: Kernel, below: int | None) -> tuple[list[Run], int | None]:
-    """The next runs below an id, newest first; and where to go on, None at the end."""
-    runs: list[Run] = []
-    for run in kernel.state.runs.newest_first(below):
-        runs.append(run)
-        if len(runs) == _SCAN:
-            return runs, run.id
-    return runs, None
 
 
 def _rows(kernel: Kernel, runs: Iterator[Run], count: int) -> Generator[Any, None, Any]:
@@ -328,15 +270,25 @@ def wait(kernel: Kernel, request: Request) -> Any:
     goal = arguments.get("for", "done")
     if goal not in ("done", "running", "succeeded"):
         raise UsageError(f"run.wait: for {goal!r:.40}: expected done, running or succeeded")
-    named, single = resolve(kernel, request, arguments["runs"])
-    open_ = [run.id for run in named if not _reached(run, goal)]
+    open_ = request.pending
+    if open_ is None:
+        named, _ = resolve(kernel, request, arguments["runs"])
+        open_ = request.pending = [run.id for run in reversed(named) if not _reached(run, goal)]
+    # each is asked for once it is the last: waiting for many costs no more with each that ends
+    while open_ and _is_over(kernel.state.runs.get(open_[-1]), goal):
+        open_.pop()
     if open_ and not request.final:
-        raise Later(open_, min(arguments.get("hold", HOLD_MS), HOLD_MS))
+        raise Later(open_[-1:], min(arguments.get("hold", HOLD_MS), HOLD_MS))
+    named, single = resolve(kernel, request, arguments["runs"])
     return {
         "ready": not open_,
         "runs": [run_row(kernel, run) for run in named[:_PAGE]],
         "single": single,
     }
+
+
+def _is_over(run: Run | None, goal: str) -> bool:
+    return run is None or _reached(run, goal)
 
 
 def _reached(run: Run, goal: str) -> bool:

@@ -123,7 +123,8 @@ VERBS: tuple[Verb, ...] = (
         {"runs": "list"},
         "Why runs are where they are. Parts {runs: [{id, job, status, reason, constraints, place, "
         "estimated_start, estimate}]}, then {count, single}. Each constraint is {name, ok, text} "
-        "and its numbers; `place` is {in_job, of_job, ahead}.",
+        "and its numbers; `place` is {in_job, of_job, ahead, more}: with `more` 10,000 or more "
+        "are before it, and these are not counted further.",
         READ,
     ),
     Verb(

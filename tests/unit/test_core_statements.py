@@ -32,8 +32,8 @@ STATED = {
     Schedule: {"job", *SCHEDULE},
 }
 MADE_ANEW = {
-    Run: {"spec", "where"},
-    Job: {"reason", "passed", "keys", "waiting", "parked", "held", "active"},
+    Run: {"where"},
+    Job: {"reason", "passed", "keys", "runs", "waiting", "parked", "held", "active"},
     Attempt: {"where"},
     Host: set[str](),
     Schedule: {"_timing", "ghost", "next"},
@@ -48,6 +48,12 @@ OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiti
     "dirty",
     "_origins",
     "_appliers",
+    # what the last run that was queued had, so that the next shares it
+    "_queued",
+    "_at",
+    "_trigger",
+    "_caller",
+    "_options",
 }
 
 

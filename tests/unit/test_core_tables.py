@@ -217,7 +217,7 @@ def test_requests_are_forgotten_after_their_time() -> None:
     assert [number for number in range(1, 6) if requests.find(key(number))] == [4, 5]
     requests.expire(queued.get, 10_000)
     assert [number for number in range(1, 6) if requests.find(key(number))] == []
-    assert not requests._order
+    assert not any(requests._parts)
     requests.expire(queued.get, 10_000)
 
 
