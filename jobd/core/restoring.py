@@ -140,6 +140,10 @@ class Restoring:
         if said[6] is not None and "key" in said[6]:
             job.keys[said[6]["key"]] = id_
         state.runs.add(run)
+        if run.options is not None and "labels" in run.options:
+            state.runs.labelled(id_)
+        if run.state is RunState.DONE and run.note is not None:
+            state.runs.ended(id_, run.note.at)
         if said[2] == _WAITING and said[9] is None and said[10] is None:
             state.count(run, 1)
         else:

@@ -160,10 +160,6 @@ class State(Moves):
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
         run = Run(number, job, revision)
         run.state = _NEW
-        try:
-            self.runs.add(run)
-        except ValueError:
-            raise machine.TransitionError(f"run {number}: queued twice") from None
         run.rev = 1
         run.priority = priority
         if at == self._at:
@@ -171,6 +167,10 @@ class State(Moves):
         else:
             self._at = at
         run.queued_at = at
+        try:
+            self.runs.add(run)
+        except ValueError:
+            raise machine.TransitionError(f"run {number}: queued twice") from None
         if who == self._caller and trigger == self._trigger and self._queued is not None:
             run.origin = self._queued.origin
         else:
@@ -202,6 +202,8 @@ class State(Moves):
         else:
             self._options = options
         run.options = options
+        if "labels" in options:
+            self.runs.labelled(run.id)
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         not_before = options.get("not_before")
@@ -229,6 +231,7 @@ class State(Moves):
         run = self.run(event.run)
         self.leave(run, e.RunFinished)
         run.note = event
+        self.runs.ended(run.id, event.at)
         self.finish(run, outcome)
 
     def _run_held(self, event: e.RunHeld) -> None:
