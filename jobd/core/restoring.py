@@ -21,9 +21,9 @@ from jobd.core.entities import Attempt, Job, Run
 from jobd.core.machine import TransitionError
 from jobd.core.moves import aside
 from jobd.core.schedules import Schedule
-from jobd.core.spec import parse
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.core.stored import stored
 from jobd.errors import InvalidError
 
 _REQUEST = Struct("<16sQI")
@@ -73,9 +73,10 @@ class Restoring:
         said = _read(s.RevisionStands, body)
         job = self.state.job(id_)
         try:
-            job.revisions[said.number] = parse(said.spec)
+            job.revisions[said.number], notes = stored(said.spec, job.name)
         except InvalidError as error:
             raise TransitionError(f"job {id_}: its definition: {error}") from None
+        self.state.notes += [f"job {job.name}, revision {said.number}: {note}" for note in notes]
         job.made[said.number] = (said.at, said.caller)
 
     def _schedule(self, id_: int, revision: int, body: bytes) -> None:

@@ -48,6 +48,7 @@ OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiti
     "dirty",
     "_origins",
     "_appliers",
+    "notes",
     # what the last run that was queued had, so that the next shares it
     "_queued",
     "_at",
