@@ -295,7 +295,8 @@ def wait(kernel: Kernel, request: Request) -> Any:
     named, single = resolve(kernel, request, arguments["runs"])
     open_ = [run.id for run in named if not _reached(run, goal)]
     if open_ and not request.final:
-        raise Later(open_, min(arguments.get("hold", HOLD_MS), HOLD_MS))
+        # one of them is enough, as all have to come to it: the last, as it will be the last to
+        raise Later(open_[-1:], min(arguments.get("hold", HOLD_MS), HOLD_MS))
     return {
         "ready": not open_,
         "runs": [run_row(kernel, run) for run in named[:_PAGE]],
@@ -319,7 +320,7 @@ def result(kernel: Kernel, request: Request) -> Any:
         data = kernel.result(run)
         if data is None:
             raise NotFoundError(f"run {run.id}: left no result")
-        return Parts(_chunks(data))
+        return Parts(_chunks(data), len(data))
 
     return Offload(work)
 
@@ -327,7 +328,12 @@ def result(kernel: Kernel, request: Request) -> Any:
 def payload(kernel: Kernel, request: Request) -> Any:
     """run.payload"""
     run = one(kernel, request, request.arguments["run"])
-    return Offload(lambda: Parts(_chunks(kernel.payload(run))))
+
+    def work() -> Any:
+        data = kernel.payload(run)
+        return Parts(_chunks(data), len(data))
+
+    return Offload(work)
 
 
 def _chunks(data: bytes) -> Generator[Any, None, Any]:
