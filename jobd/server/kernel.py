@@ -27,7 +27,7 @@ class Request:
 
     `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
     changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
-    milliseconds, once it was parked.
+    milliseconds, once it was parked; `size` is that of its frame.
     """
 
     __slots__ = (
@@ -39,6 +39,7 @@ class Request:
         "key",
         "number",
         "peer",
+        "size",
         "verb",
     )
 
@@ -50,6 +51,7 @@ class Request:
         arguments: dict[str, Any],
         key: bytes | None,
         caller: Caller,
+        size: int = 0,
     ) -> None:
         self.peer = peer
         self.number = number
@@ -57,6 +59,7 @@ class Request:
         self.arguments = arguments
         self.key = key
         self.caller = caller
+        self.size = size
         self.final = False
         self.changed: set[int] = set()
         self.deadline: int | None = None
@@ -75,13 +78,15 @@ class Later(Exception):
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
 
-    The loop takes one part a pass, so that a long list keeps nobody else waiting.
+    The loop takes one part a pass, so that a long list keeps nobody else waiting. `size`: bytes
+    that the iterator holds meanwhile, where they are many.
     """
 
-    __slots__ = ("parts",)
+    __slots__ = ("parts", "size")
 
-    def __init__(self, parts: Iterator[Any]) -> None:
+    def __init__(self, parts: Iterator[Any], size: int = 0) -> None:
         self.parts = parts
+        self.size = size
 
 
 class Offload:
