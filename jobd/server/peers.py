@@ -165,8 +165,11 @@ def who(connection: socket.socket) -> tuple[int, int]:
     return uid, pid
 
 
-def most() -> int:
-    """How many connections there is room for, beside the files that the daemon itself needs."""
+def room() -> tuple[int, int]:
+    """How many connections there is room for at the socket, and at the health socket.
+
+    Beside the files that the daemon itself needs; its limit on open files is raised for it.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -174,5 +177,7 @@ def most() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
     if soft == resource.RLIM_INFINITY:
-        return _MOST_PEERS
-    return max(16, min(_MOST_PEERS, soft - _OTHERS_FILES, soft * 5 // 8))
+        return _MOST_PEERS, _MOST_PEERS // 2
+    # a client that waits has one of each
+    both = max(24, min(soft - _OTHERS_FILES, soft * 3 // 4))
+    return min(_MOST_PEERS, both * 2 // 3), min(_MOST_PEERS // 2, both // 3)

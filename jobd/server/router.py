@@ -61,7 +61,7 @@ class Router:
             raise ConfigError(f"socket {path}: is there already and is not a socket; move it away")
         self.path = path
         self._users = users
-        self._peers = Peers(peers.most())
+        self._peers = Peers(peers.room()[0])
         self._by_fd: dict[int, Peer] = {}
         #: connections that have something to say
         self._rota: Rota[Peer] = Rota()
