@@ -135,7 +135,9 @@ def test_small_requests_for_large_answers(host, job, watched):
     with ExitStack() as stack:
         for one in peers(host, stack, 60):
             pour(one, requests(250, "run.payload", {"run": str(run)}))
-        watched(50)
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            watched(5)
 
 
 def test_lists_of_everything_for_nobody(host, job, watched):
@@ -178,18 +180,14 @@ def test_too_many_that_wait_are_told(host, job, watched, client):
     nothing_yet = {"hold": 20_000, "after": 1 << 40}
     with ExitStack() as stack:
         two = peers(host, stack, 2)
-        for one in two:
-            one.send(requests(200, "events.read", nothing_yet))
-        told = 0
-        while told < 400 - 256:
-            for one in two:
-                one.socket.settimeout(0.5)
-                with suppress(TimeoutError):
-                    _, kind, error = one.reply()
-                    assert kind == 2
-                    assert isinstance(error, RefusedError)
-                    assert "wait for new events" in str(error)
-                    told += 1
+        two[0].send(requests(200, "events.read", nothing_yet))
+        watched(5)
+        two[1].send(requests(200, "events.read", nothing_yet))
+        for _ in range(400 - 256):
+            _, kind, error = two[1].reply()  # all of the first were there before
+            assert kind == 2
+            assert isinstance(error, RefusedError)
+            assert "wait for new events" in str(error)
         client.queue(job)
         watched(5)
         for one in two:
