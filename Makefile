@@ -1,4 +1,4 @@
-.PHONY: demo demo-stop test test-fast test-all format
+.PHONY: demo demo-stop test test-fast test-all bench format
 
 demo:       ## set up, show the main job, leave a private daemon to play with
 	./contrib/demo
@@ -14,6 +14,9 @@ test-fast:  ## static checks, unit and integration tests; no engine
 
 test-all:   ## everything
 	./contrib/test --all
+
+bench:      ## measure jobd beside its peers, on this machine
+	./contrib/bench
 
 format:
 	.venv/bin/ruff format

@@ -57,7 +57,9 @@ missing_packages() {
                     echo docker.io
                 fi ;;
             busybox) static_busybox || echo busybox-static ;;
-            docker-registry | strace | podman | catatonit | zsh | fish)
+            tsp) have tsp || echo task-spooler ;;
+            postgresql) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql ;;
+            beanstalkd | redis-server | nq | gcc | docker-registry | strace | podman | catatonit | zsh | fish)
                 have "$each" || echo "$each" ;;
             *) die "missing_packages: nobody knows which package has $each" ;;
         esac

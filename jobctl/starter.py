@@ -13,6 +13,7 @@ CONFIG = """\
 # docker_config = "/etc/jobd/docker"   # the folder with config.json: credentials for registries
 # request_timeout = "10s"          # an answer that takes longer: the engine counts as away
 # start_timeout = "30s"            # the same for creating, starting and removing
+# share_none = true               # attempts with network "none" share one namespace: faster
 
 [process]                          # jobs without an image: children of the host, not isolated
 # enabled = false
@@ -47,6 +48,9 @@ CONFIG = """\
 
 [logs]
 # per_attempt = "64M"              # of output kept, its head and its tail
+
+[journal]                          # the queue on disk
+# snapshot_after = "128M"          # bytes written to it that are worth a snapshot
 
 [access]                           # users and @groups; a job's own [access] counts in its place
 # admin = ["root", "@jobd-admin"]  # and the daemon's own user

@@ -20,6 +20,8 @@ MAX_DEPTH = 16
 MAX_CONTAINERS = 50_000
 
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
+#: what msgpack makes of maps and arrays: these very types, never a subclass
+_NESTED = frozenset({dict, list})
 
 
 def pack(value: Any) -> bytes:
@@ -64,7 +66,7 @@ def unpack_foreign(data: bytes | memoryview, *, limit: int = MAX_FRAME) -> Any:
     except (ValueError, RecursionError, TypeError) as error:
         # msgpack's own errors are ValueErrors; an unhashable map key is a TypeError
         raise UsageError(f"message is not valid msgpack: {error or type(error).__name__}") from None
-    if isinstance(value, dict | list) and _too_deep(value, MAX_DEPTH):
+    if type(value) in _NESTED and _too_deep(value, MAX_DEPTH):
         raise UsageError(f"message is nested deeper than {MAX_DEPTH} levels")
     return value
 
@@ -90,7 +92,7 @@ def _refuse_extension(code: int, data: bytes) -> Any:
 def _too_deep(value: dict[Any, Any] | list[Any], left: int) -> bool:
     if left == 0:
         return True
-    for item in value.values() if isinstance(value, dict) else value:
-        if isinstance(item, dict | list) and _too_deep(item, left - 1):
+    for item in value.values() if type(value) is dict else value:
+        if type(item) in _NESTED and _too_deep(item, left - 1):
             return True
     return False

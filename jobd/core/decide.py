@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import changes, queueing, registering, reports
+from jobd.core import changes, queueing, registering, reports, scheduling
 from jobd.core import events as e
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
@@ -26,11 +26,11 @@ __all__ = ["Decision", "caller_fields", "decide", "find_job", "find_run"]
 
 def decide(state: State, command: Command, now: Now, rules: Rules, caller: Caller) -> Decision:
     """What follows from `command`. Raises what jobd.errors has for a refusal."""
-    take = reports.TAKERS.get(type(command))
-    if take is not None:
-        decision = Decision(*take(state, command, now))
+    decider = _DECIDERS.get(type(command))
+    if decider is not None:
+        decision = decider(state, command, now, rules, caller)
     else:
-        decision = _DECIDERS[type(command)](state, command, now, rules, caller)
+        decision = Decision(*reports.TAKERS[type(command)](state, command, now))
     if state.children and decision.events:
         skipped = skipped_by(state, decision.events, now.wall)
         if skipped:
@@ -62,5 +62,6 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **registering.DECIDERS,
     **queueing.DECIDERS,
     **changes.DECIDERS,
+    **scheduling.DECIDERS,
     TimeOver: _time_over,
 }

@@ -15,6 +15,7 @@ from jobd.core.parents import Children
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
+from jobd.core.schedules import Schedules
 from jobd.core.states import AttemptState, Outcome, RunState, Status
 
 
@@ -29,6 +30,7 @@ class Moves:
         self.ready = Ready(self.runs)
         self.requests = Requests()
         self.children = Children()
+        self.schedules = Schedules()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1
@@ -43,6 +45,8 @@ class Moves:
         self.done: dict[Outcome, int] = {}
         #: set by whatever may let a waiting run start; cleared by dispatch
         self.dirty = True
+        #: what of the definitions on record is not as it was said (core/stored.py)
+        self.notes: list[str] = []
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     # -- finding ---------------------------------------------------------------------------
@@ -68,6 +72,13 @@ class Moves:
             raise machine.TransitionError(f"run {run.id}: no attempt {number}")
         return attempts[number - 1]
 
+    def shared_origin(self, origin: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The same trigger and caller, as one object for many runs."""
+        shared = self._origins.setdefault(origin, origin)
+        if len(self._origins) > 4096:
+            self._origins.clear()
+        return shared
+
     # -- a run's place -----------------------------------------------------------------------
 
     def leave(self, run: Run, event: type) -> None:
@@ -78,7 +89,7 @@ class Moves:
             raise machine.TransitionError(
                 f"run {run.id}: {event.__name__} before its attempt ended"
             )
-        run.state = after
+        self.runs.move(run, after)
         if before is RunState.WAITING:
             self.waiting -= 1
             run.job.waiting -= 1
@@ -93,7 +104,7 @@ class Moves:
         run = self.run(id_)
         attempt = self.attempt(run, number)
         state = machine.attempt_after(id_, attempt.state, event)
-        run.state = machine.run_after(id_, run.state, event)
+        self.runs.move(run, machine.run_after(id_, run.state, event))
         attempt.state = state
         return attempt
 
@@ -108,7 +119,7 @@ class Moves:
 
         To be called before what decides on its place is changed: due, parents, attempts.
         """
-        word = _aside(run)
+        word = aside(run)
         if word is None:
             return False
         self.parked[word] -= 1
@@ -117,7 +128,7 @@ class Moves:
 
     def settle(self, run: Run, *, front: bool = False) -> None:
         """Put a waiting run aside, or where nothing keeps it there into the ready index."""
-        word = _aside(run)
+        word = aside(run)
         if word is None:
             self.push(run, front=front)
         else:
@@ -144,8 +155,17 @@ class Moves:
         """
         run.due = None
         run.parents = None
-        self.done[outcome] = self.done.get(outcome, 0) + 1
-        run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
+        self.count_done(run.job, outcome, 1)
+        if self.children:
+            self.free_children(run, outcome)
+
+    def count_done(self, job: Job, outcome: Outcome, runs: int) -> None:
+        """Count runs of a job that have left for good."""
+        self.done[outcome] = self.done.get(outcome, 0) + runs
+        job.done[outcome] = job.done.get(outcome, 0) + runs
+
+    def free_children(self, run: Run, outcome: Outcome) -> None:
+        """Let the children of a run that is over have it."""
         for child in self.children.pop(run.id):
             found = self.runs.get(child)
             if found is None or not found.parents or not found.meets(run.id, outcome):
@@ -158,7 +178,7 @@ class Moves:
                 self.settle(found)
 
 
-def _aside(run: Run) -> Status | None:
+def aside(run: Run) -> Status | None:
     """The word that a waiting run is put aside under; None where it could start."""
     if run.due is not None:
         return Status.RETRYING if run.attempts else Status.DELAYED

@@ -18,12 +18,14 @@ from jobd.core.decision import (
     check_timeout,
     find_job,
     find_run,
+    held_as,
 )
 from jobd.core.entities import Job, Run
 from jobd.core.model import CONDITIONS, JobSpec, Now
 from jobd.core.parents import MOST as MOST_PARENTS
 from jobd.core.parents import MOST_PAIRS
 from jobd.core.policy import Rules
+from jobd.core.salvage import SUSPECT
 from jobd.core.skips import skipped_at_once
 from jobd.core.state import State
 from jobd.core.states import RunState
@@ -32,7 +34,8 @@ from jobd.errors import ConflictError, InvalidError, RefusedError
 from jobd.units import MAX_MS, size_text
 
 
-def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+    """QueueRun; also for what makes runs beside other events."""
     if command.request is not None:
         made = state.requests.find(command.request)
         if made:
@@ -45,27 +48,34 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
         return _existing(state, job, command)
     _check_submission(job, command, rules)
     _check_times(command, now, rules)
-    _check_after(state, command)
+    if command.after:
+        _check_after(state, command)
     options = _options(state, spec, command, now)
-    events: list[e.Event] = []
     priority = spec.priority if command.priority is None else command.priority
-    who = caller_fields(command.caller)
-    for index, payload in enumerate(command.payloads):
+    # each attribute looked up once, and all by position: this is the hot path
+    trigger, request, who = command.trigger, command.request, caller_fields(command.caller)
+    first, job_id, revision, at = state.next_run, job.id, job.revision, now.wall
+    events: list[e.Event] = []
+    for number, payload in enumerate(command.payloads, first):
+        kept = payload if type(payload) is bytes else payload_fields(payload)
         events.append(
             e.RunQueued(
-                state.next_run + index,
-                job.id,
-                job.revision,
-                now.wall,
-                command.trigger,
+                number,
+                job_id,
+                revision,
+                at,
+                trigger,
                 who,
-                payload_fields(payload),
+                kept,
                 priority,
                 options,
-                command.request,
-                index,
+                request,
+                number - first,
             )
         )
+    if command.sources:
+        pairs = zip(events, command.sources, strict=True)
+        events = [_from(event, source) for event, source in pairs]
     answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in events], [])
     for number, _ in answer[0] if command.after else ():
         skip = skipped_at_once(state, number, command.after, now.wall)
@@ -74,9 +84,19 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
     return Decision(events, [], answer)
 
 
+def _from(event: e.Event, source: tuple[str, int]) -> e.Event:
+    """The run's event with what triggered it, and the moment that was meant."""
+    assert type(event) is e.RunQueued
+    return event._replace(options={**(event.options or {}), "source": [*source]})
+
+
 def payload_fields(payload: bytes | Body) -> Any:
     """A payload as it stands in events."""
     return payload if isinstance(payload, bytes) else [payload.name, payload.size, payload.crc]
+
+
+def _size(payload: bytes | Body) -> int:
+    return len(payload) if isinstance(payload, bytes) else payload.size
 
 
 def _existing(state: State, job: Job, command: QueueRun) -> Decision:
@@ -94,12 +114,21 @@ def _payload_crc(payload: bytes | Body) -> int:
     return zlib.crc32(payload) if isinstance(payload, bytes) else payload.crc
 
 
+def check_allowed(job: Job, rules: Rules) -> None:
+    """Refuse what this host does not let the job be, looked at once. Raises InvalidError."""
+    found = (job.spec, rules)
+    if job.passed != found:
+        # both are values: what they once agreed on they agree on until one is another
+        check_rules(job.spec, rules)
+        job.passed = found
+
+
 def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | None = None) -> None:
     """Refuse what may not be queued; `more` is how many come to the job, where not all of them
     are in `command`."""
-    check_rules(job.spec, rules)
+    check_allowed(job, rules)
     for payload in command.payloads:
-        size = len(payload) if isinstance(payload, bytes) else payload.size
+        size = len(payload) if type(payload) is bytes else _size(payload)
         if size > rules.max_payload:
             raise InvalidError(
                 f"job {job.name}: a payload of {size} bytes: "
@@ -216,7 +245,8 @@ def _again(
 
     `index`: how many are queued before it by the same command.
     """
-    if run.state is not RunState.DONE:
+    # a suspect one may have done its work: that it is to be done again is a person's word
+    if run.state is not RunState.DONE and held_as(run) != SUSPECT:
         raise ConflictError(f"run {run.id}: is {status(run)}: only an ended run can be retried")
     expires = run.expires_at
     if expires is not None:
@@ -242,4 +272,4 @@ def _again(
     )
 
 
-DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: _queue, RetryRuns: _retry}
+DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: queue, RetryRuns: _retry}

@@ -19,7 +19,8 @@ from jobd.core.states import AttemptState, RunState
 #: how often a stop that is not followed is repeated with SIGKILL, in milliseconds
 KILL_AGAIN = 10_000
 
-_ARMING = frozenset(
+#: the events that make something come due
+ARMING = frozenset(
     {
         e.RunQueued,
         e.RunRequeued,
@@ -45,7 +46,7 @@ class Timers:
     def arm(self, state: State, event: e.Event, now: Now) -> None:
         """Set what the event (already applied) makes come due."""
         kind = type(event)
-        if kind not in _ARMING:
+        if kind not in ARMING:
             return
         run = state.runs.get(event[0])
         if run is None:

@@ -3,7 +3,6 @@ ready; the engine is met in the background (DURABILITY, rulings on R13 and R14).
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -13,28 +12,32 @@ from typing import TYPE_CHECKING
 from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report, ReportStarted
-from jobd.core.events import BY_TYPE, decode
+from jobd.core.decision import held_as
 from jobd.core.model import Reason
+from jobd.core.salvage import SUSPECT
 from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
+from jobd.daemon.backup import HALF
 from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
-from jobd.daemon.drivers import Drivers
+from jobd.daemon.drivers import Drivers, boot_id, host_boot_ms
 from jobd.daemon.engines import Engines, make_sides
+from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
-from jobd.daemon.places import Places
+from jobd.daemon.places import Places, refuse_open_parents
 from jobd.daemon.reconcile import reconcile, warnings
 from jobd.daemon.reloading import Reloader
 from jobd.daemon.sdnotify import notify, watchdog_s
 from jobd.daemon.settings import Settings
+from jobd.daemon.snapshots import Snapshots
 from jobd.daemon.workdir import sweep_workdirs
 from jobd.engine.base import Found
 from jobd.engine.sides import Sides
@@ -119,19 +122,24 @@ class Daemon:
 
     def _start(self) -> None:
         places, config = self.places, self.config
+        refuse_half(places.state.parent)
+        for folder in (places.state, places.socket.parent, places.logs, places.secrets):
+            refuse_open_parents(folder)
         make_folder(places.state)
         make_folder(places.socket.parent)
         doors = Doors(config.socket_mode, config.socket_group)
         doors.open_way(places.socket.parent)
         journal = Journal.open(
-            places.state, known_types=frozenset(BY_TYPE), log=lambda line: _log.warning("%s", line)
+            places.state, known_types=KNOWN_TYPES, log=lambda line: _log.warning("%s", line)
         )
         self._closers.append(lambda: journal.close(clean=self._clean))
         health = HealthServer(
             places.socket.with_name(places.socket.name + ".health"), doors, self.pulse
         )
         self._closers.append(health.close)
-        state = replayed(journal)
+        state = fold(journal.replay())
+        for note in state.notes:
+            _log.warning("%s", note)
         bodies = Bodies(places.state / "bodies")
         self._closers.append(bodies.close)
         logs = LogFolder(places.logs)
@@ -144,11 +152,8 @@ class Daemon:
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal, bodies)
-        # what was loaded stays: collections need not look at it again (a full one over a million
-        # runs takes 230 to 420 ms)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 1_000)
+        self.loop.started(boot_id(), host_boot_ms())
+        self.loop.garbage.loaded()
         self.pulse.phase = "running"
         if self._told_to_stop:
             self.loop.stop()
@@ -168,12 +173,14 @@ class Daemon:
         )
         store: ImageStore | None = getattr(sides.containers, "images", None)
         builds = Builds(store, bodies, config.context_bytes, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds)
+        self._snapshots = snapshots = Snapshots(
+            journal, loop.post, loop.seal, lambda: len(loop.state.runs), config.snapshot_after
+        )
+        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds, snapshots)
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
-        live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
-        sweep_workdirs(work, live)
+        sweep_workdirs(work, in_use_by(loop.state))
         self._drive_by(engines.noticed, kernel, journal, bodies)
         self._kernel = loop.kernel = kernel
         loop.performer = self._performer
@@ -243,6 +250,7 @@ class Daemon:
         self._kernel.builds.context_bytes = config.context_bytes
         if self._collector is not None:
             self._collector.keep = config.keep_images
+        self._snapshots.after = config.snapshot_after
 
     def _keep_images(self, store: ImageStore) -> None:
         """Remember what is pulled and used; remove what is not needed, where that is wanted."""
@@ -257,6 +265,8 @@ class Daemon:
 
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop
+        self._closers.append(Repeating("snapshots", self._snapshots.work, loop.fatal).close)
+        self._closers.append(self._snapshots.close)
         for name, work in (
             ("sampler", sampling(self._drivers.samples, self._sampled)),
             ("space", keeping_space(journal)),
@@ -269,7 +279,9 @@ class Daemon:
             )
         in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}
         in_use |= result_bodies(loop.state)
-        bodies.sweep(in_use)
+        salvaged = loop.state.host.salvaged_at
+        # what the damage took the names of is kept: a person may want it
+        bodies.sweep(in_use, not_before=(salvaged or 0) / 1000)
 
     # -- from other threads ------------------------------------------------------------------
 
@@ -316,25 +328,6 @@ class Daemon:
         self._closers.clear()
 
 
-def replayed(journal: Journal) -> State:
-    """The state that the queue tells of."""
-    state = State()
-    gc.disable()  # a collection amid a million new objects finds nothing and costs a third
-    try:
-        for record in journal.replay():
-            event = decode(record.type, record.id, record.body)
-            revision = state.apply(event)
-            if revision != record.revision:
-                raise DiskFailedError(
-                    f"queue: {type(event).__name__} of {record.id} is change {record.revision}, "
-                    f"expected {revision}: a bug; run `jobd fsck`"
-                )
-            state.placed(event, record.where)
-    finally:
-        gc.enable()
-    return state
-
-
 def result_bodies(state: State) -> set[str]:
     """The names of the body files that hold results and output folders."""
     ends = (a.end for run in state.runs.oldest_first() for a in run.attempts or [])
@@ -342,10 +335,26 @@ def result_bodies(state: State) -> set[str]:
     return {body[0] for body in found if isinstance(body, list)}
 
 
+def in_use_by(state: State) -> list[tuple[int, int]]:
+    """The attempts whose folders are kept: live ones, and those of suspect runs, which may be."""
+    runs = list(state.active.values())
+    if state.host.salvaged_at is not None:
+        runs += [run for run in state.runs.oldest_first() if held_as(run) == SUSPECT]
+    return [(run.id, attempt.number) for run in runs for attempt in (run.attempts or [])[-1:]]
+
+
 def process_owner(config: Config) -> tuple[int, int] | None:
     """User and group of processes of the host, where they are not the daemon's own."""
     who = config.process
     return None if isinstance(who, str) or not who.changes else (who.uid, who.gid)
+
+
+def refuse_half(home: Path) -> None:
+    """Raises ConfigError where the folder holds a backup that did not come to its end."""
+    if (home / HALF).exists():
+        raise ConfigError(
+            f"{home}: holds a backup that was not completed: remove it and make it again"
+        )
 
 
 def make_folder(path: Path) -> None:

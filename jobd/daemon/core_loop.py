@@ -15,27 +15,31 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from jobd.capacity.ledger import Ledger
-from jobd.core.commands import Caller, Command
+from jobd.codec import pack
+from jobd.core.commands import Caller, Command, ScheduleDue
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
 from jobd.core.events import (
-    KIND_OF,
+    CODES_OF,
     RUN,
     TYPE_OF,
     AttemptClaimed,
     Event,
     JobRunsCancelled,
+    RunQueued,
     encode,
 )
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.requests import KEEP_MS
+from jobd.core.schedule import BOOT
 from jobd.core.state import State
 from jobd.core.timers import Timers
+from jobd.daemon.garbage import Garbage
 from jobd.daemon.room import Room
-from jobd.errors import DiskFailedError
-from jobd.journal import Journal, RecordIn, record_cost
+from jobd.errors import DiskFailedError, RefusedError
+from jobd.journal import Journal, RecordFields, record_cost
 from jobd.server.desk import Desk
 from jobd.server.health import Pulse
 from jobd.server.kernel import ANYTHING, Kernel
@@ -56,6 +60,12 @@ _MOST_RECORDS = 60_000
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
 _IDLE_MARK_MS = 1_000
+#: events after which as many requests are looked at whether they are out of date; how many where
+#: nothing else is to be done
+_EXPIRY, _EXPIRY_AT_REST = 256, 10_000
+_QUEUED = TYPE_OF[RunQueued]
+#: room that a firing needs beside its payload, in bytes, and when it is tried again without
+SCHEDULE_ROOM, SCHEDULE_AGAIN_MS = 16 << 10, 5_000
 
 
 class Performer(Protocol):
@@ -91,6 +101,9 @@ class CoreLoop:
         self.pulse = pulse
         self.timers = Timers()
         self.room = Room(journal, state)
+        self.garbage = Garbage()
+        #: events since requests were last looked through for what is out of date
+        self._since_expiry = 0
         self.recent = Recent(journal.lsn)
         self.now = clock()
         self.desk: Desk | None = None
@@ -98,7 +111,7 @@ class CoreLoop:
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._records: list[RecordIn] = []
+        self._records: list[RecordFields] = []
         self._events: list[Event] = []
         self._effects: list[Effect] = []
         self._changed: set[int] = set()
@@ -141,23 +154,45 @@ class CoreLoop:
         self._effects += decision.effects
         return decision.answer
 
+    def take(self, event: RunQueued) -> None:
+        """Take in a plain submission that was decided on: as `decide`, less what it cannot need."""
+        if len(self._records) >= _MOST_RECORDS:
+            self.commit()
+        body = pack(event[1:])
+        run = event[0]
+        self._records.append((_QUEUED, RUN, run, self.state.apply(event), body))
+        self._events.append(event)
+        self.room.pending += record_cost(len(body))
+        self._changed.add(run)
+
     def _take(self, events: list[Event]) -> None:
+        state = self.state
         for event in events:
-            revision = self.state.apply(event)
-            self.timers.arm(self.state, event, self.now)
-            kind = KIND_OF[type(event)]
+            cls, subject = type(event), event[0]
+            revision = state.apply(event)
+            self.timers.arm(state, event, self.now)
+            number, kind = CODES_OF[cls]
             body = encode(event)
-            self._records.append(RecordIn(TYPE_OF[type(event)], kind, event[0], revision, body))
+            self._records.append((number, kind, subject, revision, body))
             self._events.append(event)
             self.room.pending += record_cost(len(body))
             if kind == RUN:
-                self._changed.add(event[0])
+                self._changed.add(subject)
             elif type(event) is JobRunsCancelled:
                 self._ranges += event.ranges
 
     def touch(self, run: int) -> None:
         """Have requests that wait for the run asked again: something about it is new."""
         self._changed.add(run)
+
+    def seal(self) -> None:
+        """Go on in a new segment of the queue, for a snapshot. For the loop's own thread.
+
+        Raises RefusedError where what was promised would have no room there: nothing has changed.
+        """
+        self.commit()
+        self.journal.seal(self.room.promised() + 1)
+        self.room.sealed()
 
     # -- the loop --------------------------------------------------------------------------
 
@@ -166,8 +201,8 @@ class CoreLoop:
         router.watch(self._wake)
         while not self._stopping:
             self.pulse.doing = "idle"
-            router.wait(0 if self._more else self._wait_ms())
-            self._drain_wake()
+            if router.wait(0 if self._more else self._wait_ms()):
+                self._drain_wake()
             self.turn()
         if self._failure is not None:
             raise self._failure
@@ -182,6 +217,7 @@ class CoreLoop:
         for over in self.timers.advance(self.state, self.now):
             self.decide(over, SYSTEM)
             self._commit_if_full()
+        self._fire()
         if desk is not None:
             self._more = desk.take(self.kernel)
             desk.overdue(self.kernel)
@@ -203,6 +239,29 @@ class CoreLoop:
         for _ in range(min(len(self._inbox), _TAKEN)):
             self._inbox.popleft()()
             self._commit_if_full()
+
+    def _fire(self) -> None:
+        """Have the schedules make the runs that are due."""
+        schedules = self.state.schedules
+        for schedule in schedules.due(self.now):
+            try:
+                self.room.require(SCHEDULE_ROOM + len(schedule.spec.payload) * 2)
+                self.decide(ScheduleDue(*schedule.key), SYSTEM)
+            except RefusedError as error:
+                # the disk is full: it stands where it stood, and what it missed is caught up
+                _log.warning("schedule %s: not fired: %s", schedule.seed, error)
+                schedules.again(schedule, self.now.wall + SCHEDULE_AGAIN_MS)
+            self._commit_if_full()
+
+    def started(self, boot: str, boot_ms: int) -> None:
+        """Fire what waits for the start of the host (`boot` names it) or of jobd, once each."""
+        for schedule in list(self.state.schedules.every()):
+            moment = schedule.spec.moment
+            if moment == BOOT and (schedule.mark == boot or schedule.added_at >= boot_ms):
+                continue
+            if moment is not None:
+                mark = boot if moment == BOOT else f"jobd {self.now.wall}"
+                self.decide(ScheduleDue(*schedule.key, mark), SYSTEM)
 
     def _dispatch(self) -> None:
         if not self.state.dirty or not self.state.waiting:
@@ -233,24 +292,35 @@ class CoreLoop:
                 if self.desk is not None:
                     self.desk.fail(error)
                 raise
+            placed = self.state.placed
             for event, where in zip(self._events, places, strict=True):
-                self.state.placed(event, where)
+                placed(event, where)
             self.recent.add(self.journal.lsn, self._events, self.room.pending)
             self._records.clear()
             self._events = []
             self._changed.add(ANYTHING)
-            self.room.pending = 0
+            self.room.written()
             self._last_batch = self._clock().mono
             self._marked = False
+            self._since_expiry += len(places)
+            if self._since_expiry >= _EXPIRY:
+                self._expire(self._since_expiry)
+            self.garbage.look()
             self.pulse.doing = "deciding"
         elif not self._marked and self.now.mono - self._last_batch >= _IDLE_MARK_MS:
             self.journal.idle()
+            self.room.written()
             self._marked = True
-            self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS)
+            self._expire(_EXPIRY_AT_REST)
+            self.garbage.rest(len(self.state.runs))
         effects, self._effects = self._effects, []
         if self.performer is not None:
             for effect in effects:
                 self.performer.perform(effect)
+
+    def _expire(self, most: int) -> None:
+        self._since_expiry = 0
+        self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS, most)
 
     def _queued_at(self, run: int) -> int | None:
         found = self.state.runs.get(run)
@@ -268,6 +338,9 @@ class CoreLoop:
                 waits.append(parked)
         if not self._marked:
             waits.append(max(0, self._last_batch + _IDLE_MARK_MS - now.mono))
+        fires = self.state.schedules.wait_ms(now)
+        if fires is not None:
+            waits.append(fires)
         if self._inbox:
             return 0
         # rounded up by one: a millisecond early would be a turn for nothing

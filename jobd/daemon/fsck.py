@@ -1,17 +1,30 @@
-"""`jobd fsck`: reads the queue offline and says what is sound and what is not. Changes nothing."""
+"""`jobd fsck`: reads the queue offline and says what is sound and what is not.
+
+It changes nothing; `--salvage` does (daemon/salvage.py).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobd.core.events import JOB, RUN
+from jobd.core.commands import Caller
+from jobd.core.decision import caller_fields
+from jobd.core.events import HOST, JOB, RUN
+from jobd.daemon.salvage import problem, salvage
+from jobd.daemon.salvagereport import lines
 from jobd.errors import ConfigError, JobdError, QueueDamagedError
-from jobd.journal.examine import examine
+from jobd.journal.examine import Examined, examine
 from jobd.journal.fsutil import Fs
+from jobd.journal.live import LiveSegment
 from jobd.journal.lock import DirectoryLock
+from jobd.journal.replay import records_of
+from jobd.journal.snapshot import BadSnapshotError, lsn_of, survey
+from jobd.journal.swap import pending
+from jobd.server.access import user_name
 
 
 def look(state: Path) -> dict[str, Any]:
@@ -24,15 +37,26 @@ def look(state: Path) -> dict[str, Any]:
     fs = Fs()
     lock = DirectoryLock(fs, str(state))
     try:
+        if pending(fs, str(state)):
+            text = f"queue {state}: a salvage was interrupted; run it again, or start the daemon"
+            return {"queue": str(state), "sound": False, "damage": text}
         found = examine(fs, str(state))
+        wrong = problem(fs, str(state))
+        spare = [*_snapshots(fs, str(state)), *_old(fs, str(state), found)]
     except QueueDamagedError as error:
         return {"queue": str(state), "sound": False, "damage": str(error), **error.details}
     finally:
         lock.release()
+    if wrong is not None:
+        return {"queue": str(state), "sound": False, "damage": wrong}
     tear = found.tear
     return {
         "queue": str(state),
-        "sound": True,
+        "sound": all(row["sound"] for row in spare),
+        # what is damaged is not needed, as long as nothing else is: a start goes on without it
+        "starts": True,
+        "snapshots": [row for row in spare if row["file"].endswith(".snap")],
+        "old_segments": [row for row in spare if not row["file"].endswith(".snap")],
         "clean": found.clean,
         "segments": len(found.segments),
         "records": sum(segment.records for segment in found.segments),
@@ -48,20 +72,62 @@ def look(state: Path) -> dict[str, Any]:
     }
 
 
+def _snapshots(fs: Fs, directory: str) -> Iterator[dict[str, Any]]:
+    """Each snapshot that is there, newest first: what it tells of, or what is wrong with it."""
+    for name in sorted(filter(lsn_of, fs.listdir(directory)), reverse=True):
+        row = {"file": name, "lsn": lsn_of(name), "sound": True, "damage": None}
+        try:
+            snapshot = survey(fs, os.path.join(directory, name))
+        except BadSnapshotError as error:
+            damage = f"at offset {error.offset}: it {error}"
+            yield {**row, "sound": False, "damage": damage}
+        else:
+            yield {**row, "bytes": snapshot.bytes, "records": snapshot.records}
+
+
+def _old(fs: Fs, directory: str, found: Examined) -> Iterator[dict[str, Any]]:
+    """The segments that are kept in case the newest snapshot is damaged."""
+    for old in found.old:
+        segment = LiveSegment(0, os.path.join(directory, old.name), old.header, old.end)
+        row = {"file": old.name, "bytes": old.end, "sound": True, "damage": None}
+        try:
+            for _ in records_of(fs, segment, None):
+                pass
+        except QueueDamagedError as error:
+            row |= {"sound": False, "damage": f"at offset {error.details.get('offset')}"}
+        yield row
+
+
 def named(details: Mapping[str, Any]) -> list[str]:
     """The damaged records of a damage's details in words that people know, a line each."""
-    words = {JOB: "job number", RUN: "run"}
+    words = {JOB: "job number", RUN: "run", HOST: "host"}
+    more = int(details.get("damaged_count", 0)) - len(details.get("damaged", ()))
     return [
         f"damaged: {words.get(one['kind'], 'kind ' + str(one['kind']))} {one['id']}, "
         f"its change {one['revision']}"
         for one in details.get("damaged", ())
-    ]
+    ] + ([f"damaged: {more} more records"] if more > 0 else [])
 
 
-def main(state: Path, as_json: bool) -> int:
-    """Print what :func:`look` finds; exit status 0 or 65."""
+def remedy(home: Path | None) -> str:
+    """The command that goes on with all that is intact."""
+    return (
+        f"`jobd fsck --salvage{f' --home {home}' if home else ''}` keeps every run that is intact, "
+        "holds the damaged ones as suspect, and deletes nothing"
+    )
+
+
+def mend(state: Path) -> dict[str, Any]:
+    """Salvage the queue in `state` (daemon/salvage.py); the report."""
+    uid = os.getuid()
+    caller = Caller(uid, user_name(uid), os.getpid())
+    return salvage(Fs(), str(state.absolute()), caller_fields(caller))
+
+
+def main(state: Path, home: Path | None, as_json: bool, salvaging: bool = False) -> int:
+    """Print what :func:`look` finds, or :func:`mend` did; exit status 0 or 65."""
     try:
-        found = look(state)
+        found = mend(state) if salvaging else look(state)
     except JobdError as error:
         if as_json:
             print(json.dumps({"error": {"code": error.code, "message": str(error)}}))
@@ -69,16 +135,27 @@ def main(state: Path, as_json: bool) -> int:
         raise
     if as_json:
         print(json.dumps(found, default=str))
-    elif not found["sound"]:
+    elif salvaging:
+        print("\n".join(lines(found)))
+    elif not found.get("starts"):
         print(found["damage"])
-        for line in named(found):
+        for line in (*named(found), remedy(home)):
             print(line)
     else:
+        word = "sound" if found["sound"] else "damaged in what it keeps twice"
         end = "stopped cleanly" if found["clean"] else "not stopped cleanly"
         print(
-            f"queue {state}: sound: {found['records']} records in {found['segments']} segments, "
+            f"queue {state}: {word}: {found['records']} records in {found['segments']} segments, "
             f"{found['bytes']} bytes, {end}"
         )
+        for row in (*found["snapshots"], *found["old_segments"]):
+            if not row["sound"]:
+                print(
+                    f"{row['file']}: damaged {row['damage']}; nothing is lost: a start goes on "
+                    "without it"
+                )
+            elif "lsn" in row:
+                print(f"{row['file']}: sound: {row['records']} statements, {row['bytes']} bytes")
         if found["torn"]:
             torn = found["torn"]
             print(

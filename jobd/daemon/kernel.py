@@ -8,20 +8,21 @@ from typing import Any
 
 from jobd import VERSION
 from jobd.capacity import probe
-from jobd.core import events as e
 from jobd.core.access import is_admin
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
-from jobd.core.events import decode
+from jobd.core.events import RUN, RunQueued
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
+from jobd.core.statements import end_in, payload_in
 from jobd.core.states import AttemptState, Kind
 from jobd.core.status import draining, reason
 from jobd.daemon.builds import Builds
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
 from jobd.daemon.past import Past
+from jobd.daemon.snapshots import Snapshots
 from jobd.errors import JobdError
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
@@ -46,6 +47,7 @@ class DaemonKernel:
         engines: Engines,
         place: str,
         builds: Builds,
+        snapshots: Snapshots,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
@@ -55,11 +57,19 @@ class DaemonKernel:
         self._examine: Callable[[], list[dict[str, Any]]] = list
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
+        #: decide and apply; true after the sync. Raises the core's refusals. The loop's own, as
+        #: each request comes this way
+        self.decide: Callable[[Command, Caller], Any] = loop.decide
+        #: raises RefusedError where the disk has no room for so many bytes more
+        self.require_room: Callable[[int], None] = loop.room.require
+        self.room_for: Callable[[int], int] = loop.room.room_for
+        self.take: Callable[[RunQueued], None] = loop.take
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
         self.answers = Answers()
         self.builds = builds
+        self._snapshots = snapshots
         self.recent = loop.recent
         self.ledger = loop.ledger
         self._past = Past(loop.journal)
@@ -81,22 +91,19 @@ class DaemonKernel:
         """The moment of the pass under way."""
         return self._loop.now
 
-    def decide(self, command: Command, caller: Caller) -> Any:
-        """Decide and apply; true after the sync. Raises the core's refusals."""
-        return self._loop.decide(command, caller)
-
-    def require_room(self, size: int) -> None:
-        """Raises RefusedError where the disk has no room for `size` bytes more."""
-        self._loop.room.require(size)
-
     def hold_reason(self, kind: Kind) -> Reason | None:
         """What keeps every run of that kind from starting now, or None."""
         return draining(self.state) or self._loop.ledger.closed(kind)
 
     def never_fits(self, run_job: str) -> Reason | None:
         """Why runs of that job can never start on this host, or None."""
-        job = self.state.jobs.get(run_job)
-        return self._loop.ledger.never(job.spec.needs) if job is not None else None
+        job = self._loop.state.jobs.get(run_job)
+        if job is None:
+            return None
+        spec, host = job.spec, self.ledger.host
+        if spec.cpus <= host.cpus and spec.memory <= host.memory:
+            return None
+        return self.ledger.never(spec.needs)
 
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller may do everything."""
@@ -133,35 +140,37 @@ class DaemonKernel:
 
     # -- files; safe in any thread ----------------------------------------------------------
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue or its body file."""
-        if run.body is not None:
-            return self._bodies.read(run.body)
-        event = decode(e.TYPE_OF[e.RunQueued], run.id, self._loop.journal.read(run.where))
-        assert isinstance(event, e.RunQueued)
-        return bytes(event.payload)
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
+        return self._bodies.put(data)
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
-        return run.body if run.body is not None else self.payload(run)
+        if run.body is not None:
+            return run.body
+        type_, body = self._loop.journal.kept(run.where, RUN, run.id)
+        return payload_in(type_, run.id, body)
 
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
+    def last_words(self, run: Run, number: int) -> bytes:
+        """The end of an ended attempt's output, as its end record has it."""
+        attempt = (run.attempts or [])[number - 1]
+        type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+        return end_in(type_, run.id, number, body).log_tail
+
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
         for attempt in reversed(run.attempts or []):
             if attempt.end is None:
                 continue
             if attempt.end.result is None:
                 return None
-            body = self._loop.journal.read(attempt.where)
-            event = decode(e.TYPE_OF[e.AttemptEnded], run.id, body)
-            assert isinstance(event, e.AttemptEnded)
-            if isinstance(event.result, bytes):
-                return event.result
-            return self._bodies.read(Body(*event.result))
+            type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+            result = end_in(type_, run.id, attempt.number, body).result
+            return result if isinstance(result, bytes) else Body(*result)
         return None
 
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
         return self._bodies.read_at(body, offset, size)
 
     def events_after(self, after: int, since: int, most: int) -> Page:
@@ -189,6 +198,10 @@ class DaemonKernel:
     def examine_by(self, examine: Callable[[], list[dict[str, Any]]]) -> None:
         """Who is asked by :meth:`findings`."""
         self._examine = examine
+
+    def ask_snapshot(self) -> int:
+        """Have a snapshot of the queue made; the number that `finished` reaches with it."""
+        return self._snapshots.ask()
 
     def findings(self) -> list[dict[str, Any]]:
         """What is wrong with the set-up, and what to do about it."""
@@ -233,6 +246,8 @@ class DaemonKernel:
                 "bytes": journal.bytes,
                 "segments": journal.segments,
                 "last_sync_ms": round(journal.last_sync_ms, 3),
+                "snapshot_bytes": journal.snapshot_bytes,
+                "snapshot": self._snapshots.row(),
             },
         }
 

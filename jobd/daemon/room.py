@@ -24,25 +24,49 @@ class Room:
         self._journal = journal
         self._state = state
         self.pending = 0
+        #: what the queue's files had free when they were last asked. Only a batch makes it less
+        #: (or another file: `sealed`), so until the next one it is true, or too little
+        self._known = 0
 
     def promised(self) -> int:
         """Bytes that what was taken on will need to end."""
         waiting = min(self._state.waiting * WAITING_ROOM, WAITING_ROOM_MOST)
         return len(self._state.active) * ATTEMPT_ROOM + waiting
 
-    def free(self) -> int:
-        """Bytes that new things may take."""
-        return self._journal.room() - self.pending - self.promised()
+    def room_for(self, size: int) -> int:
+        """How many bytes fit, where `size` do; else less than `size`."""
+        missing = self.missing(size)
+        return self._known - BATCH_COST - self.pending - self.promised() if not missing else 0
+
+    def missing(self, size: int) -> int:
+        """How many bytes are missing for `size` more; 0 where they fit.
+
+        The files are asked only where what they last had is not enough: they are asked for each
+        request otherwise, on the hot path.
+        """
+        taken = size + BATCH_COST + self.pending + self.promised()
+        if taken > self._known:
+            self._known = self._journal.room()
+        return max(0, taken - self._known)
+
+    def written(self) -> None:
+        """What was pending is in the files now, which have that much less."""
+        self.pending = 0
+        self._known = 0
+
+    def sealed(self) -> None:
+        """The queue goes on in another file: what was known of the room is out of date."""
+        self._known = 0
 
     def require(self, size: int) -> None:
         """Raises RefusedError where there is no room for `size` bytes more."""
-        missing = size + BATCH_COST - self.free()
-        if missing > 0:
+        missing = self.missing(size)
+        if missing:
             raise RefusedError(
-                f"queue: no room on its disk: {missing} bytes are missing; free some space there "
-                "and ask again"
+                f"queue {self._journal.directory}: its disk is full: {missing} bytes are missing; "
+                "free some space there and ask again"
             )
 
     def for_attempt(self) -> bool:
         """Whether another attempt may start: its end must fit too."""
-        return self.free() >= ATTEMPT_ROOM + BATCH_COST
+        return not self.missing(ATTEMPT_ROOM)

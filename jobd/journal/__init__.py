@@ -10,6 +10,7 @@ from jobd.journal.record import (
     MAX_RECORDS,
     Named,
     Record,
+    RecordFields,
     RecordIn,
     record_cost,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "Journal",
     "Named",
     "Record",
+    "RecordFields",
     "RecordIn",
     "Report",
     "Stats",

@@ -16,7 +16,7 @@ from time import monotonic
 from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal.fsutil import Fs
 from jobd.journal.live import LiveSegment
-from jobd.journal.record import BATCH_BYTES, CLEAN, IDLE, RecordIn, encode_batch
+from jobd.journal.record import BATCH_BYTES, CLEAN, IDLE, RecordFields, encode_batch
 from jobd.journal.segment import HEADER_BYTES, Header, Predecessor
 from jobd.journal.space import FILL_STEP, MARKS_BYTES, Blank, SpaceMaker, is_full
 
@@ -72,7 +72,7 @@ class Writer:
             room += max(0, spare.reserved - HEADER_BYTES - MARKS_BYTES - BATCH_COST - waste)
         return room
 
-    def write(self, records: Sequence[RecordIn]) -> list[int]:
+    def write(self, records: Sequence[RecordFields]) -> list[int]:
         """See `Journal.write`."""
         if self.failed is not None:
             raise self.failed
@@ -87,6 +87,21 @@ class Writer:
         self._append(blob, crc)
         self._real = True
         return where
+
+    def seal(self, need: int) -> None:
+        """See `Journal.seal`."""
+        if self.failed is not None:
+            raise self.failed
+        if self._current.empty:
+            return
+        spare = self.spare
+        ready = 0 if spare is None else spare.reserved - HEADER_BYTES - MARKS_BYTES - BATCH_COST
+        if need > ready:
+            raise RefusedError(
+                f"queue {self._space.directory}: the next segment is not ready, or too small;"
+                " ask again, or free some space"
+            )
+        self._roll(0)
 
     def mark_idle(self) -> bool:
         """Writes the idle mark if the last batch is a real one (DURABILITY W8)."""
@@ -108,7 +123,7 @@ class Writer:
         self._append(blob, crc)
         return True
 
-    def _encode(self, records: Sequence[RecordIn], flags: int) -> tuple[bytes, int, list[int]]:
+    def _encode(self, records: Sequence[RecordFields], flags: int) -> tuple[bytes, int, list[int]]:
         now, lsn = self._current, self.lsn
         return encode_batch(
             records, now.base + now.end, now.salt, now.seed, lsn + 1, lsn, self._chain, flags
@@ -199,7 +214,8 @@ class Writer:
             if before.fd >= 0:
                 self._fs.close(before.fd)
                 before.fd = -1
-        now = LiveSegment(len(self.files), path, replace(header, crc=crc), HEADER_BYTES)
+        number = 0 if before is None else before.number + (not before.empty)
+        now = LiveSegment(number, path, replace(header, crc=crc), HEADER_BYTES)
         now.fd, now.capacity, now.reserved = blank.fd, blank.capacity, blank.reserved
         now.filled, now.whole = blank.filled, blank.reserved == blank.capacity
         self._chain = crc

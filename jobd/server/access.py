@@ -42,15 +42,21 @@ class Users:
         self._callers: dict[tuple[int, int], Caller] = {}
         self._people: dict[int, tuple[str, frozenset[str]]] = {}
         self._until = 0.0
+        #: what was given may be kept while this is the same
+        self.generation = 0
 
-    def caller(self, uid: int, pid: int) -> Caller:
-        """Who is at the other end of a connection."""
+    def refresh(self) -> None:
+        """Forget what is too old: groups change while the daemon runs. `generation` tells of it."""
         now = self._clock()
         if now >= self._until or len(self._callers) >= 10_000:
-            # groups change while the daemon runs
             self._callers.clear()
             self._people.clear()
             self._until = now + _REMEMBERED
+            self.generation += 1
+
+    def caller(self, uid: int, pid: int) -> Caller:
+        """Who is at the other end of a connection."""
+        self.refresh()
         known = self._callers.get((uid, pid))
         if known is None:
             if uid not in self._people:
@@ -121,9 +127,10 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
     to runs are settled where selectors become runs (server/selectors.py); who may register what,
     in the core. What is none of these is for administrators. Raises NotFoundError, ForbiddenError.
     """
-    caller, right, arguments = request.caller, Right(verb.right), request.arguments
+    caller, arguments = request.caller, request.arguments
     if kernel.is_admin(caller):
         return
+    right = Right(verb.right)
     name = arguments.get("job")
     if name is not None and right is not Right.ADMIN:
         job = visible_job(kernel, caller, name)
@@ -191,12 +198,13 @@ class Sight:
     def __init__(self, kernel: Kernel, caller: Caller) -> None:
         self._caller = caller
         self._policy = kernel.rules.access
-        self._all = kernel.is_admin(caller)
+        #: an administrator's: nothing has to be asked
+        self.all = kernel.is_admin(caller)
         self._known: dict[tuple[int, Right], bool] = {}
 
     def job(self, job: Job, right: Right = Right.LOOK) -> bool:
         """Whether the caller has the right to the job."""
-        if self._all:
+        if self.all:
             return True
         key = (job.id, right)
         if key not in self._known:
@@ -205,7 +213,7 @@ class Sight:
 
     def run(self, run: Run, right: Right = Right.READ) -> bool:
         """Whether the caller has the right to the run."""
-        if self._all or self.job(run.job, right):
+        if self.all or self.job(run.job, right):
             return True
         return right in (Right.READ, Right.OWN) and access.owns(self._caller, run)
 

@@ -7,7 +7,7 @@ until :meth:`Desk.flush`, which the loop calls after the sync: a reply means "on
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
 from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
+from jobd.server.lane import Lane
 from jobd.server.parking import Parking
 from jobd.server.rota import Lanes, Rota
 from jobd.server.router import Router
@@ -33,8 +34,6 @@ _SLICE_S = 0.03
 #: threads for work on files, and works that are given to them at once
 _THREADS = 2
 _GIVEN = 2 * _THREADS
-#: bytes that a user's answers in parts may hold; then no more are read for that user
-_HELD_OF_USER = 32 << 20
 
 
 class Desk:
@@ -48,10 +47,10 @@ class Desk:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
         self._replies: list[tuple[Request, bytes, bool]] = []
         #: answers in parts by connection: its first goes on, the others come after it
-        self._streams: dict[int, deque[tuple[Request, Parts]]] = {}
+        self._streams: dict[int, deque[tuple[Request, Iterator[Any]]]] = {}
         self._streaming: Rota[int] = Rota()
-        #: bytes that they hold, by uid
-        self._held: Counter[int] = Counter()
+        #: connections for which a part of an answer is being made by a thread
+        self._making: set[int] = set()
         #: work for the threads by connection, and how many they have
         self._works: dict[int, deque[tuple[Request, Callable[[], None]]]] = {}
         self._working: Rota[int] = Rota()
@@ -70,28 +69,42 @@ class Desk:
     def take(self, kernel: Kernel) -> bool:
         """Answer what has arrived; whether more may wait."""
         self._until = time.monotonic() + _SLICE_S
-        taken, more = 0, True
+        taken, more, lane = 0, True, Lane(kernel)
         while more and taken < _TAKEN:
             requests, more = self._router.receive(_ROUND)
-            for request in requests:
-                self._enter(request)
             taken += len(requests)
-            if not self._go_on(kernel):
+            self._answer_now(kernel, lane, requests)
+            if not self._go_on(kernel, lane):
                 break
         if self._router.gone:
             self._forget(set(self._router.gone))
             self._router.gone.clear()
         return more or bool(self._entered)
 
+    def _answer_now(self, kernel: Kernel, lane: Lane, requests: list[Request]) -> None:
+        """Answer what came by turns; where that takes long, or others wait, behind those."""
+        for request in requests:
+            if self._entered or time.monotonic() >= self._until:
+                self._enter(request)
+                continue
+            frame = lane.queue(request) if request.verb == "run.queue" else None
+            if frame is not None:
+                self._reply(request, frame)
+            else:
+                self._answer(kernel, request)
+                lane.close()
+
     def _enter(self, request: Request) -> None:
         self._entered.put(request.caller.uid, request.peer, request)
 
-    def _go_on(self, kernel: Kernel) -> bool:
+    def _go_on(self, kernel: Kernel, lane: Lane | None = None) -> bool:
         """Answer requests by turns for the rest of this pass's time, one at least; whether there
         is time left. One that names many runs may take some 50 ms."""
         while (request := self._entered.next(_uid)) is not None:
             if self._router.is_there(request.peer):
                 self._answer(kernel, request)
+                if lane is not None:
+                    lane.close()
             if time.monotonic() >= self._until:
                 return False
         return time.monotonic() < self._until
@@ -100,13 +113,14 @@ class Desk:
         """Nobody is there any more to be answered."""
         self._parking.forget(gone)
         for peer in gone:
-            for request, parts in self._streams.pop(peer, ()):
-                self._let_go(request, parts)
+            self._streams.pop(peer, None)
             self._offloaded.difference_update(request for request, _ in self._works.pop(peer, ()))
             self._waiting.pop(peer, None)
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
         """Ask again the requests that wait for one of these runs, or one in these ranges."""
+        if not self._parking and not self._offloaded and not self._watched:
+            return  # nobody waits: most passes of a busy queue
         woken = self._parking.changed(runs, ranges)
         self._watched -= runs
         for request in self._offloaded:
@@ -147,27 +161,54 @@ class Desk:
         if mine is None:
             return 0
         request, parts = mine[0]
-        if self._router.is_full(peer):
-            self._waiting[peer] = request  # the loop comes round when it has read
+        if self._router.is_full(peer) or peer in self._making:
+            self._waiting[peer] = request  # the loop comes round when that is over
             return 0
         try:
-            body = guarded(request.verb, partial(_next, parts.parts))
-            last = isinstance(body, _Last)
-            frame = (
-                envelope.result(request.number, body.body)
-                if isinstance(body, _Last)
-                else envelope.part(request.number, body)
-            )
+            body = guarded(request.verb, partial(_next, parts))
         except JobdError as error:
-            last, frame = True, envelope.error(request.number, error)
-        if last:
+            return self._say(request, envelope.error(request.number, error), last=True)
+        if isinstance(body, _Last):
+            return self._say(request, envelope.result(request.number, body.body), last=True)
+        if isinstance(body, Offload):
+            self._make_part(request, body)
+            return 0
+        if body is None:
+            self._queue_up(request)
+            return 0
+        return self._say(request, envelope.part(request.number, body), last=False)
+
+    def _say(self, request: Request, frame: bytes, *, last: bool) -> int:
+        """Reply with a part of a connection's first answer, and have its turn come again."""
+        mine = self._streams.get(request.peer)
+        if mine is not None and last:
             mine.popleft()
-            self._let_go(request, parts)
             if not mine:
-                del self._streams[peer]
+                del self._streams[request.peer]
         self._reply(request, frame, last)
         self._queue_up(request)
         return len(frame)
+
+    def _make_part(self, request: Request, offload: Offload) -> None:
+        """Have a part made by a thread: one at a time for each peer, so that none piles them up."""
+        self._making.add(request.peer)
+
+        def done(body: Any, problem: JobdError | None) -> None:
+            self._making.discard(request.peer)
+            if problem is not None:
+                self._say(request, envelope.error(request.number, problem), last=True)
+            else:
+                self._say(request, envelope.part(request.number, body), last=False)
+
+        def run() -> None:
+            body, problem = None, None
+            try:
+                body = guarded(request.verb, offload.work)
+            except JobdError as error:
+                problem = error
+            self._post(lambda: done(body, problem))
+
+        self._pool.submit(run)
 
     def _queue_up(self, request: Request) -> None:
         """Have a connection take its turns, for what there is of it."""
@@ -176,12 +217,6 @@ class Desk:
             self._streaming.put(uid, peer, peer)
         if peer in self._works:
             self._working.put(uid, peer, peer)
-
-    def _let_go(self, request: Request, parts: Parts) -> None:
-        uid = request.caller.uid
-        self._held[uid] -= parts.size
-        if not self._held[uid]:
-            del self._held[uid]
 
     def wait_ms(self, now_mono: int) -> int | None:
         """How long nothing here comes due; None: nothing is parked."""
@@ -221,13 +256,12 @@ class Desk:
             self._refuse(request, error)
 
     def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
-        if isinstance(value, Parts):
+        if type(value) is Parts:
             if self._router.is_there(request.peer):
                 request.arguments = {}
-                self._held[request.caller.uid] += value.size
-                self._streams.setdefault(request.peer, deque()).append((request, value))
+                self._streams.setdefault(request.peer, deque()).append((request, value.parts))
                 self._queue_up(request)
-        elif isinstance(value, Offload):
+        elif type(value) is Offload:
             self._offload(kernel, request, value)
         else:
             self._reply(request, envelope.result(request.number, value))
@@ -261,8 +295,7 @@ class Desk:
             if mine is None:
                 continue
             request, run = mine[0]
-            holds_much = self._held[request.caller.uid] > _HELD_OF_USER
-            if peer in self._streams or self._router.is_full(peer) or holds_much:
+            if peer in self._streams or self._router.is_full(peer):
                 self._waiting[peer] = request
                 continue
             mine.popleft()

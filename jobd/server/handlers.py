@@ -7,7 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
-from jobd.server import changes, events, host, images, jobs, logs, outputs, runs, why
+from jobd.server import (
+    changes,
+    events,
+    host,
+    images,
+    jobs,
+    logs,
+    outputs,
+    runs,
+    schedules,
+    why,
+)
 from jobd.server.access import authorize
 from jobd.server.kernel import Kernel, Later, Request
 from jobd.wire.verbs import BY_NAME
@@ -32,6 +43,13 @@ HANDLERS: dict[str, Handler] = {
     "job.show": jobs.show,
     "job.pause": jobs.pause,
     "job.resume": jobs.resume,
+    "schedule.add": schedules.add,
+    "schedule.remove": schedules.remove,
+    "schedule.pause": schedules.pause,
+    "schedule.resume": schedules.resume,
+    "schedule.fire": schedules.fire,
+    "schedule.list": schedules.list_,
+    "schedule.next": schedules.next_,
     "run.queue": runs.queue,
     "run.list": runs.list_,
     "run.show": runs.show,
@@ -43,14 +61,15 @@ HANDLERS: dict[str, Handler] = {
     "run.release": changes.release,
     "run.next": changes.next_,
     "run.edit": changes.edit,
-    "run.result": runs.result,
+    "run.result": outputs.result,
     "run.output": outputs.read,
-    "run.payload": runs.payload,
+    "run.payload": outputs.payload,
     "image.build": images.build,
     "image.output": images.output,
     "log.read": logs.read,
     "host.drain": host.drain,
     "host.undrain": host.undrain,
+    "host.snapshot": host.snapshot,
     "host.idle": host.idle,
     "events.read": events.read,
     "upload.put": host.upload,
@@ -67,8 +86,7 @@ def answer(kernel: Kernel, request: Request) -> Any:
     if verb is None:
         raise UsageError(f"{request.verb!r:.60}: no such verb")
     verb.check(request.arguments)
-
-    def work() -> Any:
+    try:
         authorize(kernel, request, verb)
         if not verb.changes or verb.name in _REMEMBER:
             return HANDLERS[verb.name](kernel, request)
@@ -79,12 +97,13 @@ def answer(kernel: Kernel, request: Request) -> Any:
         if isinstance(made, dict):
             kernel.answers.keep(request, made, kernel.now.mono)
         return made
-
-    try:
-        return guarded(verb.name, work)
     except JobdError as error:
         kernel.refused(request, error)
         raise
+    except Later:
+        raise
+    except Exception as error:
+        raise _bug(verb.name, error) from error
 
 
 def guarded(verb: str, work: Callable[[], Any]) -> Any:
@@ -94,7 +113,10 @@ def guarded(verb: str, work: Callable[[], Any]) -> Any:
     except (JobdError, Later):
         raise
     except Exception as error:
-        _log.exception("%s: a bug", verb)
-        raise InternalError(
-            f"{verb}: a bug in jobd: {type(error).__name__}; see its log"
-        ) from error
+        raise _bug(verb, error) from error
+
+
+def _bug(verb: str, error: Exception) -> InternalError:
+    """What the caller is told of an error that nobody expected; the log has its traceback."""
+    _log.exception("%s: a bug", verb)
+    return InternalError(f"{verb}: a bug in jobd: {type(error).__name__}; see its log")

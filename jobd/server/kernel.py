@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from jobd.capacity.ledger import Ledger
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
+from jobd.core.events import RunQueued
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
@@ -27,7 +28,8 @@ class Request:
 
     `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
     changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
-    milliseconds, once it was parked; `size` is that of its frame.
+    milliseconds, once it was parked. `pending`: the runs that a wait for many still waits for.
+    `size` is that of its frame, in bytes.
     """
 
     __slots__ = (
@@ -39,6 +41,7 @@ class Request:
         "key",
         "number",
         "peer",
+        "pending",
         "size",
         "verb",
     )
@@ -63,6 +66,7 @@ class Request:
         self.final = False
         self.changed: set[int] = set()
         self.deadline: int | None = None
+        self.pending: list[int] | None = None
 
 
 class Later(Exception):
@@ -78,15 +82,16 @@ class Later(Exception):
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
 
-    The loop takes one part a pass, so that a long list keeps nobody else waiting. `size`: bytes
-    that the iterator holds meanwhile, where they are many.
+    A part may be an Offload (without `then`), which makes it in a thread.
+
+    The loop takes one part a pass, so that a long list keeps nobody else waiting; None is a part
+    of the work with nothing to send.
     """
 
-    __slots__ = ("parts", "size")
+    __slots__ = ("parts",)
 
-    def __init__(self, parts: Iterator[Any], size: int = 0) -> None:
+    def __init__(self, parts: Iterator[Any]) -> None:
         self.parts = parts
-        self.size = size
 
 
 class Offload:
@@ -170,6 +175,12 @@ class Kernel(Protocol):
     def decide(self, command: Command, caller: Caller) -> Any:
         """Decide and apply; the answer goes out after the sync. Raises the core's refusals."""
 
+    def take(self, event: RunQueued) -> None:
+        """Take in a plain submission that core/plain.py decided on; true after the sync."""
+
+    def room_for(self, size: int) -> int:
+        """How many bytes fit, where `size` do; else less than `size`."""
+
     def require_room(self, size: int) -> None:
         """Raises RefusedError where the disk has no room for `size` bytes more."""
 
@@ -193,17 +204,20 @@ class Kernel(Protocol):
 
     # the following are safe in any thread
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue."""
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
 
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
+    def last_words(self, run: Run, number: int) -> bytes:
+        """The end of an ended attempt's output, as its end record has it; 8 KiB at most."""
 
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
+
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
 
     def upload(
         self,
@@ -218,6 +232,9 @@ class Kernel(Protocol):
 
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
+
+    def ask_snapshot(self) -> int:
+        """Have a snapshot of the queue made; its number."""
 
     def findings(self) -> list[dict[str, Any]]:
         """What is wrong with the set-up, and what to do about it."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from jobd.errors import RefusedError
 from jobd.server.kernel import ANYTHING, MANY, Later, Request
 
 #: requests of one user that wait, their bytes, and how many of them for anything at all: these are
 #: asked again with every change
-_MOST, _MOST_BYTES, _MOST_ANYTHING = 8_192, 4 << 20, 256
+_MOST, _MOST_BYTES, _MOST_ANYTHING = 8_192, 16 << 20, 256
 
 
 class Parking:
@@ -21,6 +23,7 @@ class Parking:
         self._parked: dict[Request, frozenset[int]] = {}
         self._by_run: dict[int, set[Request]] = {}
         self._by_peer: dict[int, set[Request]] = {}
+        self._sizes: dict[Request, int] = {}
         #: by uid
         self._count: Counter[int] = Counter()
         self._bytes: Counter[int] = Counter()
@@ -28,8 +31,8 @@ class Parking:
         self._deadlines: list[tuple[int, int, Request]] = []
         self._counter = 0
 
-    def __contains__(self, request: Request) -> bool:
-        return request in self._parked
+    def __bool__(self) -> bool:
+        return bool(self._parked)
 
     def park(self, request: Request, later: Later, now_mono: int) -> None:
         """Keep a request. Raises RefusedError where too many of its user's wait already."""
@@ -42,11 +45,12 @@ class Parking:
         self._by_peer.setdefault(request.peer, set()).add(request)
         for run in later.runs:
             self._by_run.setdefault(run, set()).add(request)
+        self._sizes[request] = _size(request)
         self._account(request, later.runs, 1)
 
     def _require_room(self, request: Request, later: Later) -> None:
-        uid = request.caller.uid
-        if self._count[uid] >= _MOST or self._bytes[uid] + request.size > _MOST_BYTES:
+        uid, size = request.caller.uid, _size(request)
+        if self._count[uid] >= _MOST or self._bytes[uid] + size > _MOST_BYTES:
             raise RefusedError(
                 f"{request.verb}: {self._count[uid]} requests of uid {uid} wait already, of "
                 f"{self._bytes[uid]} bytes: at most {_MOST} may, of {_MOST_BYTES} bytes; wait for "
@@ -61,7 +65,7 @@ class Parking:
     def _account(self, request: Request, runs: frozenset[int], sign: int) -> None:
         uid = request.caller.uid
         self._count[uid] += sign
-        self._bytes[uid] += sign * request.size
+        self._bytes[uid] += sign * self._sizes[request]
         self._anything[uid] += sign * (ANYTHING in runs)
         if not self._count[uid]:
             del self._count[uid], self._bytes[uid], self._anything[uid]
@@ -79,6 +83,7 @@ class Parking:
             if not waiting:
                 del self._by_run[run]
         self._account(request, runs, -1)
+        del self._sizes[request]
 
     def forget(self, peers: set[int]) -> None:
         """Let go of what was asked over connections that are gone."""
@@ -91,9 +96,7 @@ class Parking:
         are added to `runs`; each once, and not kept any longer."""
         if ranges:
             # looked for among those that are waited for: the ranges may mean a million
-            runs |= {
-                run for run in self._by_run if any(first <= run <= last for first, last in ranges)
-            }
+            runs |= _within(self._by_run, ranges)
             runs.add(MANY)
         woken: dict[Request, None] = {}
         for run in runs:
@@ -116,3 +119,17 @@ class Parking:
         while self._deadlines and self._deadlines[0][2] not in self._parked:
             heapq.heappop(self._deadlines)
         return max(0, self._deadlines[0][0] - now_mono) if self._deadlines else None
+
+
+def _size(request: Request) -> int:
+    """Bytes that a request takes while it waits, about."""
+    return request.size + 8 * len(request.pending or ())
+
+
+def _within(runs: Iterable[int], ranges: Sequence[Sequence[int]]) -> set[int]:
+    """Those of the runs that are in one of the ranges `[first, last]`, of which there may be
+    thousands."""
+    ordered = sorted((first, last) for first, last in ranges)
+    firsts = [first for first, _ in ordered]
+    lasts = list(accumulate((last for _, last in ordered), max))
+    return {run for run in runs if (at := bisect_right(firsts, run)) and run <= lasts[at - 1]}

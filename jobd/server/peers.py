@@ -12,6 +12,7 @@ import socket
 import struct
 from collections import OrderedDict, deque
 
+from jobd.core.commands import Caller
 from jobd.server.zmtp import Talk
 
 #: requests of one connection that are under way, and their bytes; more are left in its pipe
@@ -61,8 +62,8 @@ class User:
 class Peer:
     """One connection."""
 
-    __slots__ = ("asked", "due", "events", "held", "number", "out", "pid", "since", "socket",
-                 "talk", "under_way", "unread", "user", "wrote")  # fmt: skip
+    __slots__ = ("asked", "caller", "due", "events", "held", "known_in", "number", "out", "pid",
+                 "since", "socket", "talk", "under_way", "unread", "user", "wrote")  # fmt: skip
 
     def __init__(
         self, number: int, connection: socket.socket, pid: int, user: User, now: float
@@ -71,6 +72,9 @@ class Peer:
         self.socket = connection
         self.pid = pid
         self.user = user
+        #: who that is, as of a generation of Users
+        self.caller: Caller | None = None
+        self.known_in = 0
         self.talk = Talk()
         #: what is to be sent, and how many bytes that are
         self.out: deque[bytes | memoryview] = deque()

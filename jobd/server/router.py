@@ -7,22 +7,19 @@ told, or loses the connection, alone. What waits is taken by turns (rota.py), li
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
-import os
 import select
 import socket
-import stat
 import time
 from pathlib import Path
 
-from jobd.codec import MAX_FRAME
-from jobd.errors import ConfigError, JobdError
+from jobd.errors import JobdError
 from jobd.server import peers
 from jobd.server.access import Users
 from jobd.server.doors import Doors
 from jobd.server.kernel import Request
+from jobd.server.listener import Listener
 from jobd.server.peers import Peer, Peers
 from jobd.server.rota import Rota
 from jobd.server.seldom import Seldom
@@ -31,18 +28,16 @@ from jobd.wire import envelope
 
 _log = logging.getLogger(__name__)
 
-#: `sun_path` in sockaddr_un, less its NUL
-_LONGEST_PATH = 107
 #: read from one peer at once, and messages taken of it before the others' turn
 _READ, _TURN = 64 * 1024, 8
+#: read first: most requests are short, and to have room for a long one costs each of them 1 us
+_FIRST = 4096
 #: bytes of requests that are read before they are answered: as objects they take up to 20 times it
 _READ_AT_ONCE = 1 << 20
 #: pieces that are sent in one call, below IOV_MAX
 _PIECES = 64
 #: of those of a user that wait, how many are looked at when one was answered
 _RESUMED = 4
-#: connections taken in one pass
-_ACCEPTED = 256
 #: seconds for a handshake, for the rest of a request, and without a byte being read
 _HANDSHAKE_S, _REST_S, _UNREAD_S = 5.0, 30.0, 60.0
 _SWEEP_S = 1.0
@@ -53,12 +48,6 @@ class Router:
     """The socket. The queue's lock must be held: a stale socket's path is taken over."""
 
     def __init__(self, path: Path, doors: Doors, users: Users) -> None:
-        if len(os.fsencode(path)) > _LONGEST_PATH - len(".health"):
-            raise ConfigError(
-                f"socket {path}: a socket's path has at most {_LONGEST_PATH - len('.health')} bytes"
-            )
-        if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConfigError(f"socket {path}: is there already and is not a socket; move it away")
         self.path = path
         self._users = users
         self._peers = Peers(peers.room()[0])
@@ -71,31 +60,26 @@ class Router:
         self.gone: list[int] = []
         self._ready: list[tuple[int, int]] = []
         self._swept = time.monotonic()
-        self._refusing_until = 0.0
         #: bytes of requests that were read since :meth:`receive` was called
         self._parsed = 0
         self._seldom = Seldom(_log, "socket")
         self._epoll = select.epoll()
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(
-            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        )
-        with doors.opening(path):
-            self._listener.bind(os.fspath(path))
-        self._listener.listen(1024)
-        self._epoll.register(self._listener, _IN)
+        self._listener = Listener(path, doors, self._epoll)
 
     def watch(self, descriptor: int) -> None:
         """Have :meth:`wait` end when `descriptor` becomes readable too."""
         self._epoll.register(descriptor, _IN)
 
-    def wait(self, ms: int) -> None:
-        """Wait until there is something to do, `ms` milliseconds at most."""
+    def wait(self, ms: int) -> bool:
+        """Wait until there is something to do, `ms` milliseconds at most; whether it may be what
+        is watched beside the connections."""
         if self._rota:
             ms = 0
-        elif self._by_fd or self._refusing_until:
+        elif self._by_fd or self._listener.paused_until:
             ms = min(ms, round(_SWEEP_S * 1000))
-        self._ready = self._epoll.poll(ms / 1000)
+        self._ready = ready = self._epoll.poll(ms / 1000)
+        known = self._by_fd
+        return any(each[0] not in known for each in ready)
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -103,10 +87,17 @@ class Router:
         """Up to about `most` requests that wait, and whether there are more."""
         requests: list[Request] = []
         now = time.monotonic()
-        ready, self._ready = self._ready, []
-        for descriptor, events in ready:
-            self._note(descriptor, events, now)
+        self._users.refresh()
         self._parsed = 0
+        ready, self._ready = self._ready, []
+        # where few have anything to say, the kernel's turns are as good
+        at_once = not self._rota and len(ready) <= most // _TURN
+        for descriptor, events in ready:
+            peer = self._by_fd.get(descriptor)
+            if at_once and events == _IN and peer is not None:
+                self._turn(peer, requests, now)
+            else:
+                self._note(descriptor, events, now)
         for _ in range(most):  # turns: much that is said is no request
             if len(requests) >= most or self._parsed >= _READ_AT_ONCE:
                 break
@@ -132,31 +123,14 @@ class Router:
             self._rota.put(peer.user.uid, peer.number, peer)
 
     def _accept(self, now: float) -> None:
-        for _ in range(_ACCEPTED):
-            try:
-                connection, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    self._refuse_all(error, now)
-                    return
-                continue  # it went away again
-            try:
+        try:
+            for connection in self._listener.accepted():
                 self._admit(connection, now)
-            except OSError as error:  # what the kernel allows to be watched, or its memory
-                connection.close()
-                self._refuse_all(error, now)
-                return
-
-    def _refuse_all(self, error: OSError, now: float) -> None:
-        """Leave connections in the backlog for a second, as epoll would tell of them on and on."""
-        self._seldom.warning(f"no connection is taken for a second: {error.strerror}")
-        self._epoll.modify(self._listener, 0)
-        self._refusing_until = now + _SWEEP_S
+        except OSError as error:  # descriptors, memory, or what the kernel lets one watch
+            self._seldom.warning(f"no connection is taken for a second: {error.strerror}")
+            self._listener.pause(now)
 
     def _admit(self, connection: socket.socket, now: float) -> None:
-        connection.setblocking(False)
         uid, pid = peers.who(connection)
         peer = self._peers.add(connection, uid, pid, now)
         if peer is None:
@@ -169,6 +143,7 @@ class Router:
             self._epoll.register(connection, _IN)
         except OSError:
             self._peers.remove(peer)
+            connection.close()
             raise
         peer.events = _IN
         self._by_fd[connection.fileno()] = peer
@@ -181,15 +156,24 @@ class Router:
             if not peer.may_ask:
                 self._stall(peer)
                 return
+            held = peer.held
             try:
                 # a long request comes in few pieces
-                data = peer.socket.recv(min(max(_READ, peer.talk.wanted), MAX_FRAME))
+                data = peer.socket.recv(max(_READ, peer.talk.wanted) if held else _FIRST)
             except BlockingIOError:
                 return
             except OSError:
                 pass
             if not data:
                 self._close(peer)
+                return
+            only = peer.talk.only(data)
+            if only is not None:
+                # one whole request: nothing is left over, nothing owed
+                self._make(peer, only, requests)
+                peer.since = now
+                if not peer.may_ask:
+                    self._stall(peer)
                 return
         was_midway = peer.talk.midway
         try:
@@ -242,7 +226,10 @@ class Router:
         size = len(message)
         self._parsed += size
         peer.count_asked(1, size)
-        caller = self._users.caller(peer.user.uid, peer.pid)
+        caller = peer.caller
+        if caller is None or peer.known_in != self._users.generation:
+            caller = peer.caller = self._users.caller(peer.user.uid, peer.pid)
+            peer.known_in = self._users.generation
         requests.append(Request(peer.number, number, verb, arguments, key, caller, size))
 
     # -- replies -----------------------------------------------------------------------------
@@ -286,8 +273,33 @@ class Router:
         dirty, self._dirty = self._dirty, {}
         now = time.monotonic()
         for peer in dirty.values():
-            if peer.number in self._peers.by_number and not peer.events & _OUT:
+            if peer.events & _OUT:
+                continue  # the kernel will tell when it takes more
+            if len(peer.out) == 1 and peer.events and not peer.user.stalled:
+                self._flush_one(peer, now)
+            elif peer.number in self._peers.by_number:
                 self._flush(peer, now)
+
+    def _flush_one(self, peer: Peer, now: float) -> None:
+        """Send the one reply of a peer that has nothing else under way: what nearly all have."""
+        data = peer.out[0]
+        try:
+            sent = peer.socket.send(data, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._close(peer)
+            return
+        if sent < len(data):
+            peer.out[0] = memoryview(data)[sent:]
+        else:
+            peer.out.clear()
+        peer.due -= sent
+        peer.count_unread(-sent)
+        if sent:
+            peer.wrote = now
+        if sent < len(data):
+            self._flush(peer, now)
 
     def _flush(self, peer: Peer, now: float) -> None:
         while peer.out:
@@ -343,9 +355,7 @@ class Router:
     def _sweep(self, now: float) -> None:
         """End what has been midway, or unread, for too long; listen again where it was stopped."""
         self._swept = now
-        if self._refusing_until and now >= self._refusing_until:
-            self._refusing_until = 0.0
-            self._epoll.modify(self._listener, _IN)
+        self._listener.go_on(now)
         for peer in list(self._peers.by_number.values()):
             patience = _REST_S if peer.talk.ready else _HANDSHAKE_S
             # whom we do not read owes us nothing
@@ -385,4 +395,3 @@ class Router:
             self._close(peer)
         self._listener.close()
         self._epoll.close()
-        self.path.unlink(missing_ok=True)

@@ -2,56 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
+from itertools import chain
 from typing import Any
 
 from jobd.core import masking
 from jobd.core.access import Right
 from jobd.core.commands import Body, QueueRun
+from jobd.core.decide import decide
 from jobd.core.decision import find_job
 from jobd.core.entities import Run
 from jobd.core.spec import to_mapping
 from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
-from jobd.core.status import dead, status
-from jobd.errors import ConflictError, InvalidError, NotFoundError, UsageError
+from jobd.core.status import status
+from jobd.errors import InvalidError, UsageError
 from jobd.server.access import Sight
+from jobd.server.choosing import Choice
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
 from jobd.server.rows import run_row
-from jobd.server.selectors import one, resolve
-from jobd.wire.envelope import CHUNK, HOLD_MS
-from jobd.wire.verbs import BY_NAME
+from jobd.server.selectors import resolve
+from jobd.units import duration_text
+from jobd.wire.envelope import HOLD_MS
 
 #: rows in one part of a list
 _PAGE = 100
-#: runs looked at for a list in one pass of the loop
-_SCAN = 2_000
 #: what `ls` shows without being asked for more (INTERFACE)
 _WINDOW = 50
 #: runs that one request may queue
 MOST = 10_000
 #: bytes that one request may make the queue grow by
 MOST_BYTES = 8 << 20
+#: a payload that is larger is a file of its own beside the queue (ARCHITECTURE, "Bodies")
+INLINE = 4096
 #: what a queued run takes of the queue beside its payload, at most but for its options
 RUN_ROOM = 512
 
 
 def queue(kernel: Kernel, request: Request) -> Any:
     """run.queue"""
-    arguments = request.arguments
     command = _queue_command(kernel, request)
-    if arguments.get("dry_run"):
-        return {"settings": _settings(kernel, command)}
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
-    size = sum(len(p) for p in command.payloads if isinstance(p, bytes))
+    if request.arguments.get("dry_run"):
+        # what would be refused is refused: the same decision, and nothing is made of it
+        _require_room(kernel, command)
+        decide(kernel.state, command, kernel.now, kernel.rules, request.caller)
+        return {"settings": _settings(kernel, command)}
+    large = {id(p): p for p in command.payloads if isinstance(p, bytes) and len(p) > INLINE}
+    if large and not (request.key and kernel.state.requests.find(request.key)):
+        # files are made and synced beside the loop; the same payload for many runs is one
+        return Offload(
+            lambda: {number: kernel.keep(data) for number, data in large.items()},
+            lambda bodies: _queued(
+                kernel,
+                request,
+                command._replace(payloads=[bodies.get(id(p), p) for p in command.payloads]),
+            ),
+        )
+    return _queued(kernel, request, command)
+
+
+def _require_room(kernel: Kernel, command: QueueRun) -> None:
+    size = sum([len(p) for p in command.payloads if isinstance(p, bytes) and len(p) <= INLINE])
     room = size + len(command.payloads) * (RUN_ROOM + _options_size(command))
     if room > MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {MOST_BYTES} are taken; send less")
     kernel.require_room(room)
+
+
+def _queued(kernel: Kernel, request: Request, command: QueueRun) -> Any:
+    _require_room(kernel, command)
     runs, warnings = kernel.decide(command, request.caller)
-    if not all(_readable(kernel, request, run) for run, existing in runs if existing):
+    if warnings and not all(_readable(kernel, request, run) for run, existing in runs if existing):
         warnings = []  # they tell of another's payload
     return {"runs": runs, "warnings": warnings}
 
@@ -63,6 +87,8 @@ def _readable(kernel: Kernel, request: Request, run: int) -> bool:
 
 def _options_size(command: QueueRun) -> int:
     """Bytes that each of the command's runs takes for what it says beside the payload."""
+    if not (command.args or command.env or command.labels or command.after):
+        return 0
     texts_ = [*command.args, *command.env, *command.labels]
     texts_ += [*command.env.values(), *command.labels.values()]
     # a parent: its number, its condition, and that they are a pair
@@ -71,6 +97,11 @@ def _options_size(command: QueueRun) -> int:
 
 def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
     arguments = request.arguments
+    if len(arguments) == 2 and "payload" in arguments:
+        # a job and a payload: what nearly all requests are, and nothing of it to look at
+        return QueueRun(
+            arguments["job"], [arguments["payload"]], "cli", request.caller, request.key
+        )
     payloads = payloads_of(kernel, request)
     not_before = arguments.get("not_before")
     if "delay" in arguments:
@@ -160,7 +191,11 @@ def _settings(kernel: Kernel, command: QueueRun) -> dict[str, Any]:
     if command.priority is not None:
         settings["priority"] = command.priority
     if command.timeout is not None:
-        settings["timeout"] = command.timeout
+        settings["timeout"] = duration_text(command.timeout)
+    if command.expires is not None:
+        settings["expires"] = duration_text(command.expires)
+    if command.key is not None:
+        settings["key"] = command.key
     settings["env"] = {**settings["env"], **command.env}
     settings["args"] = list(command.args)
     settings["labels"] = dict(command.labels)
@@ -182,85 +217,28 @@ def list_(kernel: Kernel, request: Request) -> Any:
     limit = arguments.get("limit")
     if limit is None and not arguments.get("all"):
         limit = _WINDOW
-    return Parts(_window(kernel, filter_of(kernel, request), limit))
+    return Parts(_window(kernel, Choice(kernel, request), limit))
 
 
-def filter_of(kernel: Kernel, request: Request) -> Callable[[Run], bool]:
-    arguments = request.arguments
-    words_ = arguments.get("status")
-    known = {str(word) for word in Status} | {"dead"}
-    for word in words_ or ():
-        if word not in known:
-            raise UsageError(f"status {word!r:.40}: expected one of {', '.join(sorted(known))}")
-    job, since, labels = (arguments.get(name) for name in ("job", "since", "labels"))
-    if job is not None and job not in kernel.state.jobs:
-        find_job(kernel.state, job)
-
-    sight = Sight(kernel, request.caller)
-    right = Right.OWN if BY_NAME[request.verb].right == Right.OWN else Right.READ
-
-    def wanted(run: Run) -> bool:
-        if not sight.run(run, right):
-            return False
-        if job is not None and run.job.name != job:
-            return False
-        if since is not None and _last_change(run) < since:
-            return False
-        if labels and not labels.items() <= (run.option("labels") or {}).items():
-            return False
-        return not words_ or status(run) in words_ or ("dead" in words_ and dead(run))
-
-    return wanted
-
-
-def _last_change(run: Run) -> int:
-    if run.state is RunState.DONE and run.note is not None:
-        return run.note.at
-    return run.queued_at if run.state is not RunState.ACTIVE else 1 << 62
-
-
-def _window(
-    kernel: Kernel, wanted: Callable[[Run], bool], limit: int | None
-) -> Generator[Any, None, Any]:
+def _window(kernel: Kernel, choice: Choice, limit: int | None) -> Generator[Any, None, Any]:
     """All that are not final, then final ones, newest first in each, `limit` in all."""
     rows: list[Any] = []
     sent = 0
-    for run in _in_order(kernel, wanted):
-        if run is not None:
+    for part in chain(choice.parts(False), choice.parts(True)):
+        for run in part:
             if sent == limit:
                 yield {"runs": rows}
                 return {"count": sent, "more": True}
             rows.append(run_row(kernel, run))
             sent += 1
-        if run is None or len(rows) == _PAGE:
-            yield {"runs": rows}
-            rows = []
+            if len(rows) == _PAGE:
+                yield {"runs": rows}
+                rows = []
+        # the loop has its turn; in a long search there is rarely something to send
+        yield {"runs": rows} if rows else None
+        rows = []
     yield {"runs": rows}
     return {"count": sent, "more": False}
-
-
-def _in_order(kernel: Kernel, wanted: Callable[[Run], bool]) -> Iterator[Run | None]:
-    """The runs that are wanted, and None wherever the loop should have its turn."""
-    for final in (False, True):
-        below: int | None = None
-        while True:
-            scanned, below = _scan(kernel, below)
-            yield from (
-                run for run in scanned if (run.state is RunState.DONE) is final and wanted(run)
-            )
-            if below is None:
-                break
-            yield None
-
-
-def _scan(kernel: Kernel, below: int | None) -> tuple[list[Run], int | None]:
-    """The next runs below an id, newest first; and where to go on, None at the end."""
-    runs: list[Run] = []
-    for run in kernel.state.runs.newest_first(below):
-        runs.append(run)
-        if len(runs) == _SCAN:
-            return runs, run.id
-    return runs, None
 
 
 def _rows(kernel: Kernel, runs: Iterator[Run], count: int) -> Generator[Any, None, Any]:
@@ -292,11 +270,16 @@ def wait(kernel: Kernel, request: Request) -> Any:
     goal = arguments.get("for", "done")
     if goal not in ("done", "running", "succeeded"):
         raise UsageError(f"run.wait: for {goal!r:.40}: expected done, running or succeeded")
-    named, single = resolve(kernel, request, arguments["runs"])
-    open_ = [run.id for run in named if not _reached(run, goal)]
+    open_ = request.pending
+    if open_ is None:
+        named, _ = resolve(kernel, request, arguments["runs"])
+        open_ = request.pending = [run.id for run in reversed(named) if not _reached(run, goal)]
+    # each is asked for once it is the last: waiting for many costs no more with each that ends
+    while open_ and _is_over(kernel.state.runs.get(open_[-1]), goal):
+        open_.pop()
     if open_ and not request.final:
-        # one of them is enough, as all have to come to it: the last, as it will be the last to
         raise Later(open_[-1:], min(arguments.get("hold", HOLD_MS), HOLD_MS))
+    named, single = resolve(kernel, request, arguments["runs"])
     return {
         "ready": not open_,
         "runs": [run_row(kernel, run) for run in named[:_PAGE]],
@@ -304,39 +287,11 @@ def wait(kernel: Kernel, request: Request) -> Any:
     }
 
 
+def _is_over(run: Run | None, goal: str) -> bool:
+    return run is None or _reached(run, goal)
+
+
 def _reached(run: Run, goal: str) -> bool:
     if run.state is RunState.DONE:
         return True
     return goal == "running" and status(run) in (Status.RUNNING, Status.STOPPING)
-
-
-def result(kernel: Kernel, request: Request) -> Any:
-    """run.result"""
-    run = one(kernel, request, request.arguments["run"])
-    if run.state is not RunState.DONE:
-        raise ConflictError(f"run {run.id}: has not ended: {status(run)}")
-
-    def work() -> Any:
-        data = kernel.result(run)
-        if data is None:
-            raise NotFoundError(f"run {run.id}: left no result")
-        return Parts(_chunks(data), len(data))
-
-    return Offload(work)
-
-
-def payload(kernel: Kernel, request: Request) -> Any:
-    """run.payload"""
-    run = one(kernel, request, request.arguments["run"])
-
-    def work() -> Any:
-        data = kernel.payload(run)
-        return Parts(_chunks(data), len(data))
-
-    return Offload(work)
-
-
-def _chunks(data: bytes) -> Generator[Any, None, Any]:
-    for start in range(0, len(data), CHUNK):
-        yield {"data": data[start : start + CHUNK]}
-    return {"size": len(data)}

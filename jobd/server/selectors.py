@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobd.core.access import Right
-from jobd.core.entities import Run
+from jobd.core.entities import Job, Run
 from jobd.errors import NotFoundError, UsageError
 from jobd.server.access import HiddenError, Sight, require_run, visible_job
 from jobd.server.kernel import Kernel, Request
@@ -41,10 +41,11 @@ def resolve(
         looked_at += _cost(kernel, word)
         if looked_at > MOST:
             raise UsageError(f"{len(words)} selectors: at most {MOST} runs can be named at once")
-        for run in _runs(kernel, request, sight, word):
+        named = _runs(kernel, request, sight, word)
+        for run in named if not sight.all else ():
             if not sight.run(run, right):
                 require_run(kernel, request.caller, right, run)
-            found[run.id] = run
+        found.update((run.id, run) for run in named)
     return list(found.values()), len(words) == 1 and "-" not in words[0].partition(":")[0]
 
 
@@ -88,17 +89,41 @@ def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run
     low, high = int(first), min(int(last), kernel.state.next_run - 1)
     if high - low >= MOST:
         raise UsageError(f"{word}: at most {MOST} runs can be named at once")
-    runs = [kernel.state.runs.get(number) for number in range(low, high + 1)]
-    known = [run for run in runs if run is not None and sight.run(run)]
+    known = kernel.state.runs.between(low, high)
+    if not sight.all:
+        known = [run for run in known if sight.run(run)]
     if not known:
         raise NotFoundError(f"runs {word}: none of them is there; `jobctl ls --all` lists them")
     return known
 
 
 def _last(kernel: Kernel, request: Request, sight: Sight, job: str) -> Run:
-    for run in kernel.state.runs.newest_first():
-        if (not job or run.job.name == job) and sight.run(run):
-            return run
+    state = kernel.state
+    jobs = [each for each in state.jobs_by_id.values() if not job or each.name == job]
+    # of jobs whose runs may all be seen the newest; of others one's own, where that is newer
+    open_ = [each for each in jobs if sight.job(each, Right.READ)]
+    newest = max((run for each in open_ for run in _newest(kernel, each)), default=0)
+    if len(open_) < len(jobs):
+        closed = set(jobs).difference(open_)
+        for run in state.runs.newest_first():
+            if run.id <= newest:
+                break
+            if run.job in closed and sight.run(run):
+                return run
+    found = state.runs.get(newest)
+    if found is not None:
+        return found
     if job:
         visible_job(kernel, request.caller, job)
     raise NotFoundError(f"last{':' if job else ''}{job}: no run yet")
+
+
+def _newest(kernel: Kernel, job: Job) -> list[int]:
+    """The id of the job's newest run, if it has any."""
+    below = None
+    while ids := job.runs.below(below, 100):
+        for number in reversed(ids):
+            if kernel.state.runs.get(number) is not None:
+                return [number]
+        below = ids[0]
+    return []

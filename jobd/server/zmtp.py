@@ -83,6 +83,17 @@ class Talk:
         """Whether the peer owes the rest of something that it began."""
         return not self.ready or bool(self._held) or self._skip > 0 or self._in_parts
 
+    def only(self, data: bytes) -> bytes | None:
+        """The one message that `data` is, whole and alone: what nearly always comes. None: it is
+        something else, for :meth:`messages`."""
+        if self._held or self._skip or self._in_parts or not self.ready or len(data) < 9:
+            return None
+        if data[0] == 0:
+            return data[2:] if data[1] == len(data) - 2 else None
+        if data[0] == _LONG and int.from_bytes(data[1:9], "big") == len(data) - 9 <= MAX_FRAME:
+            return data[9:]
+        return None
+
     def messages(self, data: bytes, most: int) -> list[bytes | UsageError]:
         """Take in `data`; up to `most` messages that are whole, or what is wrong with one.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobd.codec import pack_shared, unpack, unpack_foreign
+from jobd.codec import pack, pack_shared, unpack, unpack_foreign
 from jobd.errors import InternalError, JobdError, UsageError, VersionError, from_wire
 
 #: raised by one when an old peer could misunderstand; peers of another version are refused (76)
@@ -33,8 +33,8 @@ def request(number: int, verb: str, arguments: dict[str, Any], key: bytes | None
 
 
 def result(number: int, body: Any) -> bytes:
-    """The frame of a last reply."""
-    return pack_shared([VERSION, number, RESULT, body])
+    """The frame of a last reply. Not thread-safe: for the core loop, as each request has one."""
+    return pack((VERSION, number, RESULT, body))
 
 
 def part(number: int, body: Any) -> bytes:
@@ -51,7 +51,7 @@ def error(number: int, problem: JobdError) -> bytes:
 def read_request(frame: bytes | memoryview) -> tuple[int, str, dict[str, Any], bytes | None]:
     """`(id, verb, arguments, key)`. Raises UsageError or VersionError; never trusts the frame."""
     value = unpack_foreign(frame)
-    if not isinstance(value, list) or len(value) < 2:
+    if type(value) is not list or len(value) < 2:
         raise UsageError("request is not of the form [version, id, verb, arguments, key]")
     if value[0] != VERSION:
         raise VersionError(
@@ -62,9 +62,9 @@ def read_request(frame: bytes | memoryview) -> tuple[int, str, dict[str, Any], b
     if len(value) != 5:
         raise UsageError("request is not of the form [version, id, verb, arguments, key]")
     _, number, verb, arguments, key = value
-    if type(number) is not int or not isinstance(verb, str) or not isinstance(arguments, dict):
+    if type(number) is not int or type(verb) is not str or type(arguments) is not dict:
         raise UsageError("request is not of the form [version, id, verb, arguments, key]")
-    if key is not None and (not isinstance(key, bytes) or len(key) != KEY_BYTES):
+    if key is not None and (type(key) is not bytes or len(key) != KEY_BYTES):
         raise UsageError(f"request key is not {KEY_BYTES} bytes")
     return number, verb, arguments, key
 

@@ -125,10 +125,8 @@ def wrong(made: dict[str, Any]) -> list[str]:
 def mount_is_right(mount: dict[str, Any], own: list[str]) -> bool:
     """Below a folder that may be mounted, as it may be; or the attempt's own."""
     source = mount["Source"]
-    parts = source.split("/")
-    below = (parts[:3] == ["", "srv", "data"]) or (
-        parts[:3] == ["", "srv", "read"] and mount["ReadOnly"]
-    )
+    parts = [part for part in source.split("/") if part not in ("", ".")]
+    below = (parts[:2] == ["srv", "data"]) or (parts[:2] == ["srv", "read"] and mount["ReadOnly"])
     return (
         mount.keys() == {"Type", "Source", "Target", "ReadOnly", "BindOptions"}
         and mount["Type"] == "bind"
@@ -214,7 +212,7 @@ def queued(spec: JobSpec, **options: Any) -> Run:
     bench.register("job", resources={"cpus": 0.1, "memory": "64M"})
     run = bench.queue("job", **options)
     bench.claim()
-    run.spec = spec
+    run.job.revisions[run.revision] = spec
     return run
 
 

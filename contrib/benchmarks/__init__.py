@@ -1,0 +1,1 @@
+"""jobd beside the job queues that can be installed, on the same work, on one machine."""
