@@ -69,7 +69,8 @@ def save_output(
     """
     from jobctl.unpack import Unpacker
 
-    with Unpacker(folder) as unpacker:
+    made = yield Work(lambda: Unpacker(folder))
+    with made as unpacker:
 
         def take(data: bytes) -> Steps[None]:
             yield Work(lambda: unpacker.write(data))

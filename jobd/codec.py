@@ -5,6 +5,7 @@ Nothing that came from outside is unpacked anywhere else, so no caller can forge
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgpack
@@ -15,6 +16,8 @@ from jobd.errors import UsageError
 MAX_FRAME = 1 << 20
 #: how deep maps and arrays may be nested in what others send
 MAX_DEPTH = 16
+#: maps and arrays in what others send: a million of one byte each would take 64 MiB and a second
+MAX_CONTAINERS = 50_000
 
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 #: what msgpack makes of maps and arrays: these very types, never a subclass
@@ -41,14 +44,22 @@ def unpack(data: bytes | memoryview) -> Any:
 def unpack_foreign(data: bytes | memoryview, *, limit: int = MAX_FRAME) -> Any:
     """The value in `data`, which somebody else wrote.
 
-    Raises UsageError when it is longer than `limit` bytes, nested deeper than MAX_DEPTH, has a
-    map key that is not text or bytes, an extension type, or is not one whole msgpack value.
+    Raises UsageError when it is longer than `limit` bytes, nested deeper than MAX_DEPTH, has over
+    MAX_CONTAINERS maps and arrays, a map key that is not text or bytes, an extension type, or is
+    not one whole msgpack value.
     """
     if len(data) > limit:
         raise UsageError(f"message of {len(data)} bytes: at most {limit} are taken")
     try:
+        count = _counter()
         value = msgpack.unpackb(
-            data, strict_map_key=True, use_list=True, ext_hook=_refuse_extension, max_ext_len=0
+            data,
+            strict_map_key=True,
+            use_list=True,
+            list_hook=count,
+            object_hook=count,
+            ext_hook=_refuse_extension,
+            max_ext_len=0,
         )
     except UsageError:
         raise
@@ -58,6 +69,20 @@ def unpack_foreign(data: bytes | memoryview, *, limit: int = MAX_FRAME) -> Any:
     if type(value) in _NESTED and _too_deep(value, MAX_DEPTH):
         raise UsageError(f"message is nested deeper than {MAX_DEPTH} levels")
     return value
+
+
+def _counter() -> Callable[[Any], Any]:
+    """Gives back what it is given, so many times and no more."""
+    left = MAX_CONTAINERS
+
+    def count(value: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise UsageError(f"message has more than {MAX_CONTAINERS} maps and arrays")
+        return value
+
+    return count
 
 
 def _refuse_extension(code: int, data: bytes) -> Any:

@@ -145,6 +145,8 @@ class CoreLoop:
 
     def decide(self, command: Command, caller: Caller) -> Any:
         """Decide on a command and apply what follows; its answer is true after the sync."""
+        if self.room.pending >= _FULL_BATCH:
+            self.commit()  # a small request may make much: nothing is answered before the flush
         decision = decide(self.state, command, self.now, self.rules, caller)
         if len(self._records) + len(decision.events) > _MOST_RECORDS:
             self.commit()  # a decision is in one batch

@@ -115,6 +115,7 @@ class Starter:
     def _create(self, order: Order, settings: Settings, progress: Progress) -> tuple[str, int]:
         """Make the container; its id, and how long a pull took in milliseconds."""
         check_reference(order.image)
+        body(order, order.image, settings)  # what is refused is not pulled either
         image, pull_ms = order.image, 0
         if order.pull == "always" or order.image_id is not None:
             present = self._images.ensure(order.image, order.pull, order.image_id, progress)

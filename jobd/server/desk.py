@@ -6,29 +6,34 @@ until :meth:`Desk.flush`, which the loop calls after the sync: a reply means "on
 
 from __future__ import annotations
 
-import heapq
-from bisect import bisect_right
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
 from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
 from jobd.server.lane import Lane
+from jobd.server.parking import Parking
+from jobd.server.rota import Lanes, Rota
 from jobd.server.router import Router
 from jobd.wire import envelope
 from jobd.wire.verbs import BY_NAME
 
-#: requests taken in one pass of the loop
-_TAKEN = 2_000
+#: requests taken in one pass of the loop, and those that are read before they are answered
+_TAKEN, _ROUND = 2_000, 64
 #: bytes made of answers in parts in one pass, before what is there is sent
 _STREAMED = 4 << 20
-#: threads for work on files
+#: runs that are remembered to have changed while a thread was at work
+_NAMED = 1_000
+#: seconds that requests, and answers in parts, may take of one pass: then it is others' turn
+_SLICE_S = 0.03
+#: threads for work on files, and works that are given to them at once
 _THREADS = 2
+_GIVEN = 2 * _THREADS
 
 
 class Desk:
@@ -41,111 +46,159 @@ class Desk:
         self._post = post
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
         self._replies: list[tuple[Request, bytes, bool]] = []
-        self._streams: deque[tuple[Request, Iterator[Any]]] = deque()
-        self._offloaded: set[Request] = set()
-        #: peers for which a part of an answer is being made by a thread
+        #: answers in parts by connection: its first goes on, the others come after it
+        self._streams: dict[int, deque[tuple[Request, Iterator[Any]]]] = {}
+        self._streaming: Rota[int] = Rota()
+        #: connections for which a part of an answer is being made by a thread
         self._making: set[int] = set()
-        self._by_run: dict[int, set[Request]] = {}
-        self._parked: dict[Request, frozenset[int]] = {}
-        self._by_peer: dict[int, set[Request]] = {}
-        self._deadlines: list[tuple[int, int, Request]] = []
-        self._counter = 0
+        #: work for the threads by connection, and how many they have
+        self._works: dict[int, deque[tuple[Request, Callable[[], None]]]] = {}
+        self._working: Rota[int] = Rota()
+        self._given = 0
+        #: connections whose turn has to wait: they read slowly
+        self._waiting: dict[int, Request] = {}
+        self._offloaded: set[Request] = set()
+        self._parking = Parking()
+        #: what has arrived, or has waited: to be answered now
+        self._entered: Lanes[Request] = Lanes()
+        #: when this pass's time for that is over
+        self._until = 0.0
         #: runs whose log somebody waits for; read by the threads that write logs
         self._watched = watched
 
     def take(self, kernel: Kernel) -> bool:
         """Answer what has arrived; whether more may wait."""
-        requests, more = self._router.receive(_TAKEN)
-        lane = Lane(kernel)
-        queue, add = lane.queue, self._replies.append
-        for request in requests:
-            frame = queue(request) if request.verb == "run.queue" else None
-            if frame is not None:
-                add((request, frame, True))
-            else:
-                self._answer(kernel, request)
-                lane.close()
+        self._until = time.monotonic() + _SLICE_S
+        taken, more, lane = 0, True, Lane(kernel)
+        while more and taken < _TAKEN:
+            requests, more = self._router.receive(_ROUND)
+            taken += len(requests)
+            self._answer_now(kernel, lane, requests)
+            if not self._go_on(kernel, lane):
+                break
         if self._router.gone:
             self._forget(set(self._router.gone))
             self._router.gone.clear()
-        return more
+        return more or bool(self._entered)
+
+    def _answer_now(self, kernel: Kernel, lane: Lane, requests: list[Request]) -> None:
+        """Answer what came by turns; where that takes long, or others wait, behind those."""
+        for request in requests:
+            if self._entered or time.monotonic() >= self._until:
+                self._enter(request)
+                continue
+            frame = lane.queue(request) if request.verb == "run.queue" else None
+            if frame is not None:
+                self._reply(request, frame)
+            else:
+                self._answer(kernel, request)
+                lane.close()
+
+    def _enter(self, request: Request) -> None:
+        self._entered.put(request.caller.uid, request.peer, request)
+
+    def _go_on(self, kernel: Kernel, lane: Lane | None = None) -> bool:
+        """Answer requests by turns for the rest of this pass's time, one at least; whether there
+        is time left. One that names many runs may take some 50 ms."""
+        while (request := self._entered.next(_uid)) is not None:
+            if self._router.is_there(request.peer):
+                self._answer(kernel, request)
+                if lane is not None:
+                    lane.close()
+            if time.monotonic() >= self._until:
+                return False
+        return time.monotonic() < self._until
 
     def _forget(self, gone: set[int]) -> None:
         """Nobody is there any more to be answered."""
-        for peer in gone & self._by_peer.keys():
-            for request in list(self._by_peer[peer]):
-                self._unpark(request)
-        if self._streams:
-            left = [each for each in self._streams if each[0].peer not in gone]
-            self._streams = deque(left)
+        self._parking.forget(gone)
+        for peer in gone:
+            self._streams.pop(peer, None)
+            self._offloaded.difference_update(request for request, _ in self._works.pop(peer, ()))
+            self._waiting.pop(peer, None)
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
         """Ask again the requests that wait for one of these runs, or one in these ranges."""
-        if not self._by_run and not self._offloaded and not self._watched:
+        if not self._parking and not self._offloaded and not self._watched:
             return  # nobody waits: most passes of a busy queue
-        woken: dict[Request, None] = {}
-        if ranges:
-            # looked for among those that are waited for: the ranges may mean a million
-            runs |= _within(self._by_run, ranges)
-            runs.add(MANY)
-        for run in runs:
-            self._watched.discard(run)
-            woken.update(dict.fromkeys(self._by_run.get(run, ())))
-            for request in self._offloaded:
-                request.changed.add(run)
+        woken = self._parking.changed(runs, ranges)
+        self._watched -= runs
+        for request in self._offloaded:
+            request.changed |= runs if len(request.changed) < _NAMED else {MANY}
         for request in woken:
-            self._unpark(request)
-            self._answer(kernel, request)
+            self._enter(request)
+        self._use_time(kernel)
 
     def overdue(self, kernel: Kernel) -> None:
         """Answer the requests that have waited as long as they may."""
-        now = kernel.now.mono
-        while self._deadlines and self._deadlines[0][0] <= now:
-            _, _, request = heapq.heappop(self._deadlines)
-            if request in self._parked:
-                self._unpark(request)
-                request.final = True
-                self._answer(kernel, request)
+        while (request := self._parking.overdue(kernel.now.mono)) is not None:
+            request.final = True
+            self._enter(request)
+        self._use_time(kernel)
+
+    def _use_time(self, kernel: Kernel) -> None:
+        if time.monotonic() < self._until:
+            self._go_on(kernel)
 
     def stream(self) -> bool:
-        """Take one part of every answer in parts; whether any can go on at once."""
-        going, made = False, 0
-        for _ in range(len(self._streams)):
-            if made >= _STREAMED:
-                return True
-            request, parts = self._streams.popleft()
-            if self._router.is_full(request.peer) or request.peer in self._making:
-                self._streams.append((request, parts))  # the loop comes round when that is over
-                continue
-            try:
-                body = guarded(request.verb, partial(_next, parts))
-            except JobdError as error:
-                self._refuse(request, error)
-                continue
-            if isinstance(body, _Last):
-                self._reply(request, envelope.result(request.number, body.body))
-            elif isinstance(body, Offload):
-                self._make_part(request, parts, body)
-            else:
-                if body is not None:
-                    frame = envelope.part(request.number, body)
-                    made += len(frame)
-                    self._reply(request, frame, last=False)
-                self._streams.append((request, parts))
-                going = True
-        return going
+        """Give answers in parts their turns, one part each; whether any can go on at once."""
+        waiting, self._waiting = self._waiting, {}
+        for request in waiting.values():
+            self._queue_up(request)
+        self._give_works()
+        until = time.monotonic() + _SLICE_S
+        made = 0
+        while made < _STREAMED and time.monotonic() < until:
+            peer = self._streaming.next()
+            if peer is None:
+                break
+            made += self._next_part(peer)
+        return bool(self._streaming or self._entered)
 
-    def _make_part(self, request: Request, parts: Iterator[Any], offload: Offload) -> None:
+    def _next_part(self, peer: int) -> int:
+        """Take one part of a connection's first answer; its bytes."""
+        mine = self._streams.get(peer)
+        if mine is None:
+            return 0
+        request, parts = mine[0]
+        if self._router.is_full(peer) or peer in self._making:
+            self._waiting[peer] = request  # the loop comes round when that is over
+            return 0
+        try:
+            body = guarded(request.verb, partial(_next, parts))
+        except JobdError as error:
+            return self._say(request, envelope.error(request.number, error), last=True)
+        if isinstance(body, _Last):
+            return self._say(request, envelope.result(request.number, body.body), last=True)
+        if isinstance(body, Offload):
+            self._make_part(request, body)
+            return 0
+        if body is None:
+            self._queue_up(request)
+            return 0
+        return self._say(request, envelope.part(request.number, body), last=False)
+
+    def _say(self, request: Request, frame: bytes, *, last: bool) -> int:
+        """Reply with a part of a connection's first answer, and have its turn come again."""
+        mine = self._streams.get(request.peer)
+        if mine is not None and last:
+            mine.popleft()
+            if not mine:
+                del self._streams[request.peer]
+        self._reply(request, frame, last)
+        self._queue_up(request)
+        return len(frame)
+
+    def _make_part(self, request: Request, offload: Offload) -> None:
         """Have a part made by a thread: one at a time for each peer, so that none piles them up."""
         self._making.add(request.peer)
 
         def done(body: Any, problem: JobdError | None) -> None:
             self._making.discard(request.peer)
             if problem is not None:
-                self._refuse(request, problem)
-                return
-            self._reply(request, envelope.part(request.number, body), last=False)
-            self._streams.append((request, parts))
+                self._say(request, envelope.error(request.number, problem), last=True)
+            else:
+                self._say(request, envelope.part(request.number, body), last=False)
 
         def run() -> None:
             body, problem = None, None
@@ -157,28 +210,35 @@ class Desk:
 
         self._pool.submit(run)
 
+    def _queue_up(self, request: Request) -> None:
+        """Have a connection take its turns, for what there is of it."""
+        peer, uid = request.peer, request.caller.uid
+        if peer in self._streams:
+            self._streaming.put(uid, peer, peer)
+        if peer in self._works:
+            self._working.put(uid, peer, peer)
+
     def wait_ms(self, now_mono: int) -> int | None:
         """How long nothing here comes due; None: nothing is parked."""
-        while self._deadlines and self._deadlines[0][2] not in self._parked:
-            heapq.heappop(self._deadlines)
-        return max(0, self._deadlines[0][0] - now_mono) if self._deadlines else None
+        return self._parking.wait_ms(now_mono)
 
     def flush(self) -> None:
         """Send every reply: what they tell of is on disk."""
         replies, self._replies = self._replies, []
         for request, frame, last in replies:
-            self._router.send(request.peer, frame, last)
+            self._router.send(request, frame, last, len(frame))
         self._router.flush()
 
     def fail(self, error: JobdError) -> None:
         """The disk failed: tell who changed something that nobody knows the outcome of."""
-        for request, frame, _ in self._replies:
+        for request, frame, last in self._replies:
             verb = BY_NAME.get(request.verb)
+            expected = len(frame)
             if verb is not None and verb.changes:
                 key = f"; ask again with key {request.key.hex()}" if request.key else ""
                 problem = OutcomeUnknownError(f"{request.verb}: outcome unknown: {error}{key}")
                 frame = envelope.error(request.number, problem)
-            self._router.send(request.peer, frame)
+            self._router.send(request, frame, last, expected)
         self._replies = []
 
     def close(self) -> None:
@@ -197,15 +257,18 @@ class Desk:
 
     def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
         if type(value) is Parts:
-            self._streams.append((request, value.parts))
+            if self._router.is_there(request.peer):
+                request.arguments = {}
+                self._streams.setdefault(request.peer, deque()).append((request, value.parts))
+                self._queue_up(request)
         elif type(value) is Offload:
             self._offload(kernel, request, value)
         else:
-            self._replies.append((request, envelope.result(request.number, value), True))
+            self._reply(request, envelope.result(request.number, value))
 
     def _offload(self, kernel: Kernel, request: Request, offload: Offload) -> None:
-        request.changed.clear()
-        self._offloaded.add(request)
+        if not self._router.is_there(request.peer):
+            return
 
         def run() -> None:
             value: Any = None
@@ -216,7 +279,31 @@ class Desk:
                 problem = error
             self._post(lambda: self._done(kernel, request, offload, value, problem))
 
-        self._pool.submit(run)
+        request.changed.clear()
+        self._offloaded.add(request)
+        self._works.setdefault(request.peer, deque()).append((request, run))
+        self._queue_up(request)
+        self._give_works()
+
+    def _give_works(self) -> None:
+        """Give the threads work, by turns; who has not read its answers gets none."""
+        while self._given < _GIVEN:
+            peer = self._working.next()
+            if peer is None:
+                return
+            mine = self._works.get(peer)
+            if mine is None:
+                continue
+            request, run = mine[0]
+            if peer in self._streams or self._router.is_full(peer):
+                self._waiting[peer] = request
+                continue
+            mine.popleft()
+            if not mine:
+                del self._works[peer]
+            self._given += 1
+            self._pool.submit(run)
+            self._queue_up(request)
 
     def _done(
         self,
@@ -226,6 +313,8 @@ class Desk:
         value: Any,
         problem: BaseException | None,
     ) -> None:
+        self._given -= 1
+        self._give_works()
         self._offloaded.discard(request)
         then = offload.then
         if problem is None and then is not None:
@@ -244,40 +333,21 @@ class Desk:
             self._settle(kernel, request, value)
 
     def _park(self, kernel: Kernel, request: Request, later: Later) -> None:
-        if request.deadline is None:
-            request.deadline = kernel.now.mono + later.hold
-        self._counter += 1
-        heapq.heappush(self._deadlines, (request.deadline, self._counter, request))
-        self._parked[request] = later.runs
-        self._by_peer.setdefault(request.peer, set()).add(request)
-        for run in later.runs:
-            self._by_run.setdefault(run, set()).add(request)
-
-    def _unpark(self, request: Request) -> None:
-        others = self._by_peer[request.peer]
-        others.discard(request)
-        if not others:
-            del self._by_peer[request.peer]
-        for run in self._parked.pop(request):
-            waiting = self._by_run[run]
-            waiting.discard(request)
-            if not waiting:
-                del self._by_run[run]
+        if not self._router.is_there(request.peer):
+            return
+        try:
+            self._parking.park(request, later, kernel.now.mono)
+        except JobdError as error:
+            self._refuse(request, error)
 
     def _refuse(self, request: Request, error: JobdError) -> None:
         self._reply(request, envelope.error(request.number, error))
 
     def _reply(self, request: Request, frame: bytes, last: bool = True) -> None:
+        if last:
+            request.arguments = {}  # a payload, mostly
+        self._router.expect(request.peer, len(frame))
         self._replies.append((request, frame, last))
-
-
-def _within(runs: Iterable[int], ranges: Sequence[Sequence[int]]) -> set[int]:
-    """Those of the runs that are in one of the ranges `[first, last]`, of which there may be
-    thousands."""
-    ordered = sorted((first, last) for first, last in ranges)
-    firsts = [first for first, _ in ordered]
-    lasts = list(accumulate((last for _, last in ordered), max))
-    return {run for run in runs if (at := bisect_right(firsts, run)) and run <= lasts[at - 1]}
 
 
 class _Last:
@@ -285,6 +355,10 @@ class _Last:
 
     def __init__(self, body: Any) -> None:
         self.body = body
+
+
+def _uid(request: Request) -> int:
+    return request.caller.uid
 
 
 def _next(parts: Iterator[Any]) -> Any:

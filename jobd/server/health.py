@@ -16,11 +16,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jobd.server import peers
 from jobd.server.doors import Doors
 
-#: connections held open at once; more are closed at once
-_MOST = 512
 _LONGEST_LINE = 64
+#: seconds until it is tried again to take a connection, where there was no descriptor for one
+_PAUSE_S = 1.0
 
 
 class Pulse:
@@ -64,14 +65,18 @@ class HealthServer:
         path.unlink(missing_ok=True)
         with doors.opening(path):
             self._listener.bind(os.fspath(path))
-        self._listener.listen(64)
+        # a client holds its connection to see our end: who is in the backlog sees it as well
+        self._listener.listen(1024)
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._stopping = False
+        self._most = peers.room()[1]
         self._peers: dict[socket.socket, bytes] = {}
+        #: until when no connection is taken, in monotonic seconds; None while they are
+        self._paused: float | None = None
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
         self._thread.start()
 
@@ -84,11 +89,12 @@ class HealthServer:
 
     def _run(self) -> None:
         while not self._stopping:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(None if self._paused is None else _PAUSE_S):
                 if key.fileobj is self._listener:
                     self._accept()
                 elif isinstance(key.fileobj, socket.socket):
                     self._serve(key.fileobj)
+            self._go_on()
         for peer in list(self._peers):
             self._drop(peer)
         self._listener.close()
@@ -98,14 +104,30 @@ class HealthServer:
     def _accept(self) -> None:
         try:
             peer, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionError):
+            return  # it went away again
         except OSError:
-            return  # it went away again, or there are no file descriptors left
-        if len(self._peers) >= _MOST:
-            peer.close()
+            self._pause()  # there are no descriptors left
             return
         peer.setblocking(False)
         self._peers[peer] = b""
         self._selector.register(peer, selectors.EVENT_READ)
+        if len(self._peers) >= self._most:
+            # never closed: a client would take that for the daemon's end
+            self._pause()
+
+    def _pause(self) -> None:
+        """Leave connections in the backlog, of which we would be told again and again."""
+        self._selector.unregister(self._listener)
+        self._paused = time.monotonic() + _PAUSE_S
+
+    def _go_on(self) -> None:
+        """Take connections again, where that was stopped and there is room."""
+        if self._paused is None or len(self._peers) >= self._most:
+            return
+        if time.monotonic() >= self._paused:
+            self._paused = None
+            self._selector.register(self._listener, selectors.EVENT_READ)
 
     def _serve(self, peer: socket.socket) -> None:
         try:

@@ -29,6 +29,7 @@ class Request:
     `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
     changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
     milliseconds, once it was parked. `pending`: the runs that a wait for many still waits for.
+    `size` is that of its frame, in bytes.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class Request:
         "number",
         "peer",
         "pending",
+        "size",
         "verb",
     )
 
@@ -52,6 +54,7 @@ class Request:
         arguments: dict[str, Any],
         key: bytes | None,
         caller: Caller,
+        size: int = 0,
     ) -> None:
         self.peer = peer
         self.number = number
@@ -59,6 +62,7 @@ class Request:
         self.arguments = arguments
         self.key = key
         self.caller = caller
+        self.size = size
         self.final = False
         self.changed: set[int] = set()
         self.deadline: int | None = None

@@ -2,92 +2,69 @@
 
 Whoever connects, what is kept for them is bounded: the bytes of a request that is not whole, of
 replies that are not read, the requests under way, the connections of one user. Who goes beyond is
-told, or loses the connection, alone.
+told, or loses the connection, alone. What waits is taken by turns (rota.py), little at a time.
 """
 
 from __future__ import annotations
 
-import errno
+import itertools
 import logging
-import os
-import resource
 import select
 import socket
-import stat
 import time
 from pathlib import Path
 
-from jobd.codec import MAX_FRAME
-from jobd.errors import ConfigError, JobdError
+from jobd.errors import JobdError
+from jobd.server import peers
 from jobd.server.access import Users
 from jobd.server.doors import Doors
 from jobd.server.kernel import Request
-from jobd.server.peer import Peer
+from jobd.server.listener import Listener
+from jobd.server.peers import Peer, Peers
+from jobd.server.rota import Rota
+from jobd.server.seldom import Seldom
 from jobd.server.zmtp import ProtocolError, frame
 from jobd.wire import envelope
 
 _log = logging.getLogger(__name__)
 
-#: `sun_path` in sockaddr_un, less its NUL
-_LONGEST_PATH = 107
 #: read from one peer at once, and messages taken of it before the others' turn
-_READ, _TURN = 64 * 1024, 128
+_READ, _TURN = 64 * 1024, 8
 #: read first: most requests are short, and to have room for a long one costs each of them 1 us
 _FIRST = 4096
-#: requests of one connection that are under way; more are left in its pipe
-_UNDER_WAY = 256
-#: bytes of replies that a peer has not read: its streams wait, and it loses its connection
-_FULL, _MOST_UNREAD = 1 << 20, 8 << 20
-#: bytes kept for all connections of one user, either way
-_MOST_OF_USER = 64 << 20
-#: what one connection may keep of that when all of it is taken
-_SHARE = 256 * 1024
+#: bytes of requests that are read before they are answered: as objects they take up to 20 times it
+_READ_AT_ONCE = 1 << 20
+#: pieces that are sent in one call, below IOV_MAX
+_PIECES = 64
+#: of those of a user that wait, how many are looked at when one was answered
+_RESUMED = 4
 #: seconds for a handshake, for the rest of a request, and without a byte being read
 _HANDSHAKE_S, _REST_S, _UNREAD_S = 5.0, 30.0, 60.0
-#: descriptors that are left for the queue, logs and attempts
-_OTHERS_FILES = 512
-_WANTED_FILES = 8192
-_MOST_PEERS = 4096
 _SWEEP_S = 1.0
-_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+_IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
 
 class Router:
     """The socket. The queue's lock must be held: a stale socket's path is taken over."""
 
     def __init__(self, path: Path, doors: Doors, users: Users) -> None:
-        if len(os.fsencode(path)) > _LONGEST_PATH - len(".health"):
-            raise ConfigError(
-                f"socket {path}: a socket's path has at most {_LONGEST_PATH - len('.health')} bytes"
-            )
-        if path.exists() and not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ConfigError(f"socket {path}: is there already and is not a socket; move it away")
         self.path = path
         self._users = users
-        self._most_peers = _most_peers()
-        self._peers: dict[int, Peer] = {}
+        self._peers = Peers(peers.room()[0])
         self._by_fd: dict[int, Peer] = {}
-        #: by uid: connections, and bytes of replies that are not read
-        self._of_user: dict[int, int] = {}
-        self._unread_of: dict[int, int] = {}
-        self._number = 0
-        #: connections that have more to say than was taken, and that have something to be sent
-        self._left: dict[int, Peer] = {}
+        #: connections that have something to say
+        self._rota: Rota[Peer] = Rota()
+        #: connections that have something to be sent
         self._dirty: dict[int, Peer] = {}
         #: connections that ended since the desk last looked
         self.gone: list[int] = []
         self._ready: list[tuple[int, int]] = []
         self._swept = time.monotonic()
-        self._refusing_until = 0.0
+        #: bytes of requests that were read since :meth:`receive` was called
+        self._parsed = 0
+        self._seldom = Seldom(_log, "socket")
         self._epoll = select.epoll()
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(
-            socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-        )
-        with doors.opening(path):
-            self._listener.bind(os.fspath(path))
-        self._listener.listen(1024)
-        self._epoll.register(self._listener, _IN)
+        self._listener = Listener(path, doors, self._epoll)
 
     def watch(self, descriptor: int) -> None:
         """Have :meth:`wait` end when `descriptor` becomes readable too."""
@@ -96,9 +73,9 @@ class Router:
     def wait(self, ms: int) -> bool:
         """Wait until there is something to do, `ms` milliseconds at most; whether it may be what
         is watched beside the connections."""
-        if self._left:
+        if self._rota:
             ms = 0
-        elif self._peers:
+        elif self._by_fd or self._listener.paused_until:
             ms = min(ms, round(_SWEEP_S * 1000))
         self._ready = ready = self._epoll.poll(ms / 1000)
         known = self._by_fd
@@ -111,89 +88,98 @@ class Router:
         requests: list[Request] = []
         now = time.monotonic()
         self._users.refresh()
-        left, self._left = self._left, {}
-        for peer in left.values():
-            self._take(peer, b"", requests, now)
+        self._parsed = 0
         ready, self._ready = self._ready, []
+        # where few have anything to say, the kernel's turns are as good
+        at_once = not self._rota and len(ready) <= most // _TURN
         for descriptor, events in ready:
-            peer_or_none = self._by_fd.get(descriptor)
-            if peer_or_none is None:
-                if descriptor == self._listener.fileno():
-                    self._accept(now)
-                continue
-            if events & _OUT:
-                self._flush(peer_or_none, now)
-            if events & ~_OUT and len(requests) < most:
-                self._read(peer_or_none, requests, now)
+            peer = self._by_fd.get(descriptor)
+            if at_once and events == _IN and peer is not None:
+                self._turn(peer, requests, now)
+            else:
+                self._note(descriptor, events, now)
+        for _ in range(most):  # turns: much that is said is no request
+            if len(requests) >= most or self._parsed >= _READ_AT_ONCE:
+                break
+            peer = self._rota.next()
+            if peer is None:
+                break
+            self._turn(peer, requests, now)
         if now - self._swept >= _SWEEP_S:
             self._sweep(now)
-        return requests, bool(self._left)
+        return requests, bool(self._rota)
+
+    def _note(self, descriptor: int, events: int, now: float) -> None:
+        peer = self._by_fd.get(descriptor)
+        if peer is None:
+            if descriptor == self._listener.fileno():
+                self._accept(now)
+            return
+        if events & _OUT:
+            self._flush(peer, now)
+        if events & _GONE and not peer.may_ask:
+            self._close(peer)  # it would be told of again and again, and nobody is there to read
+        elif events & ~_OUT and peer.number in self._peers.by_number:
+            self._rota.put(peer.user.uid, peer.number, peer)
 
     def _accept(self, now: float) -> None:
-        for _ in range(64):
-            try:
-                connection, _ = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    # it stays in the backlog; asked again each second, as epoll would go on and on
-                    _log.warning("socket: no connection is taken for a second: %s", error.strerror)
-                    self._epoll.modify(self._listener, 0)
-                    self._refusing_until = now + _SWEEP_S
-                    return
-                continue  # it went away again
-            self._admit(connection, now)
+        try:
+            for connection in self._listener.accepted():
+                self._admit(connection, now)
+        except OSError as error:  # descriptors, memory, or what the kernel lets one watch
+            self._seldom.warning(f"no connection is taken for a second: {error.strerror}")
+            self._listener.pause(now)
 
     def _admit(self, connection: socket.socket, now: float) -> None:
-        connection.setblocking(False)
-        self._number += 1
-        peer = Peer(self._number, connection, now)
-        count = self._of_user.get(peer.uid, 0)
-        # an eighth is left for others than the one who has taken all the rest
-        if len(self._peers) >= self._most_peers or count >= self._most_peers * 7 // 8:
-            _log.warning(
-                "socket: %d connections, %d of uid %d: no more are taken of it",
-                len(self._peers), count, peer.uid,
-            )  # fmt: skip
+        uid, pid = peers.who(connection)
+        peer = self._peers.add(connection, uid, pid, now)
+        if peer is None:
+            self._seldom.warning(
+                f"{len(self._by_fd)} connections are open: one of uid {uid}, pid {pid} was refused"
+            )
             connection.close()
             return
-        self._of_user[peer.uid] = count + 1
-        self._unread_of.setdefault(peer.uid, 0)
-        self._peers[peer.number] = self._by_fd[connection.fileno()] = peer
+        try:
+            self._epoll.register(connection, _IN)
+        except OSError:
+            self._peers.remove(peer)
+            connection.close()
+            raise
         peer.events = _IN
-        self._epoll.register(connection, _IN)
+        self._by_fd[connection.fileno()] = peer
         self._own_words(peer)
 
-    def _read(self, peer: Peer, requests: list[Request], now: float) -> None:
-        # a long request comes in few pieces: each is joined to what is there
-        held = peer.talk.held
-        size = _FIRST if not held else _READ if held < _READ else MAX_FRAME
-        try:
-            data = peer.socket.recv(size)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._close(peer)
-            return
-        only = peer.talk.only(data) if peer.under_way < _TURN else None
-        if only is None:
-            self._take(peer, data, requests, now)
-        else:
-            # one whole request: nothing is left over, nothing owed
-            self._make(peer, only, requests)
-            peer.since = now
-
-    def _take(self, peer: Peer, data: bytes, requests: list[Request], now: float) -> None:
+    def _turn(self, peer: Peer, requests: list[Request], now: float) -> None:
+        """Take a little of what a peer says."""
+        data = b""
+        if not peer.talk.more:
+            if not peer.may_ask:
+                self._stall(peer)
+                return
+            held = peer.held
+            try:
+                # a long request comes in few pieces
+                data = peer.socket.recv(max(_READ, peer.talk.wanted) if held else _FIRST)
+            except BlockingIOError:
+                return
+            except OSError:
+                pass
+            if not data:
+                self._close(peer)
+                return
+            only = peer.talk.only(data)
+            if only is not None:
+                # one whole request: nothing is left over, nothing owed
+                self._make(peer, only, requests)
+                peer.since = now
+                if not peer.may_ask:
+                    self._stall(peer)
+                return
         was_midway = peer.talk.midway
-        most = min(_TURN, _UNDER_WAY - peer.under_way)
         try:
-            messages = peer.talk.messages(data, max(most, 0))
+            messages = peer.talk.messages(data, _TURN if peer.may_ask else 0)
         except ProtocolError as error:
-            _log.info("socket: uid %d, pid %d: %s; connection ended", peer.uid, peer.pid, error)
-            self._close(peer)
+            self._end(peer, str(error))
             return
         if peer.talk.to_send:
             self._own_words(peer)
@@ -201,63 +187,86 @@ class Router:
             self._make(peer, message, requests)
         if messages or not was_midway:
             peer.since = now
-        if peer.talk.more:
-            if peer.under_way < _UNDER_WAY and peer.unread <= _FULL:
-                self._left[peer.number] = peer
-        elif peer.talk.held > _SHARE and self._held_of(peer.uid) > _MOST_OF_USER:
-            _log.warning("socket: uid %d: over %d bytes of halves of requests; connection of pid "
-                         "%d ended", peer.uid, _MOST_OF_USER, peer.pid)  # fmt: skip
-            self._close(peer)
-            return
+        peer.count_held()
+        self._keep_to_bounds(peer.user)
+        if peer.number in self._peers.by_number:
+            if not peer.may_ask:
+                self._stall(peer)
+            elif peer.talk.more:
+                self._rota.put(peer.user.uid, peer.number, peer)
+            self._watch(peer)
+
+    def _stall(self, peer: Peer) -> None:
+        """Let a peer wait until there is room for what it asks."""
+        peer.user.stalled[peer.number] = peer
         self._watch(peer)
 
+    def _resume(self, user: peers.User, most: int, now: float) -> None:
+        """Take some of those up again that waited, where they may ask by now."""
+        for _ in range(min(most, len(user.stalled))):
+            peer = user.stalled.pop(next(iter(user.stalled)))
+            if not peer.may_ask:
+                user.stalled[peer.number] = peer  # behind the others
+                continue
+            peer.since = now
+            if peer.talk.more:
+                self._rota.put(user.uid, peer.number, peer)
+            self._watch(peer)
+
     def _make(self, peer: Peer, message: bytes | JobdError, requests: list[Request]) -> None:
-        peer.under_way += 1
         try:
             if isinstance(message, JobdError):
                 raise message
             number, verb, arguments, key = envelope.read_request(message)
         except JobdError as error:
             given = error.details.pop("request", 0)
-            self.send(peer.number, envelope.error(given if type(given) is int else 0, error))
+            problem = envelope.error(given if type(given) is int else 0, error)
+            self._append(peer, frame(problem))
             return
+        size = len(message)
+        self._parsed += size
+        peer.count_asked(1, size)
         caller = peer.caller
         if caller is None or peer.known_in != self._users.generation:
-            caller = peer.caller = self._users.caller(peer.uid, peer.pid)
+            caller = peer.caller = self._users.caller(peer.user.uid, peer.pid)
             peer.known_in = self._users.generation
-        requests.append(Request(peer.number, number, verb, arguments, key, caller))
+        requests.append(Request(peer.number, number, verb, arguments, key, caller, size))
 
     # -- replies -----------------------------------------------------------------------------
 
-    def send(self, peer_number: int, reply: bytes, last: bool = True) -> None:
+    def expect(self, peer_number: int, size: int) -> None:
+        """Count a reply that was made and waits for the disk as one that is not read."""
+        peer = self._peers.by_number.get(peer_number)
+        if peer is not None:
+            peer.count_unread(size)
+
+    def send(self, request: Request, reply: bytes, last: bool, expected: int) -> None:
         """Have a reply sent with the next :meth:`flush`; nothing where the peer is gone.
 
-        `last`: the request is answered with it.
+        `last`: the request is answered with it. `expected`: what was counted for it before.
         """
-        peer = self._peers.get(peer_number)
+        peer = self._peers.by_number.get(request.peer)
         if peer is None:
             return
-        peer.under_way -= last
-        data = frame(reply)
-        size = len(data)
-        peer.out.append(data)
-        peer.unread += size
-        self._unread_of[peer.uid] += size
-        self._dirty[peer_number] = peer
+        if last:
+            peer.count_asked(-1, -request.size)
+        peer.count_unread(-expected)
+        self._append(peer, frame(reply))
 
     def _append(self, peer: Peer, data: bytes) -> None:
         peer.out.append(data)
-        peer.unread += len(data)
-        self._unread_of[peer.uid] += len(data)
+        peer.due += len(data)
+        peer.count_unread(len(data))
         self._dirty[peer.number] = peer
+
+    def is_there(self, peer_number: int) -> bool:
+        """Whether the connection is still open."""
+        return peer_number in self._peers.by_number
 
     def is_full(self, peer_number: int) -> bool:
         """Whether a peer reads so slowly that nothing more should be made for it for now."""
-        peer = self._peers.get(peer_number)
-        return peer is not None and (
-            peer.unread > _FULL
-            or (self._unread_of[peer.uid] > _MOST_OF_USER // 2 and peer.unread > 0)
-        )
+        peer = self._peers.by_number.get(peer_number)
+        return peer is not None and peer.is_full
 
     def flush(self) -> None:
         """Send what there is to send; what a peer does not take now goes when it does."""
@@ -266,9 +275,9 @@ class Router:
         for peer in dirty.values():
             if peer.events & _OUT:
                 continue  # the kernel will tell when it takes more
-            if len(peer.out) == 1 and not peer.talk.more and peer.events:
+            if len(peer.out) == 1 and peer.events and not peer.user.stalled:
                 self._flush_one(peer, now)
-            elif peer.number in self._peers:
+            elif peer.number in self._peers.by_number:
                 self._flush(peer, now)
 
     def _flush_one(self, peer: Peer, now: float) -> None:
@@ -281,86 +290,94 @@ class Router:
         except OSError:
             self._close(peer)
             return
-        peer.unread -= sent
-        self._unread_of[peer.uid] -= sent
-        if sent == len(data):
+        if sent < len(data):
+            peer.out[0] = memoryview(data)[sent:]
+        else:
             peer.out.clear()
+        peer.due -= sent
+        peer.count_unread(-sent)
+        if sent:
             peer.wrote = now
-            return
-        peer.out[0] = data[sent:]
-        self._flush(peer, now)
+        if sent < len(data):
+            self._flush(peer, now)
 
     def _flush(self, peer: Peer, now: float) -> None:
         while peer.out:
-            data = peer.out[0] if len(peer.out) == 1 else b"".join(peer.out)
+            pieces = list(itertools.islice(peer.out, _PIECES))
             try:
-                sent = peer.socket.send(data, socket.MSG_NOSIGNAL)
+                sent = peer.socket.sendmsg(pieces, [], socket.MSG_NOSIGNAL)
             except BlockingIOError:
-                sent = 0
+                break
             except OSError:
                 self._close(peer)
                 return
-            peer.out.clear()
-            peer.unread -= sent
-            self._unread_of[peer.uid] -= sent
+            peer.due -= sent
+            peer.count_unread(-sent)
+            peer.wrote = now
+            while peer.out and sent >= len(peer.out[0]):
+                sent -= len(peer.out.popleft())
             if sent:
-                peer.wrote = now
-            if sent < len(data):
-                peer.out.append(data[sent:])
+                peer.out[0] = memoryview(peer.out[0])[sent:]
                 break
-        most = _SHARE if self._unread_of[peer.uid] > _MOST_OF_USER else _MOST_UNREAD
-        if peer.unread > most:
-            _log.warning("socket: uid %d, pid %d does not read its replies; connection ended",
-                         peer.uid, peer.pid)  # fmt: skip
-            self._close(peer)
-            return
         if not peer.out:
             peer.wrote = now
-        if peer.talk.more and peer.under_way < _UNDER_WAY // 2 and peer.unread <= _FULL:
-            self._left[peer.number] = peer
-        self._watch(peer)
+        elif peer.due > peers.MOST_UNREAD:
+            self._end(peer, "does not read its replies")
+            return
+        self._keep_to_bounds(peer.user)
+        if peer.number in self._peers.by_number:
+            if peer.number in peer.user.stalled and peer.may_ask:
+                peer.user.stalled.move_to_end(peer.number, last=False)
+            self._resume(peer.user, _RESUMED, now)
+            self._watch(peer)
 
     def _own_words(self, peer: Peer) -> None:
         """Send what the protocol itself has to say."""
-        words, peer.talk.to_send = peer.talk.to_send, b""
+        words = bytes(peer.talk.to_send)
+        peer.talk.to_send.clear()
         self._append(peer, words)
 
     def _watch(self, peer: Peer) -> None:
         """Ask the kernel for what can be dealt with: no more requests while too many are open."""
-        reads = peer.under_way < _UNDER_WAY and not peer.talk.more and peer.unread <= _FULL
+        reads = not peer.talk.more and peer.may_ask
         events = (_IN if reads else 0) | (_OUT if peer.out else 0)
-        if events != peer.events and peer.number in self._peers:
+        if events != peer.events and peer.number in self._peers.by_number:
             peer.events = events
             self._epoll.modify(peer.socket, events)
 
     # -- ends --------------------------------------------------------------------------------
 
-    def _held_of(self, uid: int) -> int:
-        return sum(peer.talk.held for peer in self._peers.values() if peer.uid == uid)
+    def _keep_to_bounds(self, user: peers.User) -> None:
+        while (found := user.largest()) is not None:
+            peer, what = found
+            self._end(peer, f"its user has over {peers.MOST_OF_USER} bytes of {what} here")
 
     def _sweep(self, now: float) -> None:
         """End what has been midway, or unread, for too long; listen again where it was stopped."""
         self._swept = now
-        if self._refusing_until and now >= self._refusing_until:
-            self._refusing_until = 0.0
-            self._epoll.modify(self._listener, _IN)
-        for peer in list(self._peers.values()):
+        self._listener.go_on(now)
+        for peer in list(self._peers.by_number.values()):
             patience = _REST_S if peer.talk.ready else _HANDSHAKE_S
-            if (peer.talk.midway and not peer.talk.more and now - peer.since > patience) or (
+            # whom we do not read owes us nothing
+            owes = peer.talk.midway and peer.events & _IN
+            if (owes and now - peer.since > patience) or (
                 peer.out and now - peer.wrote > _UNREAD_S
             ):
                 self._close(peer)
+        for user in self._peers.users.values():
+            self._resume(user, len(user.stalled), now)
+
+    def _end(self, peer: Peer, why: str) -> None:
+        self._seldom.warning(f"uid {peer.user.uid}, pid {peer.pid}: {why}; connection ended")
+        self._close(peer)
 
     def _close(self, peer: Peer) -> None:
-        if self._peers.pop(peer.number, None) is None:
+        if peer.number not in self._peers.by_number:
             return
+        self._peers.remove(peer)
         del self._by_fd[peer.socket.fileno()]
-        self._left.pop(peer.number, None)
+        self._rota.drop(peer.user.uid, peer.number)
         self._dirty.pop(peer.number, None)
-        self._of_user[peer.uid] -= 1
-        self._unread_of[peer.uid] -= peer.unread
-        if not self._of_user[peer.uid]:
-            del self._of_user[peer.uid], self._unread_of[peer.uid]
         self.gone.append(peer.number)
         self._epoll.unregister(peer.socket)
         peer.socket.close()
@@ -369,26 +386,12 @@ class Router:
         """Stop listening, once what was answered is sent; the socket's file goes too."""
         until = time.monotonic() + 0.2
         self.flush()
-        while any(peer.out for peer in self._peers.values()) and time.monotonic() < until:
+        while any(peer.out for peer in self._by_fd.values()) and time.monotonic() < until:
             for descriptor, _ in self._epoll.poll(0.02):
                 peer = self._by_fd.get(descriptor)
                 if peer is not None and peer.out:
                     self._flush(peer, time.monotonic())
-        for peer in list(self._peers.values()):
+        for peer in list(self._by_fd.values()):
             self._close(peer)
         self._listener.close()
         self._epoll.close()
-        self.path.unlink(missing_ok=True)
-
-
-def _most_peers() -> int:
-    """How many connections there is room for, beside the files that the daemon itself needs."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _WANTED_FILES if hard == resource.RLIM_INFINITY else min(_WANTED_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        # attempts get the usual 1,024 back (engine/shim/command.py)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        soft = wanted
-    if soft == resource.RLIM_INFINITY:
-        return _MOST_PEERS
-    return max(16, min(_MOST_PEERS, soft - _OTHERS_FILES, soft * 5 // 8))

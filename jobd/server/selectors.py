@@ -14,6 +14,8 @@ from jobd.wire.verbs import BY_NAME
 
 #: runs that one request may name
 MOST = 100_000
+#: as how many of them `last` counts: it may have to look at many
+_LAST = 1_000
 
 
 def resolve(
@@ -33,7 +35,12 @@ def resolve(
     words = [word for selector in selectors for word in selector.split(",")]
     sight = Sight(kernel, request.caller)
     right = right or _right(request.verb)
-    for word in words:
+    looked_at = 0
+    for word in dict.fromkeys(words):
+        # before it is done: thousands of words that name many would hold everybody up
+        looked_at += _cost(kernel, word)
+        if looked_at > MOST:
+            raise UsageError(f"{len(words)} selectors: at most {MOST} runs can be named at once")
         named = _runs(kernel, request, sight, word)
         for run in named if not sight.all else ():
             if not sight.run(run, right):
@@ -54,6 +61,17 @@ def _right(verb: str) -> Right:
     """What a verb needs of the runs that it selects; to be listed they have to be readable."""
     right = Right(BY_NAME[verb].right)
     return Right.READ if right is Right.LOOK else right
+
+
+def _cost(kernel: Kernel, word: str) -> int:
+    """How many runs are looked at for a word, about; 1 where it alone is too many, or is wrong."""
+    if word.startswith("last"):
+        return _LAST
+    first, dash, last = word.partition("-")
+    if not dash or len(word) > 40 or not (first.isdecimal() and last.isdecimal()):
+        return 1
+    span = min(int(last), kernel.state.next_run - 1) - int(first) + 1
+    return span if 1 <= span <= MOST else 1
 
 
 def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run]:

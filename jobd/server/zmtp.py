@@ -23,6 +23,8 @@ _MORE, _LONG, _COMMAND = 1, 2, 4
 _MOST_SKIPPED = 64 << 20
 #: a command is a handshake's or a heartbeat's: short
 _MOST_COMMAND = 1024
+#: frames that are looked at in one call: of two bytes each they would take the others' time
+_MOST_FRAMES = 64
 #: socket types that a ROUTER may talk to
 _PEERS = (b"DEALER", b"REQ", b"ROUTER")
 
@@ -54,10 +56,11 @@ READY = _command(b"READY", _property(b"Socket-Type", b"ROUTER") + _property(b"Id
 class Talk:
     """What one peer has said so far, and what it is to be told outside of messages."""
 
-    __slots__ = ("_begun", "_held", "_in_parts", "_skip", "more", "ready", "to_send")
+    __slots__ = ("_begun", "_held", "_in_parts", "_skip", "more", "ready", "to_send", "wanted")
 
     def __init__(self) -> None:
-        self._held = b""
+        # one that grows in place: a frame may come a byte at a time
+        self._held = bytearray()
         self._begun = False
         self._in_parts = False
         self._skip = 0
@@ -65,8 +68,10 @@ class Talk:
         self.ready = False
         #: whether messages may be left that the last call did not give
         self.more = False
+        #: bytes that the frame lacks that has begun to come, as far as is known; 0 where none has
+        self.wanted = 0
         #: what is to be sent to the peer, for the handshake and heartbeats
-        self.to_send = GREETING
+        self.to_send = bytearray(GREETING)
 
     @property
     def held(self) -> int:
@@ -92,18 +97,19 @@ class Talk:
     def messages(self, data: bytes, most: int) -> list[bytes | UsageError]:
         """Take in `data`; up to `most` messages that are whole, or what is wrong with one.
 
-        Raises ProtocolError where the peer speaks something else.
+        Looks at so many frames and no more: see :attr:`more`. Raises ProtocolError where the peer
+        speaks something else.
         """
-        if self._held:
-            data = self._held + data
-        at = 0
+        held = self._held
+        held += data
+        self.wanted = 0
         if not self._begun:
-            if not self._greeted(data):
-                self._held = data
+            if not self._greeted(held):
                 return []
-            at = _GREETING_BYTES
+            del held[:_GREETING_BYTES]
         found: list[bytes | UsageError] = []
-        end = len(data)
+        frames = at = 0
+        end = len(held)
         self.more = False
         while at < end:
             if self._skip:
@@ -111,39 +117,38 @@ class Talk:
                 self._skip -= passed
                 at += passed
                 continue
-            if len(found) >= most:
+            if len(found) >= most or frames >= _MOST_FRAMES:
                 self.more = True
                 break
-            header = _header(data, at, end)
+            header = _header(held, at, end)
             if header is None:
                 break
+            frames += 1
             flags, size, start = header
+            lacks = start + size - end
             if flags & _COMMAND or not self.ready:
-                if flags != _COMMAND and flags != _COMMAND | _LONG:
-                    raise ProtocolError("a message before the handshake was over")
-                if size > _MOST_COMMAND:
-                    raise ProtocolError(f"a command of {size} bytes")
-                if start + size > end:
+                _check_command(flags, size)
+                if lacks > 0:
                     break
-                self._take_command(data[start : start + size])
-                at = start + size
-                continue
-            if size > MAX_FRAME or flags & ~_LONG or self._in_parts:
+                self._take_command(bytes(held[start : start + size]))
+            elif size > MAX_FRAME or flags & ~_LONG or self._in_parts:
                 problem = self._passed_over(flags, size)
                 if problem is not None:
                     found.append(problem)
                 at = start
                 continue
-            if start + size > end:
+            elif lacks > 0:
+                self.wanted = lacks
                 break
-            found.append(data[start : start + size])
+            else:
+                found.append(bytes(held[start : start + size]))
             at = start + size
-        self._held = data[at:]
+        del held[:at]
         return found
 
-    def _greeted(self, data: bytes) -> bool:
+    def _greeted(self, data: bytearray) -> bool:
         """Whether the greeting is there as a whole."""
-        if data[:1] not in (b"", b"\xff") or (len(data) >= _SIGNATURE_BYTES and data[9] != 0x7F):
+        if (data and data[0] != 0xFF) or (len(data) >= _SIGNATURE_BYTES and data[9] != 0x7F):
             raise ProtocolError("not ZMTP: no such signature")
         if len(data) > _SIGNATURE_BYTES and data[10] < 3:
             raise ProtocolError(f"ZMTP version {data[10]}: at least 3 is needed")
@@ -187,7 +192,15 @@ class Talk:
             raise ProtocolError(f"command {name!r:.20}")
 
 
-def _header(data: bytes, at: int, end: int) -> tuple[int, int, int] | None:
+def _check_command(flags: int, size: int) -> None:
+    """Raises ProtocolError where this is no command that could be taken."""
+    if flags != _COMMAND and flags != _COMMAND | _LONG:
+        raise ProtocolError("a message before the handshake was over")
+    if size > _MOST_COMMAND:
+        raise ProtocolError(f"a command of {size} bytes")
+
+
+def _header(data: bytearray, at: int, end: int) -> tuple[int, int, int] | None:
     """Flags and size of the frame at `at`, and where its body begins; None where that is cut."""
     flags = data[at]
     if flags & _LONG:

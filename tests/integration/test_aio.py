@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from jobctl import context
 from jobctl.aio import AsyncClient
 from jobctl.unpack import Unpacker
-from jobd.errors import InvalidError, NotFoundError, TimeOverError, UnreachableError
+from jobd.errors import InvalidError, JobdError, NotFoundError, TimeOverError, UnreachableError
 from tests.support.scripted import Scripted
 from tests.support.served import Daemon
 
@@ -107,6 +108,41 @@ def test_files_are_read_and_written_beside_the_event_loop(
             assert (tmp_path / "out" / "a").read_text() == "hello"
 
     asyncio.run(main())
+
+
+def test_a_folder_is_read_beside_the_event_loop(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads the folder of a build holds up no other coroutine either."""
+    entered, go_on = threading.Event(), threading.Event()
+    ours = threading.get_ident()
+    read_by = set()
+
+    def slowly(folder: str, dockerfile: str) -> Iterator[bytes]:
+        entered.set()
+        for _ in range(3):
+            read_by.add(threading.get_ident())
+            assert go_on.wait(20), "the event loop did not go on"
+            yield bytes(600_000)
+
+    monkeypatch.setattr(context, "tar_pieces", slowly)
+
+    async def main() -> None:
+        async with AsyncClient(home=str(daemon.home)) as jobd:
+            building = asyncio.create_task(jobd.build(str(tmp_path), "b"))
+            ticks = 0
+            while not entered.is_set() or ticks < 3:
+                await asyncio.sleep(0.01)
+                ticks += 1
+            await jobd.ping()
+            assert not building.done()
+            go_on.set()
+            with pytest.raises(JobdError):  # this engine builds nothing
+                await asyncio.wait_for(building, 20)
+
+    asyncio.run(main())
+    assert read_by
+    assert ours not in read_by
 
 
 def test_a_follower_may_leave(daemon: Daemon) -> None:

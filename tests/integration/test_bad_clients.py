@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import msgpack
@@ -168,22 +168,23 @@ def test_who_begins_and_stops_is_let_go(host, unharmed):
 
 
 def test_halves_of_requests_are_bounded_over_all_connections(host, unharmed):
-    """Each lacks its last byte; together they would be 120 MiB, and a share of them is let go."""
+    """Each lacks its last byte; together they would be 120 MiB: 64 are kept, the others let go."""
     with ExitStack() as stack:
         half = long_frame(bytes(1 << 20))[:-1]
         halves = [stack.enter_context(peer(host)) for _ in range(120)]
-        lost = 0
         for bad in halves:
-            try:
+            with suppress(OSError):
                 bad.send(half)
-            except OSError:
-                lost += 1
         with host.client() as good:
             good.ping()
-        assert rss(host) < 200 << 20
-        bad = halves[0]
-        bad.send(b"\0")
-        assert bad.reply()[1] == 2  # whole at last, and no request
+        assert rss(host) < 150 << 20
+        told = 0
+        for bad in halves:
+            with suppress(OSError, EOFError):
+                bad.send(b"\0")
+                assert bad.reply()[1] == 2  # whole at last, and no request
+                told += 1
+        assert 50 <= told <= 64
 
 
 def test_who_never_reads_loses_the_connection(host, job, unharmed):

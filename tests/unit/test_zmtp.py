@@ -59,7 +59,7 @@ def test_the_handshake_says_who_we_are_and_heartbeats_are_answered():
     assert talk.to_send == GREETING
     talk.messages(GREETING[11:], 9)
     assert talk.to_send == GREETING + READY
-    talk.to_send = b""
+    talk.to_send.clear()
     talk.messages(ready(), 9)
     talk.messages(b"\x04\x09\x04PING\x00\x0aab", 9)
     assert talk.to_send == b"\x04\x07\x04PONGab"
