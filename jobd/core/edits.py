@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from jobd.core import breaker, machine
 from jobd.core import events as e
-from jobd.core import machine
 from jobd.core.entities import Job, Run
+from jobd.core.groups import read_groups
 from jobd.core.moves import Moves
 from jobd.core.states import Outcome, RunState
 
@@ -44,12 +46,23 @@ def _cancelled(state: Moves, job: Job, runs: list[Run], idle: RunState) -> None:
     if waited:
         state.waiting -= len(runs)
         job.waiting -= len(runs)
+        for user, number in Counter([run.user for run in runs]).items():
+            state.count_user(user, -number)
         if job.reason is not None:
             state.dirty = True  # one of them may be what others had to wait behind
     else:
         state.held -= len(runs)
         job.held -= len(runs)
     state.count_done(job, Outcome.CANCELLED, len(runs))
+    if job.id in state.replaceable:
+        for run in runs:
+            state.replaceable[job.id].pop(run.id, None)
+    few = [run for run in runs if run.options is not None]
+    for run in few:
+        state.mutexes.leave(run)
+        state.children.over(run)
+    for run in few:
+        state.let_go(run)
     if state.children:
         for run in runs:
             state.free_children(run, Outcome.CANCELLED)
@@ -85,7 +98,9 @@ def _edited(state: Moves, event: e.RunEdited) -> None:
         due = changes["not_before"]
         run.due = due if due > event.at else None
     if waits and (moved or not ready):
+        state.mutexes.leave(run)
         state.settle(run)
+        state.let_go(run)
     state.dirty = True
 
 
@@ -98,6 +113,7 @@ def _moved_first(state: Moves, event: e.RunMovedFirst) -> None:
     # it was due: in a replay, where that is no event, it may still be put aside
     state.lift(run)
     run.due = None
+    state.mutexes.leave(run)
     state.settle(run, front=True)
 
 
@@ -112,6 +128,11 @@ def _drain_ended(state: Moves, event: e.HostDrainEnded) -> None:
     state.dirty = True
 
 
+def _groups_set(state: Moves, event: e.HostGroupsSet) -> None:
+    state.groups.set(read_groups(event.groups))
+    state.dirty = True
+
+
 def _salvaged(state: Moves, event: e.HostSalvaged) -> None:
     state.host.salvaged_at = event.at
     state.next_run = max(state.next_run, event.next_run)
@@ -119,10 +140,13 @@ def _salvaged(state: Moves, event: e.HostSalvaged) -> None:
 
 
 APPLIERS: dict[type[Any], Callable[[Moves, Any], None]] = {
+    e.JobBreakerOpened: breaker.opened,
+    e.JobBreakerClosed: breaker.closed,
     e.JobRunsCancelled: _runs_cancelled,
     e.RunEdited: _edited,
     e.RunMovedFirst: _moved_first,
     e.HostDrainStarted: _drain_started,
     e.HostDrainEnded: _drain_ended,
+    e.HostGroupsSet: _groups_set,
     e.HostSalvaged: _salvaged,
 }

@@ -29,10 +29,12 @@ class Runs(Protocol):
 class Children:
     """Parent -> the runs that wait for it."""
 
-    __slots__ = ("_of", "pairs")
+    __slots__ = ("_of", "_readers", "pairs")
 
     def __init__(self) -> None:
         self._of: dict[int, list[int]] = {}
+        #: parent -> pairs with a run that is not over: its result may still be read
+        self._readers: dict[int, int] = {}
         #: how many pairs of parent and child there are
         self.pairs = 0
 
@@ -46,18 +48,37 @@ class Children:
         that ended otherwise stays among them: an event in the same batch skips the run.
         """
         open_ = set()
+        self.read_by(child)
         for number, condition in child.option("after"):
             parent = runs.get(number)
             if parent is None:
                 continue
             if parent.state is RunState.DONE:
-                if not met(outcome_of(parent), condition):
+                if not met(outcome_of(parent), condition) and child.option("unmet") != "hold":
                     open_.add(number)
             elif number not in open_:
                 open_.add(number)
                 self._of.setdefault(number, []).append(child.id)
                 self.pairs += 1
         return open_
+
+    def read_by(self, child: Run) -> None:
+        """A run that is not over may read the results of its parents."""
+        for number, _ in child.option("after") or ():
+            self._readers[number] = self._readers.get(number, 0) + 1
+
+    def needed(self, parent: int) -> bool:
+        """Whether a run that is not over may read the parent's result: it must not be forgotten."""
+        return parent in self._readers
+
+    def over(self, child: Run) -> None:
+        """A child has ended: it reads its parents' results no more."""
+        for number, _ in child.option("after") or ():
+            left = self._readers.get(number, 0) - 1
+            if left > 0:
+                self._readers[number] = left
+            else:
+                self._readers.pop(number, None)
 
     def restore(self, child: Run) -> None:
         """Take in a run whose `parents` are known."""

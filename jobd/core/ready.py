@@ -76,12 +76,12 @@ class Ready:
         for priority in self.priorities():
             if priority <= run.priority:
                 break
-            for job in self._rings[priority]:
+            for job in list(self._rings.get(priority, ())):
                 if job is run.job or open_(job):
                     found += self._before(job, priority, None, most - len(found))
         others = [
             self._before(job, run.priority, None, min(len(own) + 1, most))
-            for job in self._rings.get(run.priority, ())
+            for job in list(self._rings.get(run.priority, ()))
             if job is not run.job and open_(job)
         ]
         for turn, mine in enumerate([*own, None]):
@@ -121,6 +121,14 @@ class Ready:
             del run.job.ready[run.priority]
             if not ring:
                 del self._rings[run.priority]
+
+    def pop(self, run: Run) -> None:
+        """Take out the head of a job's queue without its turn being over."""
+        queue = run.job.ready[run.priority]
+        if not queue or queue.popleft() != run.id:
+            raise ValueError(f"run {run.id} is not the next of job {run.job.name}")
+        if not queue:
+            self._drop(run.job, run.priority)
 
     def rings(self) -> dict[int, list[int]]:
         """At each priority the ids of the jobs that have a queue, by their turns."""

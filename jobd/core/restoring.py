@@ -18,8 +18,10 @@ from jobd.core import schedule
 from jobd.core import statements as s
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Job, Run
+from jobd.core.groups import read_groups
 from jobd.core.machine import TransitionError
 from jobd.core.moves import aside
+from jobd.core.rates import Bucket
 from jobd.core.schedules import Schedule
 from jobd.core.state import State, shared_size
 from jobd.core.states import AttemptState, Outcome, RunState
@@ -51,6 +53,7 @@ class Restoring:
             s.TYPE_OF[s.RunStands]: self._run,
             s.TYPE_OF[s.HostStands]: self._host,
             s.TYPE_OF[s.RequestsStand]: self._requests,
+            s.TYPE_OF[s.PolicyStands]: self._policy,
         }
 
     def take(self, type_: int, id_: int, revision: int, body: bytes) -> None:
@@ -142,10 +145,11 @@ class Restoring:
         if run.state is RunState.DONE and run.note is not None:
             state.runs.ended(id_, run.note.at)
         if said[2] == _WAITING and said[9] is None and said[10] is None:
-            state.waiting += 1
-            job.waiting += 1
+            state.count(run, 1)
         else:
             self._count(run)
+        if said[6] is not None and run.state is not RunState.DONE:
+            state.children.read_by(run)
 
     def _note(self, said: list[Any]) -> Any:
         # many that were cancelled at once had one note in common
@@ -157,8 +161,7 @@ class Restoring:
     def _count(self, run: Run) -> None:
         state, job = self.state, run.job
         if run.state is RunState.WAITING:
-            state.waiting += 1
-            job.waiting += 1
+            state.count(run, 1)
             word = aside(run)
             if word is not None:
                 state.parked[word] += 1
@@ -169,7 +172,9 @@ class Restoring:
         elif run.state is RunState.ACTIVE:
             job.active += 1
             state.reserved_millicpus += round(run.spec.cpus * 1000)
-            state.reserved_memory += run.spec.memory
+            state.reserved_memory += run.memory
+            state.active_of[run.spec.kind] += 1
+            state.mutexes.claimed(run)
 
     def _host(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.HostStands, body)
@@ -185,6 +190,23 @@ class Restoring:
         state.ready.restore_rings(
             {priority: [state.job(number) for number in jobs] for priority, jobs in said.rings}
         )
+
+    def _policy(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.PolicyStands, body)
+        state = self.state
+        try:
+            state.groups.set(read_groups(said.groups))
+        except InvalidError as error:
+            raise TransitionError(f"groups: {error}") from None
+        for name, full_at, active in said.held:
+            state.groups.restore(name, full_at, active)
+        for job, full_at in said.buckets:
+            state.buckets[job] = Bucket(full_at)
+        for job, *fields in said.breakers:
+            breaker = state.breaker(job)
+            breaker.failures, breaker.opened_at, breaker.until, breaker.text = fields
+        for job, runs in said.replaceable:
+            state.replaceable[job] = dict.fromkeys(runs)
 
     def _requests(self, id_: int, revision: int, body: bytes) -> None:
         put = self.state.requests.put

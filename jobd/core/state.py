@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import edits, machine, scheduled
+from jobd.core import breaker, edits, machine, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
 from jobd.core.moves import Moves
+from jobd.core.rates import Bucket
 from jobd.core.states import Outcome, RunState
 from jobd.core.stored import stored
 from jobd.errors import InvalidError
@@ -107,7 +108,7 @@ class State(Moves):
         self.settle(run, front=bool(run.attempts))
 
     def forget(self, run: Run) -> None:
-        """Let go of a finished run."""
+        """Let go of a finished run, which no child needs any more (`children.needed`)."""
         self.runs.remove(run.id)
         key = run.option("key")
         if key is not None and run.job.keys.get(key) == run.id:
@@ -183,18 +184,15 @@ class State(Moves):
             run.size = shared_size(len(payload))
         else:
             run.body, run.size = Body(*payload), payload[1]
+        if run.spec.overlap == "replace" or (options and options.get("overlap") == "replace"):
+            self.replaceable.setdefault(job.id, {})[number] = None
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
             self.requests.add(request, number, n)
-        if options is None:
-            # nothing keeps it aside
-            self.waiting += 1
-            job.waiting += 1
-            self.push(run)
-        else:
+        if options is not None:
             self._take_options(run, options, at)
-            self.wait(run)
+        self.wait(run)
         return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
@@ -217,6 +215,8 @@ class State(Moves):
     def _run_requeued(self, event: e.RunRequeued) -> None:
         run = self.run(event.run)
         self.leave(run, e.RunRequeued)
+        if event.memory is not None:
+            run.options = {**(run.options or {}), "memory": event.memory}
         if event.delay > 0:
             run.due = event.at + event.delay
         self.wait(run, front=True)
@@ -266,12 +266,24 @@ class State(Moves):
         if run.attempts is None:
             run.attempts = []
         run.attempts.append(attempt)
-        self.waiting -= 1
-        run.job.waiting -= 1
-        run.job.active += 1
+        self.count(run, -1)
+        job = run.job
+        job.active += 1
         self.active[run.id] = run
+        self.active_of[run.spec.kind] += 1
         self.reserved_millicpus += round(run.spec.cpus * 1000)
-        self.reserved_memory += run.spec.memory
+        self.reserved_memory += run.memory
+        self._claim_limits(run, event.at)
+
+    def _claim_limits(self, run: Run, at: int) -> None:
+        """Take of what the run's limits allow; with what counted when it was claimed."""
+        spec = run.ruling
+        if spec.rate is not None:
+            self.buckets.setdefault(run.job.id, Bucket()).take(spec.rate, spec.burst, at)
+        if spec.group is not None:
+            self.groups.claimed(run.id, spec.group, at)
+        if run.options is not None:
+            self.mutexes.claimed(run)
 
     def _attempt_started(self, event: e.AttemptStarted) -> None:
         self.move_attempt(event.run, event.number, e.AttemptStarted).started = event
@@ -293,7 +305,14 @@ class State(Moves):
             finished = event.finished_at or event.at
             run.job.times.append(max(0, finished - attempt.started.started_at))
         del self.active[run.id]
+        self.active_of[run.spec.kind] -= 1
         run.job.active -= 1
         self.reserved_millicpus -= round(run.spec.cpus * 1000)
-        self.reserved_memory -= run.spec.memory
+        self.reserved_memory -= run.memory
+        breaker.count(self, run.job, event)
+        self.groups.ended(run.id)
+        if run.options is not None:
+            key = self.mutexes.ended(run)
+            if key is not None:
+                self.wake(key)
         self.dirty = True

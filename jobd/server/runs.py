@@ -90,6 +90,7 @@ def _options_size(command: QueueRun) -> int:
     if not (command.args or command.env or command.labels or command.after):
         return 0
     texts_ = [*command.args, *command.env, *command.labels]
+    texts_ += [command.key or "", command.mutex or ""]
     texts_ += [*command.env.values(), *command.labels.values()]
     # a parent: its number, its condition, and that they are a pair
     return sum(4 * len(text) + 5 for text in texts_) + 16 * len(command.after)
@@ -129,6 +130,10 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
         after=_parents(kernel, request),
         batch=_batch(arguments.get("batch")),
         batch_offset=positive("batch_offset", arguments.get("batch_offset", 0)),
+        mutex=arguments.get("mutex"),
+        unmet=arguments.get("unmet", "skip"),
+        latest=bool(arguments.get("latest")),
+        debounce=arguments.get("debounce"),
     )
 
 

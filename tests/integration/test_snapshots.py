@@ -147,6 +147,7 @@ def test_one_that_is_cut_short_harms_nothing(host: FakeHost, who: str) -> None:
             runs += [run["id"] for run in answer["runs"]]
         pids = until(lambda: makers(host))
         if who == "maker":
+            until(lambda: os.sched_getscheduler(pids[0]) == os.SCHED_IDLE)
             os.kill(pids[0], signal.SIGKILL)
             problem = until(lambda: row(host)["problem"])
             assert "ended with status -9" in str(problem)
