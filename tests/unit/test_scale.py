@@ -15,8 +15,9 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core.access import Policy
-from jobd.core.commands import Caller, CancelJob, CancelRuns, HoldRun
+from jobd.core.commands import Caller, CancelJob, CancelRuns, EditRun, HoldRun
 from jobd.core.entities import Run
+from jobd.core.model import Now
 from jobd.core.policy import Rules
 from jobd.core.requests import Requests
 from jobd.core.restoring import Restoring
@@ -157,10 +158,27 @@ def test_the_newest_of_a_list_are_found_in_one_piece(large: Bench) -> None:
     assert looked(large) <= 2 * PIECE
 
 
-def test_a_filter_that_all_have_to_be_asked_for_goes_piece_by_piece(large: Bench) -> None:
-    parts = list(Choice(kernel(large), request(labels={"a": "b"})).parts(False))
-    assert len(parts) == MANY // PIECE + 1, "the loop has its turn after each"
-    assert not any(list(part) for part in parts)
+def test_a_long_search_lets_the_loop_have_its_turn_after_each_piece(large: Bench) -> None:
+    parts = list(Choice(kernel(large), request(job="many")).parts(False))
+    assert len(parts) == MANY // PIECE + 1
+    assert sum(len(list(part)) for part in parts) == MANY - FEW
+
+
+def test_a_search_by_label_or_date_passes_the_pieces_without(large: Bench) -> None:
+    assert found(large, labels={"a": "b"}) == []
+    assert found(large, since=START.wall + 1) == []
+    assert looked(large) == 0
+    large.do(EditRun(5, None, None, None, {"a": "b"}))
+    large.now = Now(START.wall + 60_000, START.mono + 60_000)
+    large.do(CancelRuns([6, PIECE + 1]))
+    large.do(CancelRuns(range(3 * PIECE, 3 * PIECE + 9)))
+    looked(large)
+    assert found(large, labels={"a": "b"}) == [5]
+    assert found(large, labels={"a": "c"}) == []
+    assert looked(large) <= 3 * PIECE
+    ended = [*range(3 * PIECE + 8, 3 * PIECE - 1, -1), PIECE + 1, 6]
+    assert found(large, final=True, since=large.now.wall) == ended
+    assert looked(large) <= 5 * PIECE
 
 
 def test_the_last_run_of_a_job_is_found_at_once(large: Bench) -> None:
