@@ -141,9 +141,17 @@ class Ready:
     def restore_rings(self, rings: dict[int, list[Job]]) -> None:
         """Let the jobs take turns in this order: those of them that have a queue."""
         for priority, jobs in rings.items():
+            for job in jobs:
+                if priority in job.ready:
+                    job.ready[priority] = self._shared(job.ready[priority])
             ring = deque(job for job in jobs if priority in job.ready)
             if ring:
                 self._rings[priority] = ring
+
+    def _shared(self, ids: deque[int]) -> deque[int]:
+        """The same ids, each as the object that its run has: one of its own takes 32 bytes."""
+        runs = ((number, self._runs.get(number)) for number in ids)
+        return deque(number if run is None else run.id for number, run in runs)
 
     def clean(self, job: Job) -> None:
         """Drop a job's stale entries: worth it where most of them are."""

@@ -23,7 +23,7 @@ from jobd.core.machine import TransitionError
 from jobd.core.moves import aside
 from jobd.core.rates import Bucket
 from jobd.core.schedules import Schedule
-from jobd.core.state import State
+from jobd.core.state import State, shared_size
 from jobd.core.states import AttemptState, Outcome, RunState
 from jobd.core.stored import stored
 from jobd.errors import InvalidError
@@ -43,6 +43,8 @@ class Restoring:
         self._last_note: tuple[list[Any], Any] = ([], None)
         self._last_origin: list[Any] = []
         self._origin: tuple[Any, ...] = ()
+        self._last_options: dict[str, Any] = {}
+        self._last_at = 0
         self.takers: dict[int, Callable[[int, int, bytes], None]] = {
             s.TYPE_OF[s.JobStands]: self._job,
             s.TYPE_OF[s.RevisionStands]: self._revision,
@@ -79,8 +81,8 @@ class Restoring:
             job.revisions[said.number], notes = stored(said.spec, job.name)
         except InvalidError as error:
             raise TransitionError(f"job {id_}: its definition: {error}") from None
-        job.made[said.number] = (said.at, said.caller)
         self.state.notes += [f"job {job.name}, revision {said.number}: {note}" for note in notes]
+        job.made[said.number] = (said.at, said.caller)
 
     def _schedule(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.ScheduleStands, body)
@@ -112,13 +114,19 @@ class Restoring:
         run = Run(id_, job, said[1])
         run.rev = revision
         run.state = _RUN_STATES[said[2]]
-        run.priority, run.queued_at = said[3], said[4]
+        # of what many have the same one object does for all, as where events made them
+        if said[4] != self._last_at:
+            self._last_at = said[4]
+        run.priority, run.queued_at = said[3], self._last_at
         if said[5] != self._last_origin:
             self._last_origin = said[5]
             self._origin = state.shared_origin(tuple(said[5]))
         run.origin = self._origin
-        run.options = said[6]
-        run.size = said[7]
+        if said[6] is not None:
+            if said[6] != self._last_options:
+                self._last_options = said[6]
+            run.options = self._last_options
+        run.size = shared_size(said[7])
         if said[8] is not None:
             run.body = Body(*said[8])
         run.due = said[9]
@@ -132,6 +140,10 @@ class Restoring:
         if said[6] is not None and "key" in said[6]:
             job.keys[said[6]["key"]] = id_
         state.runs.add(run)
+        if run.options is not None and "labels" in run.options:
+            state.runs.labelled(id_)
+        if run.state is RunState.DONE and run.note is not None:
+            state.runs.ended(id_, run.note.at)
         if said[2] == _WAITING and said[9] is None and said[10] is None:
             state.count(run, 1)
         else:

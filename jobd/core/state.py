@@ -27,6 +27,11 @@ _SIZES_KEPT = 4096
 _SIZES = tuple(range(_SIZES_KEPT))
 
 
+def shared_size(size: int) -> int:
+    """The same number; a small one as one object for all, as its own would cost a run 32 bytes."""
+    return _SIZES[size] if size < _SIZES_KEPT else size
+
+
 class State(Moves):
     """Jobs, runs, and the indexes over them. One owner: the core loop's thread."""
 
@@ -155,10 +160,6 @@ class State(Moves):
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
         run = Run(number, job, revision)
         run.state = _NEW
-        try:
-            self.runs.add(run)
-        except ValueError:
-            raise machine.TransitionError(f"run {number}: queued twice") from None
         run.rev = 1
         run.priority = priority
         if at == self._at:
@@ -166,6 +167,10 @@ class State(Moves):
         else:
             self._at = at
         run.queued_at = at
+        try:
+            self.runs.add(run)
+        except ValueError:
+            raise machine.TransitionError(f"run {number}: queued twice") from None
         if who == self._caller and trigger == self._trigger and self._queued is not None:
             run.origin = self._queued.origin
         else:
@@ -176,9 +181,7 @@ class State(Moves):
             self._trigger, self._caller = trigger, who
         self._queued = run
         if type(payload) is bytes:
-            size = len(payload)
-            # a number of one's own would cost 32 bytes, in each of a million runs
-            run.size = _SIZES[size] if size < _SIZES_KEPT else size
+            run.size = shared_size(len(payload))
         else:
             run.body, run.size = Body(*payload), payload[1]
         if run.spec.overlap == "replace" or (options and options.get("overlap") == "replace"):
@@ -199,6 +202,8 @@ class State(Moves):
         else:
             self._options = options
         run.options = options
+        if "labels" in options:
+            self.runs.labelled(run.id)
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         not_before = options.get("not_before")
@@ -226,6 +231,7 @@ class State(Moves):
         run = self.run(event.run)
         self.leave(run, e.RunFinished)
         run.note = event
+        self.runs.ended(run.id, event.at)
         self.finish(run, outcome)
 
     def _run_held(self, event: e.RunHeld) -> None:
