@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 
 from jobd.errors import RefusedError
@@ -28,6 +28,8 @@ class Uploads:
         self._lock = threading.Lock()
         #: by uid: name -> bytes, and when it was begun
         self._of: dict[int, OrderedDict[bytes, tuple[int, float]]] = {}
+        #: their sum, by uid
+        self._total: Counter[int] = Counter()
 
     def require(self, uid: int, name: bytes, end: int) -> None:
         """Count an upload as of `end` bytes. Raises RefusedError where its user has too much."""
@@ -35,9 +37,9 @@ class Uploads:
             mine = self._of.setdefault(uid, OrderedDict())
             now = self._clock()
             while mine and now - next(iter(mine.values()))[1] > _KEPT_S:
-                mine.popitem(last=False)
+                self._total[uid] -= mine.popitem(last=False)[1][0]
             size, begun = mine.get(name, (0, now))
-            total = sum(each for each, _ in mine.values()) + max(end - size, 0)
+            total = self._total[uid] + max(end - size, 0)
             if total > self.most or (name not in mine and len(mine) >= _MOST_COUNTED):
                 raise RefusedError(
                     f"upload {name.hex()}: uid {uid} has {len(mine)} uploads that no run was "
@@ -46,10 +48,14 @@ class Uploads:
                     "or ask again when the uploads are a day old"
                 )
             mine[name] = (max(size, end), begun)
+            self._total[uid] = total
 
     def used(self, uid: int, name: bytes) -> None:
         """It is a run's by now, or a build's."""
         with self._lock:
             mine = self._of.get(uid)
-            if mine is not None and mine.pop(name, None) is not None and not mine:
-                del self._of[uid]
+            if mine is None or name not in mine:
+                return
+            self._total[uid] -= mine.pop(name)[0]
+            if not mine:
+                del self._of[uid], self._total[uid]
