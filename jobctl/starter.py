@@ -52,6 +52,7 @@ CONFIG = """\
 # payload = "16M"
 # output = "256M"                  # of the files that an attempt leaves in OUTPUT_DIR
 # context = "512M"                 # of what `register --build` sends
+# uploads = "2G"                   # of what one user has uploaded and not used, for a day
 # user_queue = 10000               # runs of one user that wait at once
 
 [images]

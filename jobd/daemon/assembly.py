@@ -182,6 +182,7 @@ class Daemon:
             journal, loop.post, loop.seal, lambda: len(loop.state.runs), config.snapshot_after
         )
         kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds, snapshots)
+        kernel.uploads.most = config.upload_bytes
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
@@ -253,6 +254,7 @@ class Daemon:
         self._drivers.log_limit = self._performer.log_bytes = config.log_bytes
         self._drivers.output_limit = config.output_bytes
         self._kernel.builds.context_bytes = config.context_bytes
+        self._kernel.uploads.most = config.upload_bytes
         if self._collector is not None:
             self._collector.keep = config.keep_images
         self._snapshots.after = config.snapshot_after

@@ -30,6 +30,7 @@ from jobd.daemon import configreaders as r
 from jobd.daemon.configreaders import pace, thresholds
 from jobd.daemon.imagegc import Keep
 from jobd.daemon.places import Places
+from jobd.daemon.uploads import MOST as UPLOADS
 from jobd.daemon.workdir import OUTPUT_LIMIT
 from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
@@ -69,6 +70,8 @@ class Config:
     output_bytes: int = OUTPUT_LIMIT
     #: of what an image is built from
     context_bytes: int = CONTEXT_BYTES
+    #: of what a user has uploaded and not used
+    upload_bytes: int = UPLOADS
     #: of the images that jobd has pulled: since their last use, and of all together
     keep_images: Keep = field(default_factory=Keep)
     #: of the socket: 0o660 is for its owner and its group, 0o666 for everybody on the host
@@ -120,6 +123,7 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.payload": v.size(0),
     "maxima.output": v.size(0),
     "maxima.context": v.size(0),
+    "maxima.uploads": v.size(0),
     "maxima.user_queue": v.whole(1, 1 << 31),
     "images.allow": r.names,
     "images.pull": v.choice("missing", "always", "never"),
@@ -245,6 +249,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
         context_bytes=values.get("maxima.context", CONTEXT_BYTES),
+        upload_bytes=values.get("maxima.uploads", UPLOADS),
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),

@@ -23,6 +23,7 @@ from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
 from jobd.daemon.past import Past
 from jobd.daemon.snapshots import Snapshots
+from jobd.daemon.uploads import Uploads
 from jobd.errors import JobdError
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
@@ -52,6 +53,7 @@ class DaemonKernel:
         self._loop = loop
         self._bodies = bodies
         self._refusals = Refusals()
+        self.uploads = Uploads()
         self._engines = engines
         self._place = place
         self._examine: Callable[[], list[dict[str, Any]]] = list
@@ -186,14 +188,21 @@ class DaemonKernel:
         last: bool,
         context: bool = False,
     ) -> int:
-        """Take a chunk of a large payload, or of a build's context; the size so far."""
+        """Take a chunk of a large payload, or of a build's context; the size so far.
+
+        Raises RefusedError where its user has uploaded too much that was not used.
+        """
         key = upload_key(caller.uid, name)
         limit = self.builds.context_bytes if context else self._loop.rules.max_payload
+        if offset + len(data) <= limit:
+            self.uploads.require(caller.uid, name, offset + len(data))
         return self._bodies.upload(key, offset, data, last, limit=limit)
 
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
-        return self._bodies.uploaded(upload_key(caller.uid, name))
+        found = self._bodies.uploaded(upload_key(caller.uid, name))
+        self.uploads.used(caller.uid, name)
+        return found
 
     def examine_by(self, examine: Callable[[], list[dict[str, Any]]]) -> None:
         """Who is asked by :meth:`findings`."""
