@@ -69,9 +69,9 @@ OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiti
     "waiting_of",
     "_origins",
     "_appliers",
-    "notes",
     # what the last run that was queued had, so that the next shares it
     "_caller",
+    "_user",
 }
 
 
