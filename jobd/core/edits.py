@@ -46,7 +46,7 @@ def _cancelled(state: Moves, job: Job, runs: list[Run], idle: RunState) -> None:
     if waited:
         state.waiting -= len(runs)
         job.waiting -= len(runs)
-        for user, number in Counter([run.user for run in runs]).items():
+        for user, number in _users(runs).items():
             state.count_user(user, -number)
         if job.reason is not None:
             state.dirty = True  # one of them may be what others had to wait behind
@@ -66,6 +66,14 @@ def _cancelled(state: Moves, job: Job, runs: list[Run], idle: RunState) -> None:
     if state.children:
         for run in runs:
             state.free_children(run, Outcome.CANCELLED)
+
+
+def _users(runs: list[Run]) -> dict[int | str, int]:
+    """How many of the runs each user queued: mostly it was one."""
+    origins = [run.origin for run in runs]
+    if origins and origins.count(origins[0]) == len(origins):
+        return {runs[0].user: len(runs)}
+    return Counter([run.user for run in runs])
 
 
 def cancelled_by(caller: list[Any]) -> str:

@@ -44,6 +44,7 @@ class State(Moves):
         self._queued: Run | None = None
         self._trigger = ""
         self._caller: list[Any] = []
+        self._user: int | str = 0
         self._appliers: dict[type[Any], Callable[[Any], None]] = {
             e.JobRegistered: self._job_registered,
             e.JobRemoved: self._job_removed,
@@ -156,7 +157,8 @@ class State(Moves):
     def _run_queued(self, event: Any) -> int:
         number, job_id, revision, at, trigger, who, payload, priority, options, request, n = event
         job = self.jobs_by_id.get(job_id) or self.job(job_id)
-        if revision not in job.revisions:
+        spec = job.revisions.get(revision)
+        if spec is None:
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
         run = Run(number, job, revision)
         run.state = _NEW
@@ -178,21 +180,27 @@ class State(Moves):
             run.origin = self._origins.setdefault(origin, origin)
             if len(self._origins) > 4096:
                 self._origins.clear()
-            self._trigger, self._caller = trigger, who
+            self._trigger, self._caller, self._user = trigger, who, run.user
         self._queued = run
         if type(payload) is bytes:
             run.size = shared_size(len(payload))
         else:
             run.body, run.size = Body(*payload), payload[1]
-        if run.spec.overlap == "replace" or (options and options.get("overlap") == "replace"):
-            self.replaceable.setdefault(job.id, {})[number] = None
+        if spec.overlap == "replace":
+            self.replaceable.setdefault(job_id, {})[number] = None
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
             self.requests.add(request, number, n)
-        if options is not None:
+        if options is None:
+            # as `wait`, of one that nothing keeps aside: one of a million
+            self.waiting += 1
+            job.waiting += 1
+            self.waiting_of[self._user] = self.waiting_of.get(self._user, 0) + 1
+            self.push(run)
+        else:
             self._take_options(run, options, at)
-        self.wait(run)
+            self.wait(run)
         return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
@@ -202,6 +210,8 @@ class State(Moves):
         else:
             self._options = options
         run.options = options
+        if options.get("overlap") == "replace":
+            self.replaceable.setdefault(run.job.id, {})[run.id] = None
         if "labels" in options:
             self.runs.labelled(run.id)
         if "key" in options:

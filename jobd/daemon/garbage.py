@@ -12,9 +12,9 @@ import ctypes
 import gc
 import time
 
-#: objects made until the youngest are looked at, and how often that is until all since the last
-#: freeze are: 50,000 objects at most, 10 to 20 ms
-_YOUNG, _TIMES, _ROUNDS = 5_000, 5, 2
+#: objects made until the youngest are looked at, how often that is until what is left of them is,
+#: and how often that is until all since the last freeze are: 10,000 objects, 4 ms
+_YOUNG, _TIMES, _ROUNDS = 1_000, 8, 1
 _NEVER = 1 << 30
 #: runs with which a collection over everything takes less than 20 ms, and seconds between two
 _FEW, _SECONDS = 20_000, 600.0

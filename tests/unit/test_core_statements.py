@@ -71,6 +71,7 @@ OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiti
     "_appliers",
     # what the last run that was queued had, so that the next shares it
     "_caller",
+    "_user",
 }
 
 
