@@ -27,8 +27,8 @@ from jobd.core.states import RunState
 from jobd.core.status import status
 from jobd.server import runs as verbs
 from jobd.server.choosing import Choice
-from jobd.server.desk import _within
 from jobd.server.kernel import Later, Request
+from jobd.server.parking import _within
 from jobd.server.selectors import resolve
 from tests.support.core import START, Bench, dump, problems, queueing
 
