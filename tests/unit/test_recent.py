@@ -145,4 +145,5 @@ def test_the_names_of_events() -> None:
     names = [name_of(cls) for cls in e.BY_TYPE.values()]
     assert len(set(names)) == len(names)
     assert {"run.moved-first", "job.runs-cancelled", "attempt.claimed"} <= set(names)
-    assert {name.partition(".")[0] for name in names} == {"job", "run", "attempt", "host"}
+    kinds = {"job", "schedule", "run", "attempt", "host"}
+    assert {name.partition(".")[0] for name in names} == kinds
