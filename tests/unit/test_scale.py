@@ -264,6 +264,25 @@ def test_cancelling_a_job_is_what_cancelling_each_of_its_runs_is() -> None:
         assert bench.claim() == [12, 4]
 
 
+def test_cancelled_ones_are_nowhere_among_those_that_wait_for_something() -> None:
+    bench = Bench()
+    bench.register("job")
+    bench.register("new", overlap="replace")
+    bench.queue(mutex="k")
+    assert bench.claim() == [1]
+    second = bench.queue(mutex="k")
+    bench.queue("new")
+    assert bench.claim() == [3]
+    assert second.id in bench.state.mutexes
+    bench.do(CancelJob("job"))
+    assert second.id not in bench.state.mutexes
+    third = bench.queue("new")
+    new = bench.state.jobs["new"]
+    assert third.id in bench.state.replaceable[new.id]
+    bench.do(CancelJob("new"))
+    assert third.id not in bench.state.replaceable[new.id]
+
+
 def test_a_run_takes_less_than_400_bytes_with_its_request() -> None:
     count = 50_000
     bench = Bench()
