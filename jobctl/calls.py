@@ -52,6 +52,8 @@ def each_run(to: Channel, verb: str, selectors: Sequence[Selector], **more: Any)
     which = {"runs": named(selectors)} if selectors else {}
     answer = yield from change(to, verb, {**which, **more})
     rows = [{"id": number, "status": word} for number, word in answer["runs"]]
+    if answer["count"] > len(rows):
+        to.note(f"{answer['count']} runs; the first {len(rows)} of them are shown")
     single = len(selectors) == 1 and is_single(str(selectors[0]))
     return rows[0] if single and rows else rows
 

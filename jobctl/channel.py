@@ -71,6 +71,10 @@ class Channel:
         self._was_up = False
         self._parted = False
 
+    def note(self, text: str) -> None:
+        """Tell who asked what the answer itself does not."""
+        self._note(text)
+
     def close(self) -> None:
         """Ends the connection; nothing unsent is waited for."""
         self._drop()

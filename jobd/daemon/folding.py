@@ -22,19 +22,20 @@ def fold(records: Iterable[Record]) -> State:
     state, takers = restoring.state, restoring.takers
     gc.disable()  # a collection amid a million new objects finds nothing and costs a third
     try:
-        for record in records:
-            take = takers.get(record.type)
+        # a record's fields by place: a million of these are most of a start
+        for type_, _, id_, told, body, where, _ in records:
+            take = takers.get(type_)
             if take is not None:
-                take(record.id, record.revision, record.body)
+                take(id_, told, body)
                 continue
-            event = decode(record.type, record.id, record.body)
+            event = decode(type_, id_, body)
             revision = state.apply(event)
-            if revision != record.revision:
+            if revision != told:
                 raise DiskFailedError(
-                    f"queue: {type(event).__name__} of {record.id} is change {record.revision}, "
+                    f"queue: {type(event).__name__} of {id_} is change {told}, "
                     f"expected {revision}: a bug; run `jobd fsck`"
                 )
-            state.placed(event, record.where)
+            state.placed(event, where)
     finally:
         gc.enable()
     return state

@@ -29,6 +29,9 @@ from jobd.server.kernel import Kernel, Request
 from jobd.server.runs import MOST, MOST_BYTES, RUN_ROOM, labels_of, payloads_of, positive
 from jobd.server.selectors import resolve
 
+#: runs that are listed of more than MOST
+_SOME = 1_000
+
 
 def cancel(kernel: Kernel, request: Request) -> Any:
     """run.cancel"""
@@ -56,7 +59,9 @@ def _cancel_job(kernel: Kernel, request: Request) -> Any:
     live = choice.all_of_job()
     if live is None:
         return _cancel_many(kernel, request, [run for part in choice.parts(False) for run in part])
-    first = list(islice((run for part in choice.parts(False) for run in part), MOST))
+    # of more than can be listed the newest: with all that may be, the answer would take longest
+    shown = MOST if live <= MOST else _SOME
+    first = list(islice((run for part in choice.parts(False) for run in part), shown))
     if live:
         kernel.decide(CancelJob(request.arguments["job"]), request.caller)
     return {**_changed(first), "count": live}

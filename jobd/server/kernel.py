@@ -23,13 +23,22 @@ ANYTHING = 0
 MANY = -1
 
 
+class Pending(NamedTuple):
+    """The runs that a wait still waits for, the next one last; and those that are told of."""
+
+    open: list[int]
+    shown: list[int]
+    #: whether one was named plainly
+    single: bool
+
+
 class Request:
     """One request under way, of the connection `peer`.
 
     `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
     changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
-    milliseconds, once it was parked. `pending`: the runs that a wait for many still waits for.
-    `size` is that of its frame, in bytes.
+    milliseconds, once it was parked. `pending`: what a wait for runs waits for. `size` is that of
+    its frame, in bytes.
     """
 
     __slots__ = (
@@ -66,7 +75,7 @@ class Request:
         self.final = False
         self.changed: set[int] = set()
         self.deadline: int | None = None
-        self.pending: list[int] | None = None
+        self.pending: Pending | None = None
 
 
 class Later(Exception):

@@ -19,7 +19,7 @@ from jobd.core.status import status
 from jobd.errors import InvalidError, UsageError
 from jobd.server.access import Sight
 from jobd.server.choosing import Choice
-from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
+from jobd.server.kernel import Kernel, Later, Offload, Parts, Pending, Request
 from jobd.server.rows import run_row
 from jobd.server.selectors import resolve
 from jobd.units import duration_text
@@ -275,21 +275,20 @@ def wait(kernel: Kernel, request: Request) -> Any:
     goal = arguments.get("for", "done")
     if goal not in ("done", "running", "succeeded"):
         raise UsageError(f"run.wait: for {goal!r:.40}: expected done, running or succeeded")
-    open_ = request.pending
-    if open_ is None:
-        named, _ = resolve(kernel, request, arguments["runs"])
-        open_ = request.pending = [run.id for run in reversed(named) if not _reached(run, goal)]
+    if request.pending is None:
+        named, single = resolve(kernel, request, arguments["runs"])
+        open_ = [run.id for run in reversed(named) if not _reached(run, goal)]
+        request.pending = Pending(open_, [run.id for run in named[:_PAGE]], single)
+    open_, shown, single = request.pending
     # each is asked for once it is the last: waiting for many costs no more with each that ends
     while open_ and _is_over(kernel.state.runs.get(open_[-1]), goal):
         open_.pop()
     if open_ and not request.final:
         raise Later(open_[-1:], min(arguments.get("hold", HOLD_MS), HOLD_MS))
-    named, single = resolve(kernel, request, arguments["runs"])
-    return {
-        "ready": not open_,
-        "runs": [run_row(kernel, run) for run in named[:_PAGE]],
-        "single": single,
-    }
+    sight = Sight(kernel, request.caller)
+    found = [run for run in map(kernel.state.runs.get, shown) if run is not None]
+    rows = [run_row(kernel, run) for run in found if sight.run(run)]
+    return {"ready": not open_, "runs": rows, "single": single}
 
 
 def _is_over(run: Run | None, goal: str) -> bool:

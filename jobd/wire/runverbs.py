@@ -89,7 +89,7 @@ VERBS: tuple[Verb, ...] = (
         {"runs": "list?", "job": "str?", "status": "list?"},
         "Cancels the named runs, or all live ones of a job. A waiting one ends at once, an "
         "active one is told to stop. Answers {runs: [[id, status], ...], count}; `runs` has the "
-        "first 10,000.",
+        "first 10,000, or 1,000 of a whole job that has more.",
         OWN,
     ),
     Verb(

@@ -25,7 +25,8 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def test_a_long_queue_is_asked_waited_for_and_cancelled(daemon: Daemon) -> None:
-    with Client(home=str(daemon.home)) as jobd:
+    notes: list[str] = []
+    with Client(home=str(daemon.home), note=notes.append) as jobd:
         for name in ("few", "many"):
             jobd.register({"name": name, "image": "img", "command": ["exit=0"]})
         jobd.drain()
@@ -53,6 +54,7 @@ def test_a_long_queue_is_asked_waited_for_and_cancelled(daemon: Daemon) -> None:
         cancelled = jobd.cancel(job="many")
         assert jobd.status()["journal"]["bytes"] - before < 500, "one record"
         assert cancelled[0]["status"] == "cancelled"
+        assert notes == ["12000 runs; the first 1000 of them are shown"]
         waiter.join(30)
         assert len(waited) == 1
 

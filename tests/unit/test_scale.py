@@ -15,7 +15,7 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core.access import Policy
-from jobd.core.commands import Caller, CancelJob, CancelRuns, EditRun, HoldRun
+from jobd.core.commands import Caller, CancelJob, CancelRuns, EditRun, HoldRun, QueueRun
 from jobd.core.entities import Run
 from jobd.core.model import Now
 from jobd.core.policy import Rules
@@ -30,10 +30,11 @@ from jobd.server.choosing import Choice
 from jobd.server.kernel import Later, Request
 from jobd.server.parking import _within
 from jobd.server.selectors import resolve
-from tests.support.core import START, Bench, dump, problems, queueing
+from tests.support.core import ANN, START, Bench, dump, problems, queueing
 
 MANY, FEW = 10 * PIECE, 40
 WHO = [1000, "ann", 4711, ""]
+BOB = Caller(1001, "bob", 4712)
 
 
 class Looked(RunTable):
@@ -236,8 +237,12 @@ def test_cancelling_a_job_is_what_cancelling_each_of_its_runs_is() -> None:
         bench.queue("other", after=((1, "any"), (2, "fail")))
         bench.queue(after=((4, "ok"),))
         bench.do(queueing(*[b""] * 5))
+        bench.queue(mutex="k")
+        other = bench.queue("other", mutex="k")
+        bench.do(QueueRun("job", [b""], "cli", BOB))
         bench.do(HoldRun(2))
         bench.do(HoldRun(7))
+        assert other.id == 12
         return bench
 
     whole, each = made(), made()
@@ -255,7 +260,27 @@ def test_cancelling_a_job_is_what_cancelling_each_of_its_runs_is() -> None:
         before = dump(bench.state)
         bench.restart()
         assert dump(bench.state) == before
-        assert bench.claim() == [4]
+        assert bench.state.waiting_of == {ANN.uid: 2}
+        assert bench.claim() == [12, 4]
+
+
+def test_cancelled_ones_are_nowhere_among_those_that_wait_for_something() -> None:
+    bench = Bench()
+    bench.register("job")
+    bench.register("new", overlap="replace")
+    bench.queue(mutex="k")
+    assert bench.claim() == [1]
+    second = bench.queue(mutex="k")
+    bench.queue("new")
+    assert bench.claim() == [3]
+    assert second.id in bench.state.mutexes
+    bench.do(CancelJob("job"))
+    assert second.id not in bench.state.mutexes
+    third = bench.queue("new")
+    new = bench.state.jobs["new"]
+    assert third.id in bench.state.replaceable[new.id]
+    bench.do(CancelJob("new"))
+    assert third.id not in bench.state.replaceable[new.id]
 
 
 def test_a_run_takes_less_than_400_bytes_with_its_request() -> None:
