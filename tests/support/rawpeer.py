@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 from collections.abc import Iterator
@@ -52,6 +53,10 @@ class RawPeer:
     def reply(self) -> tuple[int, int, object]:
         """The next reply: `(id, kind, body)`, where an error's body is the exception."""
         return envelope.read_reply(self.frame())
+
+    def speaks(self, seconds: float) -> bool:
+        """Whether the daemon has something for it within so long."""
+        return bool(self._held) or bool(select.select([self.socket], [], [], seconds)[0])
 
     def frame(self) -> bytes:
         """The next frame. Raises EOFError where the daemon ended the connection."""
