@@ -175,6 +175,7 @@ class AsyncClient:
     follow = _iterated(calls.follow)
     drain = _awaited(control.drain)
     undrain = _awaited(control.undrain)
+    snapshot = _awaited(control.snapshot)
     events = _iterated(control.events)
     event_pages = _iterated(control.event_pages)
 

@@ -45,6 +45,7 @@ VERBS: dict[str, str] = {
     "unregister": "remove a job",
     "drain": "keep all runs from starting on this host",
     "undrain": "let runs start on this host again",
+    "snapshot": "have a snapshot of the queue made now",
     "events": "show what happens, and who asked for it",
     "init": "write a starter configuration",
     "completion": "print the script that completes words for a shell",

@@ -140,5 +140,6 @@ class Client:
     follow = _streaming(calls.follow)
     drain = _blocking(control.drain)
     undrain = _blocking(control.undrain)
+    snapshot = _blocking(control.snapshot)
     events = _streaming(control.events)
     event_pages = _streaming(control.event_pages)

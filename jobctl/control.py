@@ -15,7 +15,7 @@ from jobctl.channel import Channel
 from jobctl.queueing import Readable, payload_arguments
 from jobctl.shape import shaped
 from jobctl.steps import Item, Pause, Steps
-from jobd.errors import TimeOverError
+from jobd.errors import RefusedError, TimeOverError
 from jobd.wire.envelope import HOLD_MS
 
 # --- runs -------------------------------------------------------------------------------------
@@ -138,6 +138,28 @@ def drain(
 def undrain(to: Channel) -> Steps[dict[str, Any]]:
     """Undoes `drain`."""
     return (yield from change(to, "host.undrain", {}))
+
+
+def snapshot(to: Channel) -> Steps[dict[str, Any]]:
+    """Has a snapshot of the queue made, and waits for it: `{at, bytes, records, lsn, took_s, ...}`.
+
+    jobd makes them by itself; this is for tests, and before a copy. RefusedError where there is
+    no space, or the queue cannot be read.
+    """
+    number = (yield from to.ask("host.snapshot", {}))["number"]
+    up = 0.0
+    while True:
+        status = yield from to.ask("status", {})
+        row: dict[str, Any] = status["journal"]["snapshot"]
+        if status["uptime_s"] < up:
+            raise RefusedError("snapshot: jobd was started anew meanwhile; ask again")
+        up = status["uptime_s"]
+        if row["finished"] < number:
+            yield Pause(0.1)
+            continue
+        if row["problem"]:
+            raise RefusedError(f"snapshot: {row['problem']}")
+        return dict(shaped(row))
 
 
 # --- what happens -----------------------------------------------------------------------------

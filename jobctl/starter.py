@@ -48,6 +48,9 @@ CONFIG = """\
 [logs]
 # per_attempt = "64M"              # of output kept, its head and its tail
 
+[journal]                          # the queue on disk
+# snapshot_after = "128M"          # bytes written to it that are worth a snapshot
+
 [access]                           # users and @groups; a job's own [access] counts in its place
 # admin = ["root", "@jobd-admin"]  # and the daemon's own user
 # submit = ["@jobd"]

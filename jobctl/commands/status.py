@@ -66,6 +66,11 @@ def trouble(status: dict[str, Any]) -> list[str]:
         made.append("DISK FULL: nothing can be queued")
     for problem in (status.get("configuration") or {}).get("problems") or ():
         made.append(f"CONFIGURATION NOT RELOADED, the one before stays: {problem}")
+    last = (status.get("journal") or {}).get("snapshot") or {}
+    if last.get("problem"):
+        made.append(f"SNAPSHOT FAILED, nothing is lost, the disk fills: {last['problem']}")
+    for damage in last.get("damaged") or ():
+        made.append(f"SNAPSHOT DAMAGED, nothing is lost: {damage}")
     sync = (status.get("journal") or {}).get("last_sync_ms") or 0
     if sync >= _SLOW_SYNC_MS:
         made.append(f"SLOW DISK: the last sync of the queue took {render.span(sync)}")
@@ -142,4 +147,8 @@ def _journal(journal: dict[str, Any]) -> str:
     text = f"{render.size(journal.get('bytes') or 0)} in {segments} segment"
     text += "" if segments == 1 else "s"
     sync = journal.get("last_sync_ms")
-    return text if sync is None else f"{text}, last sync {sync:.3g} ms"
+    text += "" if sync is None else f", last sync {sync:.3g} ms"
+    last = journal.get("snapshot") or {}
+    if last.get("at"):
+        text += f", snapshot {last['at']} ({render.size(last.get('bytes') or 0)})"
+    return text + (", a snapshot is being made" if last.get("making") else "")

@@ -30,6 +30,12 @@ def used_cpu() -> float:
     return float(psutil.cpu_percent(interval=None)) / 100 * host_cpus()
 
 
+def step_back() -> None:
+    """Lets this process run only when nobody else wants to, with processor and disk alike."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
 def pressure() -> dict[str, float]:
     """Share of the last 10 s in which something waited for cpu, memory or io; {} where unknown."""
     found: dict[str, float] = {}

@@ -68,6 +68,13 @@ class Moves:
             raise machine.TransitionError(f"run {run.id}: no attempt {number}")
         return attempts[number - 1]
 
+    def shared_origin(self, origin: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The same trigger and caller, as one object for many runs."""
+        shared = self._origins.setdefault(origin, origin)
+        if len(self._origins) > 4096:
+            self._origins.clear()
+        return shared
+
     # -- a run's place -----------------------------------------------------------------------
 
     def leave(self, run: Run, event: type) -> None:
@@ -108,7 +115,7 @@ class Moves:
 
         To be called before what decides on its place is changed: due, parents, attempts.
         """
-        word = _aside(run)
+        word = aside(run)
         if word is None:
             return False
         self.parked[word] -= 1
@@ -117,7 +124,7 @@ class Moves:
 
     def settle(self, run: Run, *, front: bool = False) -> None:
         """Put a waiting run aside, or where nothing keeps it there into the ready index."""
-        word = _aside(run)
+        word = aside(run)
         if word is None:
             self.push(run, front=front)
         else:
@@ -158,7 +165,7 @@ class Moves:
                 self.settle(found)
 
 
-def _aside(run: Run) -> Status | None:
+def aside(run: Run) -> Status | None:
     """The word that a waiting run is put aside under; None where it could start."""
     if run.due is not None:
         return Status.RETRYING if run.attempts else Status.DELAYED

@@ -59,6 +59,12 @@ class Children:
                 self.pairs += 1
         return open_
 
+    def restore(self, child: Run) -> None:
+        """Take in a run whose `parents` are known."""
+        for number in sorted(child.parents or ()):
+            self._of.setdefault(number, []).append(child.id)
+            self.pairs += 1
+
     def of(self, parent: int) -> list[int]:
         """The ids of the runs that wait for `parent`; some may be over by now."""
         return self._of.get(parent, [])

@@ -8,7 +8,7 @@ not searched for when its run is cancelled or changed: it goes stale and is drop
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from jobd.core.entities import Job, Run
@@ -125,6 +125,21 @@ class Ready:
             del run.job.ready[run.priority]
             if not ring:
                 del self._rings[run.priority]
+
+    def rings(self) -> dict[int, list[int]]:
+        """At each priority the ids of the jobs that have a queue, by their turns."""
+        return {priority: [job.id for job in ring] for priority, ring in self._rings.items()}
+
+    def restore(self, job: Job, priority: int, ids: Iterable[int]) -> None:
+        """Put ids at the end of a job's queue, as they stood in it; `restore_rings` comes last."""
+        job.ready.setdefault(priority, deque()).extend(ids)
+
+    def restore_rings(self, rings: dict[int, list[Job]]) -> None:
+        """Let the jobs take turns in this order: those of them that have a queue."""
+        for priority, jobs in rings.items():
+            ring = deque(job for job in jobs if priority in job.ready)
+            if ring:
+                self._rings[priority] = ring
 
     def _drop(self, job: Job, priority: int) -> None:
         del job.ready[priority]

@@ -6,7 +6,7 @@ Keys are 16 random bytes. The table is in 256 parts, as one large dict stalls wh
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 #: for how long a request may be asked again, in milliseconds (INTERFACE, "Keys")
 KEEP_MS = 24 * 3_600_000
@@ -32,6 +32,18 @@ class Requests:
             self._order.append(key)
         else:
             part[key] = (run - batch_index, batch_index + 1)
+
+    def put(self, key: bytes, first: int, count: int) -> None:
+        """Take in a request that queued `count` runs from `first` on, younger than all before."""
+        self._parts[key[0]][key] = first if count == 1 else (first, count)
+        self._order.append(key)
+
+    def oldest_first(self) -> Iterator[tuple[bytes, range]]:
+        """Every request and the runs that it queued."""
+        for key in self._order:
+            runs = self.find(key)
+            if runs:
+                yield key, runs
 
     def find(self, key: bytes) -> range:
         """The ids of the runs that the request queued; empty if it is not known."""

@@ -156,10 +156,7 @@ class State(Moves):
         run.rev = 1
         run.priority = priority
         run.queued_at = at
-        origin = (trigger, *caller)
-        run.origin = self._origins.setdefault(origin, origin)
-        if len(self._origins) > 4096:
-            self._origins.clear()
+        run.origin = self.shared_origin((trigger, *caller))
         if type(payload) is bytes:
             run.size = len(payload)
         else:

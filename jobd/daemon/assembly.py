@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report, ReportStarted
-from jobd.core.events import BY_TYPE, decode
 from jobd.core.model import Reason
 from jobd.core.state import State
 from jobd.core.states import Kind
@@ -24,6 +23,7 @@ from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engines import Engines, make_sides
+from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.inforce import InForce
@@ -35,6 +35,7 @@ from jobd.daemon.reconcile import reconcile, warnings
 from jobd.daemon.reloading import Reloader
 from jobd.daemon.sdnotify import notify, watchdog_s
 from jobd.daemon.settings import Settings
+from jobd.daemon.snapshots import Snapshots
 from jobd.daemon.workdir import sweep_workdirs
 from jobd.engine.base import Found
 from jobd.engine.sides import Sides
@@ -124,14 +125,14 @@ class Daemon:
         doors = Doors(config.socket_mode, config.socket_group)
         doors.open_way(places.socket.parent)
         journal = Journal.open(
-            places.state, known_types=frozenset(BY_TYPE), log=lambda line: _log.warning("%s", line)
+            places.state, known_types=KNOWN_TYPES, log=lambda line: _log.warning("%s", line)
         )
         self._closers.append(lambda: journal.close(clean=self._clean))
         health = HealthServer(
             places.socket.with_name(places.socket.name + ".health"), doors, self.pulse
         )
         self._closers.append(health.close)
-        state = replayed(journal)
+        state = fold(journal.replay())
         bodies = Bodies(places.state / "bodies")
         self._closers.append(bodies.close)
         logs = LogFolder(places.logs)
@@ -168,7 +169,10 @@ class Daemon:
         )
         store: ImageStore | None = getattr(sides.containers, "images", None)
         builds = Builds(store, bodies, config.context_bytes, loop.fatal)
-        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds)
+        self._snapshots = snapshots = Snapshots(
+            journal, loop.post, lambda: len(loop.state.runs), config.snapshot_after
+        )
+        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds, snapshots)
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
@@ -243,6 +247,7 @@ class Daemon:
         self._kernel.builds.context_bytes = config.context_bytes
         if self._collector is not None:
             self._collector.keep = config.keep_images
+        self._snapshots.after = config.snapshot_after
 
     def _keep_images(self, store: ImageStore) -> None:
         """Remember what is pulled and used; remove what is not needed, where that is wanted."""
@@ -257,6 +262,8 @@ class Daemon:
 
     def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
         loop = self.loop
+        self._closers.append(Repeating("snapshots", self._snapshots.work, loop.fatal).close)
+        self._closers.append(self._snapshots.close)
         for name, work in (
             ("sampler", sampling(self._drivers.samples, self._sampled)),
             ("space", keeping_space(journal)),
@@ -314,25 +321,6 @@ class Daemon:
             except OSError as error:
                 _log.warning("stopping: %s", error)
         self._closers.clear()
-
-
-def replayed(journal: Journal) -> State:
-    """The state that the queue tells of."""
-    state = State()
-    gc.disable()  # a collection amid a million new objects finds nothing and costs a third
-    try:
-        for record in journal.replay():
-            event = decode(record.type, record.id, record.body)
-            revision = state.apply(event)
-            if revision != record.revision:
-                raise DiskFailedError(
-                    f"queue: {type(event).__name__} of {record.id} is change {record.revision}, "
-                    f"expected {revision}: a bug; run `jobd fsck`"
-                )
-            state.placed(event, record.where)
-    finally:
-        gc.enable()
-    return state
 
 
 def result_bodies(state: State) -> set[str]:

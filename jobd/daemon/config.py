@@ -33,6 +33,8 @@ LOG_BYTES = 64 << 20
 #: how long the engine may take for a request, and for a create or a start, before it counts as
 #: out of reach; a host whose disk is slow needs more
 ENGINE_REQUEST_MS, ENGINE_START_MS = 10_000, 30_000
+#: bytes written to the queue that are worth a snapshot
+SNAPSHOT_AFTER = 128 << 20
 #: of a folder that an image is built from
 CONTEXT_BYTES = 512 << 20
 ENGINES = ("auto", "docker", "podman", "process", "fake")
@@ -65,6 +67,8 @@ class Config:
     socket_mode: int = 0o660
     #: the socket's group, or None for the daemon's own
     socket_group: str | None = None
+    #: bytes written to the queue after which a snapshot is made, where a third of it is not more
+    snapshot_after: int = SNAPSHOT_AFTER
     #: what [defaults] says, of a job file's form
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -126,6 +130,7 @@ _KEYS: dict[str, v.Reader] = {
     "allow.devices": _names,
     "allow.users": _names,
     "logs.per_attempt": v.size(64 << 10),
+    "journal.snapshot_after": v.size(1 << 20),
     "access.admin": specaccess.people,
     "access.submit": specaccess.people,
     "access.read": specaccess.people,
@@ -242,6 +247,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),
+        snapshot_after=values.get("journal.snapshot_after", SNAPSHOT_AFTER),
         defaults=defaults,
     )
 

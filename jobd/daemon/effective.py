@@ -42,6 +42,7 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "allow.devices": lambda config: list(config.rules.devices),
     "allow.users": lambda config: list(config.rules.users),
     "logs.per_attempt": lambda config: size_text(config.log_bytes),
+    "journal.snapshot_after": lambda config: size_text(config.snapshot_after),
     "access.admin": lambda config: list(config.rules.access.admin),
     "access.submit": lambda config: list(config.rules.access.submit),
     "access.read": lambda config: list(config.rules.access.read),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jobd.core.events import JOB, RUN
 from jobd.errors import ConfigError, JobdError, QueueDamagedError
-from jobd.journal.examine import examine
+from jobd.journal.examine import Examined, examine
 from jobd.journal.fsutil import Fs
+from jobd.journal.live import LiveSegment
 from jobd.journal.lock import DirectoryLock
+from jobd.journal.replay import records_of
+from jobd.journal.snapshot import BadSnapshotError, lsn_of, survey
 
 
 def look(state: Path) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def look(state: Path) -> dict[str, Any]:
     lock = DirectoryLock(fs, str(state))
     try:
         found = examine(fs, str(state))
+        spare = [*_snapshots(fs, str(state)), *_old(fs, str(state), found)]
     except QueueDamagedError as error:
         return {"queue": str(state), "sound": False, "damage": str(error), **error.details}
     finally:
@@ -32,7 +37,11 @@ def look(state: Path) -> dict[str, Any]:
     tear = found.tear
     return {
         "queue": str(state),
-        "sound": True,
+        "sound": all(row["sound"] for row in spare),
+        # what is damaged is not needed, as long as nothing else is: a start goes on without it
+        "starts": True,
+        "snapshots": [row for row in spare if row["file"].endswith(".snap")],
+        "old_segments": [row for row in spare if not row["file"].endswith(".snap")],
         "clean": found.clean,
         "segments": len(found.segments),
         "records": sum(segment.records for segment in found.segments),
@@ -46,6 +55,32 @@ def look(state: Path) -> dict[str, Any]:
             "records": [[one.kind, one.id, one.revision] for one in tear.records],
         },
     }
+
+
+def _snapshots(fs: Fs, directory: str) -> Iterator[dict[str, Any]]:
+    """Each snapshot that is there, newest first: what it tells of, or what is wrong with it."""
+    for name in sorted(filter(lsn_of, fs.listdir(directory)), reverse=True):
+        row = {"file": name, "lsn": lsn_of(name), "sound": True, "damage": None}
+        try:
+            snapshot = survey(fs, os.path.join(directory, name))
+        except BadSnapshotError as error:
+            damage = f"at offset {error.offset}: it {error}"
+            yield {**row, "sound": False, "damage": damage}
+        else:
+            yield {**row, "bytes": snapshot.bytes, "records": snapshot.records}
+
+
+def _old(fs: Fs, directory: str, found: Examined) -> Iterator[dict[str, Any]]:
+    """The segments that are kept in case the newest snapshot is damaged."""
+    for old in found.old:
+        segment = LiveSegment(0, os.path.join(directory, old.name), old.header, old.end)
+        row = {"file": old.name, "bytes": old.end, "sound": True, "damage": None}
+        try:
+            for _ in records_of(fs, segment, None):
+                pass
+        except QueueDamagedError as error:
+            row |= {"sound": False, "damage": f"at offset {error.details.get('offset')}"}
+        yield row
 
 
 def named(details: Mapping[str, Any]) -> list[str]:
@@ -69,16 +104,25 @@ def main(state: Path, as_json: bool) -> int:
         raise
     if as_json:
         print(json.dumps(found, default=str))
-    elif not found["sound"]:
+    elif not found.get("starts"):
         print(found["damage"])
         for line in named(found):
             print(line)
     else:
+        word = "sound" if found["sound"] else "damaged in what it keeps twice"
         end = "stopped cleanly" if found["clean"] else "not stopped cleanly"
         print(
-            f"queue {state}: sound: {found['records']} records in {found['segments']} segments, "
+            f"queue {state}: {word}: {found['records']} records in {found['segments']} segments, "
             f"{found['bytes']} bytes, {end}"
         )
+        for row in (*found["snapshots"], *found["old_segments"]):
+            if not row["sound"]:
+                print(
+                    f"{row['file']}: damaged {row['damage']}; nothing is lost: a start goes on "
+                    "without it"
+                )
+            elif "lsn" in row:
+                print(f"{row['file']}: sound: {row['records']} statements, {row['bytes']} bytes")
         if found["torn"]:
             torn = found["torn"]
             print(

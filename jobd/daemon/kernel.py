@@ -12,16 +12,18 @@ from jobd.core import events as e
 from jobd.core.access import is_admin
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
-from jobd.core.events import decode
+from jobd.core.events import RUN
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
+from jobd.core.statements import end_in, payload_in
 from jobd.core.states import AttemptState, Kind
 from jobd.core.status import draining, reason
 from jobd.daemon.builds import Builds
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
 from jobd.daemon.past import Past
+from jobd.daemon.snapshots import Snapshots
 from jobd.errors import JobdError
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
@@ -46,6 +48,7 @@ class DaemonKernel:
         engines: Engines,
         place: str,
         builds: Builds,
+        snapshots: Snapshots,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
@@ -67,6 +70,7 @@ class DaemonKernel:
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
         self.answers = Answers()
         self.builds = builds
+        self._snapshots = snapshots
         self.recent = loop.recent
         self.ledger = loop.ledger
         self._past = Past(loop.journal)
@@ -141,9 +145,8 @@ class DaemonKernel:
         """The run's payload, from the queue or its body file."""
         if run.body is not None:
             return self._bodies.read(run.body)
-        event = decode(e.TYPE_OF[e.RunQueued], run.id, self._loop.journal.read(run.where))
-        assert isinstance(event, e.RunQueued)
-        return bytes(event.payload)
+        type_, body = self._loop.journal.kept(run.where, RUN, run.id)
+        return payload_in(type_, run.id, body)
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
@@ -156,12 +159,9 @@ class DaemonKernel:
                 continue
             if attempt.end.result is None:
                 return None
-            body = self._loop.journal.read(attempt.where)
-            event = decode(e.TYPE_OF[e.AttemptEnded], run.id, body)
-            assert isinstance(event, e.AttemptEnded)
-            if isinstance(event.result, bytes):
-                return event.result
-            return self._bodies.read(Body(*event.result))
+            type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+            result = end_in(type_, run.id, attempt.number, body).result
+            return result if isinstance(result, bytes) else self._bodies.read(Body(*result))
         return None
 
     def output(self, body: Body, offset: int, size: int) -> bytes:
@@ -193,6 +193,10 @@ class DaemonKernel:
     def examine_by(self, examine: Callable[[], list[dict[str, Any]]]) -> None:
         """Who is asked by :meth:`findings`."""
         self._examine = examine
+
+    def ask_snapshot(self) -> int:
+        """Have a snapshot of the queue made; the number that `finished` reaches with it."""
+        return self._snapshots.ask()
 
     def findings(self) -> list[dict[str, Any]]:
         """What is wrong with the set-up, and what to do about it."""
@@ -237,6 +241,8 @@ class DaemonKernel:
                 "bytes": journal.bytes,
                 "segments": journal.segments,
                 "last_sync_ms": round(journal.last_sync_ms, 3),
+                "snapshot_bytes": journal.snapshot_bytes,
+                "snapshot": self._snapshots.row(),
             },
         }
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from jobd.errors import DiskFailedError
+from jobd.errors import DiskFailedError, QueueDamagedError
+from jobd.journal.basis import Basis, OldSegment, find_basis, old_segments
 from jobd.journal.damage import damaged, unreadable
 from jobd.journal.fsutil import Fs, read_exactly
 from jobd.journal.record import BATCH_BYTES, CLEAN, MAX_PAYLOAD, Named, named_in
@@ -23,6 +24,8 @@ from jobd.journal.segment import (
     read_header,
     segment_name,
 )
+
+NOTHING = Basis(None, (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,17 @@ class Tear:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A queue without damage, at most torn at its very end."""
+    """A queue without damage but to snapshots that are not needed, at most torn at its very end.
+
+    `segments` go on from `basis`; the `old` ones are before them.
+    """
 
     segments: tuple[Sound, ...]
     tear: Tear | None
     clean: bool
     leftovers: tuple[str, ...]
+    basis: Basis = NOTHING
+    old: tuple[OldSegment, ...] = ()
 
 
 def examine(fs: Fs, directory: str) -> Examined:
@@ -75,9 +83,9 @@ def examine(fs: Fs, directory: str) -> Examined:
     """
     names = fs.listdir(directory)
     leftovers = tuple(name for name in names if name.endswith(".tmp"))
-    headers = _read_headers(
-        fs, directory, [name for name in names if first_lsn_of(name) is not None]
-    )
+    segments = [name for name in names if first_lsn_of(name) is not None]
+    basis = find_basis(fs, directory, names)
+    headers = _read_headers(fs, directory, segments, basis)
     if not headers:
         return Examined((), None, True, leftovers)
     last_name, last_header = headers[-1]
@@ -100,7 +108,8 @@ def examine(fs: Fs, directory: str) -> Examined:
         tear = _tail(fs, fd, directory, headers, *last)
     finally:
         fs.close(fd)
-    return Examined((*inner, last[0]), tear, clean, leftovers)
+    old = old_segments(fs, directory, segments, headers[0][1])
+    return Examined((*inner, last[0]), tear, clean, leftovers, basis, old)
 
 
 def _open(fs: Fs, directory: str, name: str) -> int:
@@ -110,11 +119,16 @@ def _open(fs: Fs, directory: str, name: str) -> int:
         raise unreadable(directory, name, 0, error) from error
 
 
-def _read_headers(fs: Fs, directory: str, names: list[str]) -> list[tuple[str, Header]]:
-    """The header of each segment, checked against its neighbour's (DURABILITY R3)."""
+def _read_headers(
+    fs: Fs, directory: str, names: list[str], basis: Basis
+) -> list[tuple[str, Header]]:
+    """The header of each segment behind the basis, checked against its neighbour's (R3)."""
     headers: list[tuple[str, Header]] = []
     bad: tuple[str, str] | None = None
-    for name in names:
+    wanted = [name for name in names if (first_lsn_of(name) or 0) > basis.lsn]
+    if not wanted and (basis.lsn or basis.bad):
+        raise _nothing_behind(directory, basis)
+    for name in wanted:
         fd = _open(fs, directory, name)
         try:
             headers.append((name, read_header(fs, fd, name)))
@@ -128,19 +142,28 @@ def _read_headers(fs: Fs, directory: str, names: list[str]) -> list[tuple[str, H
         good = (first_lsn_of(bad[0]) or 1) - 1
         raise damaged(fs, directory, headers, bad[0], 0, good, f"the segment {bad[1]}")
     for index, (name, header) in enumerate(headers):
-        complaint = _misplaced(headers[index - 1][1] if index else None, header)
+        complaint = _misplaced(headers[index - 1][1], header) if index else basis.misfit(header)
         if complaint is not None:
             raise damaged(fs, directory, headers, name, 0, header.first_lsn - 1, complaint)
     return headers
 
 
-def _misplaced(before: Header | None, header: Header) -> str | None:
-    """Why a segment cannot follow `before` (None: it is the first there), or None."""
+def _nothing_behind(directory: str, basis: Basis) -> QueueDamagedError:
+    """A snapshot is made while the queue goes on in the segment behind it: so one is there."""
+    name = segment_name(basis.lsn + 1)
+    told = basis.snapshot.name if basis.snapshot else basis.bad[0].name
+    return QueueDamagedError(
+        f"queue {directory}: segment {name} is missing: it was there when snapshot {told} was"
+        " made; nothing was changed; look for it, and see `jobd fsck --json`",
+        file=os.path.join(directory, name),
+        offset=0,
+        lsn=basis.lsn,
+    )
+
+
+def _misplaced(before: Header, header: Header) -> str | None:
+    """Why a segment cannot follow the one before it, or None."""
     link = header.predecessor
-    if before is None:
-        if link is not None:
-            return f"the segment before it, {segment_name(link.first_lsn)}, is missing"
-        return None if header.first_lsn == 1 else "the segments before it are missing"
     if header.store != before.store:
         return f"the segment is of another queue (store {header.store.hex()})"
     if link is None:

@@ -6,7 +6,6 @@ R1 to R12; the bytes are FORMAT.md's.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
@@ -14,17 +13,21 @@ from dataclasses import dataclass
 from threading import Lock
 from time import time
 
-from jobd.errors import ConfigError, DiskFailedError, JobdError, RefusedError
+from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal.bodyreader import BodyReader
-from jobd.journal.examine import Examined, examine
+from jobd.journal.examine import examine
 from jobd.journal.fsutil import Fs
-from jobd.journal.live import LiveSegment
 from jobd.journal.lock import DirectoryLock, prepare_directory
+from jobd.journal.lookup import Kept, SnapshotReader
+from jobd.journal.opening import go_on, not_opened
 from jobd.journal.record import Record, RecordFields
 from jobd.journal.recovery import Report, mend
 from jobd.journal.replay import records_of
+from jobd.journal.retention import Snapshots
 from jobd.journal.scan import Batch, Mark, batches_after, last_before
-from jobd.journal.space import FILL_STEP, SpaceMaker, is_full, is_scarce
+from jobd.journal.segment import Predecessor
+from jobd.journal.snapshot import Snapshot, statements_in
+from jobd.journal.space import FILL_STEP, SpaceMaker, is_full
 from jobd.journal.writer import Writer
 
 SEGMENT_BYTES = 64 << 20
@@ -38,7 +41,7 @@ class Stats:
     """Figures of the open queue.
 
     `bytes` of data in `segments` files, `last_sync_ms` of the last batch, the `lsn` of the last
-    batch, and how many batches were synced since opening.
+    batch, how many batches were synced since opening, and the bytes of all snapshots.
     """
 
     bytes: int
@@ -46,6 +49,7 @@ class Stats:
     last_sync_ms: float
     lsn: int
     syncs: int
+    snapshot_bytes: int = 0
 
 
 def _now_ms() -> int:
@@ -54,6 +58,10 @@ def _now_ms() -> int:
 
 def _silent(line: str) -> None:
     """Where nobody listens."""
+
+
+def _at_once() -> None:
+    """Where nobody has to be let by."""
 
 
 class Journal:
@@ -66,8 +74,19 @@ class Journal:
     """
 
     __slots__ = (
-        "_background", "_bodies", "_closed", "_fs", "_known", "_lock", "_log", "_space",
-        "_told_full", "_writer", "report", "store",
+        "_background",
+        "_bodies",
+        "_closed",
+        "_fs",
+        "_known",
+        "_lock",
+        "_log",
+        "_snapshots",
+        "_space",
+        "_told_full",
+        "_writer",
+        "report",
+        "store",
     )  # fmt: skip
 
     def __init__(
@@ -77,13 +96,18 @@ class Journal:
         space: SpaceMaker,
         writer: Writer,
         report: Report,
+        snapshots: Snapshots,
         known_types: Collection[int] | None,
         log: Callable[[str], None],
     ) -> None:
         """Not for callers: `Journal.open` is."""
         self._fs, self._lock, self._space, self._writer, self._log = fs, lock, space, writer, log
         self._known = None if known_types is None else frozenset(known_types)
-        self._bodies = BodyReader(fs, writer.files)
+        self._snapshots = snapshots
+        newest = snapshots.newest
+        self._bodies = BodyReader(
+            fs, writer.files, SnapshotReader(fs, newest) if newest is not None else None
+        )
         self._background = Lock()
         self._closed = self._told_full = False
         #: what opening found and mended
@@ -123,24 +147,30 @@ class Journal:
                 log(line)
             # before the segment, which frees it again where the disk is too full for both
             space.make_reserve()
-            writer = _continue(fs, space, found, segment_bytes, clock_ms, log)
-            return cls(fs, lock, space, writer, report, known_types, log)
+            writer = go_on(fs, space, found, segment_bytes, clock_ms, log)
+            snapshots = Snapshots(fs, path, found.basis.snapshot, found.basis.older)
+            return cls(fs, lock, space, writer, report, snapshots, known_types, log)
         except BaseException as error:
             if lock is not None:
                 lock.release()
             if isinstance(error, OSError):
-                raise _not_opened(path, error) from error
+                raise not_opened(path, error) from error
             raise
 
     def replay(self) -> Iterator[Record]:
-        """Every record, oldest first, in bounded memory.
+        """Every record, oldest first, in bounded memory: a snapshot's statements come first.
 
-        Raises QueueDamagedError where a checksum no longer fits, VersionError for a type that is
-        not known and may not be skipped (DURABILITY R12).
+        The `where` and `lsn` of statements mean nothing; :meth:`kept` finds them. Raises
+        QueueDamagedError where a checksum no longer fits, VersionError for a type that is not
+        known and may not be skipped (DURABILITY R12).
         """
         self._check()
+        snapshot = self._snapshots.newest
+        if snapshot is not None:
+            yield from statements_in(self._fs, snapshot, self._known)
         for segment in list(self._writer.files):
-            yield from records_of(self._fs, segment, self._known)
+            if snapshot is None or segment.header.first_lsn > snapshot.lsn:
+                yield from records_of(self._fs, segment, self._known)
 
     def room(self) -> int:
         """Bytes that are certain to fit: `record_cost` of each record, BATCH_COST of each batch.
@@ -169,6 +199,14 @@ class Journal:
         self._check()
         return self._bodies.read(where)
 
+    def kept(self, where: int, kind: int, id_: int) -> Kept:
+        """The record at `where`; once its segment is gone the snapshot's statement of the thing.
+
+        `where` 0 stands for the snapshot. Safe in any thread. Raises as :meth:`read`.
+        """
+        self._check()
+        return self._bodies.kept(where, kind, id_)
+
     def batches_after(self, after: int, mark: Mark | None = None) -> Iterator[Batch]:
         """The durable batches with an lsn above `after`, oldest first. Safe in any thread.
 
@@ -185,6 +223,53 @@ class Journal:
     def lsn(self) -> int:
         """That of the last batch."""
         return self._writer.lsn
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest one. Safe in any thread."""
+        return self._snapshots.newest
+
+    @property
+    def directory(self) -> str:
+        """Where the queue is."""
+        return self._space.directory
+
+    def sealed(self) -> Predecessor | None:
+        """The end of what changes no more, which a snapshot may tell of; None: nothing yet.
+
+        Safe in any thread.
+        """
+        return self._writer.files[-1].header.predecessor
+
+    def behind_snapshot(self) -> int:
+        """Bytes of batches that the newest snapshot does not tell of. Safe in any thread."""
+        known = self._snapshots.newest.lsn if self._snapshots.newest is not None else 0
+        files = list(self._writer.files)
+        return sum(s.end - s.header.bytes for s in files if s.header.first_lsn > known)
+
+    def seal(self) -> None:
+        """Goes on in a new segment, so that all of now can go into a snapshot.
+
+        Raises RefusedError where there is no space for one (nothing has changed), DiskFailedError.
+        """
+        self._writer.seal()
+
+    def adopt(self, made: Snapshot, bad: Collection[int] = ()) -> None:
+        """Makes a finished snapshot the queue's own: durable under its name when this returns.
+
+        `bad` are the lsns of others that were found to be damaged: they count no more. For one
+        background thread; so is `retire`. Raises OSError: then there is none.
+        """
+        snapshot = self._snapshots.publish(made, bad)
+        self._bodies.look_in(SnapshotReader(self._fs, snapshot))
+
+    def retire(self, *, keep_older: bool = True, rest: Callable[[], None] = _at_once) -> int:
+        """Removes what snapshots have replaced (DURABILITY W9); how many files went.
+
+        Kept are the two newest snapshots, or without `keep_older` the newest alone, and the
+        segments behind. `rest` is called between steps. Raises OSError.
+        """
+        return self._snapshots.retire(self._bodies, self._writer.files, keep_older, rest)
 
     def idle(self) -> bool:
         """Writes the idle mark if the last batch is a real one; whether it did (DURABILITY W8).
@@ -206,6 +291,7 @@ class Journal:
             self._check()
             try:
                 self._fill_ahead()
+                self._give_back()
                 if self._writer.spare is None:
                     self._writer.spare = self._space.make_blank(self._writer.segment_bytes)
                 self._space.make_reserve()
@@ -236,6 +322,19 @@ class Journal:
                 ) from error
             self._tell_full(f"queue file {now.path}: cannot be filled ahead ({error.strerror})")
 
+    def _give_back(self) -> None:
+        """Gives back what a segment that was sealed early has reserved behind its data."""
+        for segment in self._writer.files[-2:-1]:
+            if segment.capacity - segment.end < FILL_STEP:
+                continue
+            with suppress(OSError):  # what is behind the data means nothing to anybody
+                fd = self._fs.open(segment.path, os.O_RDWR)
+                try:
+                    self._fs.truncate(fd, segment.end)
+                finally:
+                    self._fs.close(fd)
+                segment.capacity = segment.end
+
     def _tell_full(self, line: str) -> None:
         if not self._told_full:
             self._told_full = True
@@ -250,6 +349,7 @@ class Journal:
             last_sync_ms=writer.last_sync * 1000,
             lsn=writer.lsn,
             syncs=writer.syncs,
+            snapshot_bytes=self._snapshots.bytes(),
         )
 
     def close(self, clean: bool = True) -> None:
@@ -284,41 +384,3 @@ class Journal:
     def _check(self) -> None:
         if self._writer.failed is not None:
             raise self._writer.failed
-
-
-def _not_opened(path: str, error: OSError) -> JobdError:
-    """What an error of the directory itself means; those of its files are told by their readers."""
-    if is_full(error) or is_scarce(error):
-        return RefusedError(
-            f"queue {path}: cannot be opened now ({error.strerror}); make room and start again"
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EROFS):
-        return ConfigError(
-            f"queue {path}: cannot be opened ({error.strerror}: {error.filename or path});"
-            " check that its folder exists and is the daemon's own"
-        )
-    return DiskFailedError(
-        f"queue {path}: cannot be opened ({error.strerror}); look at the disk", file=path
-    )
-
-
-def _continue(
-    fs: Fs,
-    space: SpaceMaker,
-    found: Examined,
-    segment_bytes: int,
-    clock_ms: Callable[[], int],
-    log: Callable[[str], None],
-) -> Writer:
-    """A writer in a new segment behind what was found."""
-    files = [
-        LiveSegment(number, os.path.join(space.directory, sound.name), sound.header, sound.end)
-        for number, sound in enumerate(found.segments)
-    ]
-    if not found.segments:
-        return Writer(fs, space, files, os.urandom(16), 0, 0, segment_bytes, clock_ms, log)
-    last = found.segments[-1]
-    return Writer(
-        fs, space, files, last.header.store, last.last_lsn, last.last_crc,
-        segment_bytes, clock_ms, log,
-    )  # fmt: skip

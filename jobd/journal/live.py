@@ -28,8 +28,8 @@ class LiveSegment:
     """One segment of the open queue. `end` is where its data end; the rest is the writer's."""
 
     __slots__ = (
-        "base", "capacity", "claimed", "end", "fd", "fill_from", "filled", "header", "name",
-        "number", "path", "reserved", "salt", "seed", "turn", "whole",
+        "base", "capacity", "claimed", "end", "fd", "fill_from", "filled", "gone", "header",
+        "name", "number", "path", "reserved", "salt", "seed", "turn", "whole",
     )  # fmt: skip
 
     def __init__(self, number: int, path: str, header: Header, end: int) -> None:
@@ -46,6 +46,8 @@ class LiveSegment:
         self.whole = True
         self.fill_from = NOWHERE
         self.turn = Condition()
+        #: whether a snapshot has taken its place, and its file goes
+        self.gone = False
 
     @property
     def empty(self) -> bool:

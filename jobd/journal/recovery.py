@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jobd.errors import DiskFailedError, RefusedError
+from jobd.journal.basis import Bad
 from jobd.journal.damage import list_named
 from jobd.journal.examine import Examined, Sound, Tear
 from jobd.journal.fsutil import Fs, read_exactly, write_all
 from jobd.journal.record import Named
+from jobd.journal.retention import REPLACED, UNFINISHED
 from jobd.journal.segment import HEADER_BYTES, nonzero_extent
 from jobd.journal.space import is_full
 
@@ -41,6 +43,8 @@ class Report:
     torn_records: tuple[Named, ...] = ()
     quarantine: str | None = None
     zero_bytes: int = 0
+    #: damaged snapshots that were set aside, each with what is wrong with it
+    bad_snapshots: tuple[str, ...] = ()
 
 
 def mend(fs: Fs, directory: str, found: Examined, free_reserve: Callable[[], bool]) -> Report:
@@ -54,6 +58,8 @@ def mend(fs: Fs, directory: str, found: Examined, free_reserve: Callable[[], boo
     kept = None
     try:
         lines.extend(_clear_leftovers(fs, directory, found.leftovers))
+        aside = [_set_aside(fs, directory, bad) for bad in found.basis.bad]
+        lines.extend(aside)
         if found.tear is not None:
             try:
                 kept = _keep(fs, directory, found.tear)
@@ -86,6 +92,7 @@ def mend(fs: Fs, directory: str, found: Examined, free_reserve: Callable[[], boo
         torn_records=tear.records if tear else (),
         quarantine=kept,
         zero_bytes=cut,
+        bad_snapshots=tuple(aside),
     )
 
 
@@ -99,10 +106,16 @@ def _sentence(directory: str, tear: Tear, kept: str) -> str:
 
 
 def _clear_leftovers(fs: Fs, directory: str, names: tuple[str, ...]) -> list[str]:
-    """Removes spare segments that were never used; moves anything else away (R3)."""
+    """Removes spare segments that were never used; moves anything else away (R3).
+
+    Unfinished snapshots and what a finished one has replaced hold nothing of their own.
+    """
     lines = []
     for name in names:
         path = os.path.join(directory, name)
+        if name.startswith((UNFINISHED, REPLACED)):
+            fs.unlink(path)
+            continue
         fd = fs.open(path, os.O_RDONLY)
         try:
             unused = nonzero_extent(fs, fd, HEADER_BYTES, fs.size(fd)) is None
@@ -117,6 +130,19 @@ def _clear_leftovers(fs: Fs, directory: str, names: tuple[str, ...]) -> list[str
         fs.fsync_dir(directory)
         lines.append(f"queue file {path}: is an unfinished file with data; moved to {target}")
     return lines
+
+
+def _set_aside(fs: Fs, directory: str, bad: Bad) -> str:
+    """Moves a damaged snapshot away (R2); the sentence that tells of it."""
+    path = os.path.join(directory, bad.name)
+    target = _free_name(fs, _quarantine(fs, directory), bad.name)
+    fs.rename(path, target)
+    fs.fsync_dir(os.path.dirname(target))
+    fs.fsync_dir(directory)
+    return (
+        f"queue snapshot {path}: damaged at offset {bad.offset}: it {bad.why}; moved to {target};"
+        " nothing is lost: the older snapshot and the segments behind it tell the same"
+    )
 
 
 def _quarantine(fs: Fs, directory: str) -> str:

@@ -53,7 +53,8 @@ def batches_after(
     """Every batch with an lsn above `after`, oldest first; from the oldest there is.
 
     `mark` is one that an earlier scan gave, not behind `after`: it spares the way from the
-    segment's beginning. Raises QueueDamagedError where a checksum does not fit.
+    segment's beginning. What is in a segment that goes meanwhile may be left out. Raises
+    QueueDamagedError where a checksum does not fit.
     """
     firsts = [segment.header.first_lsn for segment in segments]
     for segment in segments[max(0, bisect_right(firsts, after + 1) - 1) :]:
@@ -86,8 +87,10 @@ def _of_segment(fs: Fs, segment: LiveSegment, after: int, start: Mark | None) ->
         finally:
             fs.close(fd)
     except OSError as error:
+        if segment.gone:
+            return
         raise unreadable(os.path.dirname(segment.path), segment.name, 0, error) from error
-    if before.offset != end:
+    if before.offset != end and not segment.gone:
         raise _bad(segment, before.offset)
 
 

@@ -28,6 +28,8 @@ from jobd.journal.record import (
 )
 
 SEGMENT_MAGIC = b"JOBDSEG\n"
+#: a snapshot's file has the same header, and the same batches behind it (journal/snapshot.py)
+SNAPSHOT_MAGIC = b"JOBDSNP\n"
 MAJOR, MINOR = 1, 0
 #: the first batch begins here: the header has a page of its own, which is never written again
 HEADER_BYTES = 4096
@@ -87,11 +89,11 @@ def first_lsn_of(name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def pack_header(header: Header) -> tuple[bytes, int]:
-    """The bytes of a segment's header, and their CRC."""
+def pack_header(header: Header, magic: bytes = SEGMENT_MAGIC) -> tuple[bytes, int]:
+    """The bytes of a segment's header, or with that magic of a snapshot's, and their CRC."""
     before = header.predecessor
     fields = _FIELDS.pack(
-        SEGMENT_MAGIC,
+        magic,
         MAJOR,
         MINOR,
         HEADER_BYTES,
@@ -116,9 +118,20 @@ def read_header(fs: Fs, fd: int, name: str) -> Header:
     Raises BadSegmentError when it is damaged, VersionError when it is sound but of a major
     version that this program cannot read (DURABILITY R12), OSError when it cannot be read.
     """
+    header = read_any_header(fs, fd, name, SEGMENT_MAGIC, "segment")
+    if first_lsn_of(name) != header.first_lsn:
+        raise BadSegmentError(f"says in its header that its first lsn is {header.first_lsn}")
+    return header
+
+
+def read_any_header(fs: Fs, fd: int, name: str, wanted: bytes, word: str) -> Header:
+    """The verified header of a file that begins with the magic `wanted`; `word` says what it is.
+
+    Raises as :func:`read_header`.
+    """
     head = read_exactly(fs, fd, _PREFIX.size, 0)
-    if len(head) < _PREFIX.size or head[:8] != SEGMENT_MAGIC:
-        raise BadSegmentError("does not begin with a segment's header")
+    if len(head) < _PREFIX.size or head[:8] != wanted:
+        raise BadSegmentError(f"does not begin with a {word}'s header")
     _, major, minor, size = _PREFIX.unpack(head)
     if not _FIELDS.size + _U32.size <= size <= MAX_HEADER_BYTES:
         raise BadSegmentError("has a header of impossible length")
@@ -130,15 +143,13 @@ def read_header(fs: Fs, fd: int, name: str) -> Header:
         raise BadSegmentError("has a header whose checksum does not fit")
     if major != MAJOR:
         raise VersionError(
-            f"queue segment {name}: is of format {major}.{minor}, and this program reads"
+            f"queue {word} {name}: is of format {major}.{minor}, and this program reads"
             f" {MAJOR}.x; start a jobd that knows format {major}.{minor}",
             needed=f"{major}.{minor}",
         )
     fields = _FIELDS.unpack_from(head)
     store, salt, first, created, p_first, p_length, p_last, p_crc, flags = fields[4:]
     before = Predecessor(p_first, p_length, p_last, p_crc) if flags & HAS_PREDECESSOR else None
-    if first_lsn_of(name) != first:
-        raise BadSegmentError(f"says in its header that its first lsn is {first}")
     return Header(store, salt, first, created, before, size, crc)
 
 

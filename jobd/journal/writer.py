@@ -88,6 +88,13 @@ class Writer:
         self._real = True
         return where
 
+    def seal(self) -> None:
+        """Goes on in a new segment where this one holds a batch: that one changes no more."""
+        if self.failed is not None:
+            raise self.failed
+        if not self._current.empty:
+            self._roll(0)
+
     def mark_idle(self) -> bool:
         """Writes the idle mark if the last batch is a real one (DURABILITY W8)."""
         if not self._real or not self._mark(IDLE, 2 * BATCH_BYTES):
@@ -199,7 +206,8 @@ class Writer:
             if before.fd >= 0:
                 self._fs.close(before.fd)
                 before.fd = -1
-        now = LiveSegment(len(self.files), path, replace(header, crc=crc), HEADER_BYTES)
+        number = 0 if before is None else before.number + (not before.empty)
+        now = LiveSegment(number, path, replace(header, crc=crc), HEADER_BYTES)
         now.fd, now.capacity, now.reserved = blank.fd, blank.capacity, blank.reserved
         now.filled, now.whole = blank.filled, blank.reserved == blank.capacity
         self._chain = crc

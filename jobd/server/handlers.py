@@ -51,6 +51,7 @@ HANDLERS: dict[str, Handler] = {
     "log.read": logs.read,
     "host.drain": host.drain,
     "host.undrain": host.undrain,
+    "host.snapshot": host.snapshot,
     "host.idle": host.idle,
     "events.read": events.read,
     "upload.put": host.upload,

@@ -57,6 +57,11 @@ def _drain(kernel: Kernel, request: Request, draining: bool) -> Any:
     return {"draining": draining, "changed": changed, "active": len(kernel.state.active)}
 
 
+def snapshot(kernel: Kernel, request: Request) -> Any:
+    """host.snapshot"""
+    return {"number": kernel.ask_snapshot()}
+
+
 def idle(kernel: Kernel, request: Request) -> Any:
     """host.idle"""
     active = list(kernel.state.active)

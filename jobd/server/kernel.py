@@ -221,6 +221,9 @@ class Kernel(Protocol):
     def uploaded(self, caller: Caller, name: bytes) -> Body:
         """A payload that was uploaded whole. Raises NotFoundError."""
 
+    def ask_snapshot(self) -> int:
+        """Have a snapshot of the queue made; its number."""
+
     def findings(self) -> list[dict[str, Any]]:
         """What is wrong with the set-up, and what to do about it."""
 

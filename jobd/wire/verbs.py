@@ -311,6 +311,14 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("host.undrain", True, {}, "Undoes host.drain. Answers {draining, changed, active}."),
     Verb(
+        "host.snapshot",
+        False,
+        {},
+        "Has a snapshot of the queue made now; nobody has to ask, as they are made when they are "
+        "worth it. Answers {number} at once: it is there, or has failed, once `finished` in "
+        "status' journal.snapshot is not less.",
+    ),
+    Verb(
         "host.idle",
         False,
         {"hold": "int?"},

@@ -7,14 +7,16 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobd.journal import IGNORABLE, Journal, RecordIn
+from jobd.journal import IGNORABLE, Fs, Journal, RecordIn
 from jobd.journal.record import encode_batch, seed_of
 from jobd.journal.segment import Header, Predecessor, pack_header
+from jobd.journal.snapshot import SnapshotWriter
 from tests.support.sim_disk import SimDisk
 
 GOLDEN = (
@@ -32,7 +34,17 @@ def second_reader(folder: Path) -> Iterator[Row]:
     """(type, kind, id, revision, body, lsn) of every record; ValueError where it must refuse."""
     last: tuple[int, int, int, int] | None = None
     store = b""
+    covered = 0
+    snapshots = sorted(folder.glob("snap-*.snap"))
+    while snapshots:
+        statements = list(second_snapshot(snapshots.pop().read_bytes()))
+        if statements:
+            (store, covered, last), *rest = statements
+            yield from rest
+            break
     for path in sorted(folder.glob("seg-*.log")):
+        if int(path.name[4:24]) <= covered:
+            continue
         data = path.read_bytes()
         magic, major, _minor, size = struct.unpack_from("<8sHHI", data, 0)
         if magic != b"JOBDSEG\n" or size > 65536 or len(data) < size:
@@ -74,6 +86,60 @@ def second_reader(folder: Path) -> Iterator[Row]:
             last = (first, at, lsn, chain)
 
 
+def second_snapshot(data: bytes) -> list[Any]:
+    """[(store, lsn, predecessor)], then its statements; empty where it is damaged."""
+    if len(data) < 16:
+        return []
+    magic, major, _minor, size = struct.unpack_from("<8sHHI", data, 0)
+    if magic != b"JOBDSNP\n" or not 92 <= size <= 65536 or len(data) < size:
+        return []
+    (crc,) = struct.unpack_from("<I", data, size - 4)
+    if zlib.crc32(data[: size - 4]) != crc:
+        return []
+    if major != 1:
+        raise ValueError(f"snapshot of version {major}")
+    store, salt, first, _ms, *link, bits = struct.unpack_from("<16sQQQQQQII", data, 16)
+    if first != 1 or not bits & 1:
+        return []
+    at, lsn, chain, ended = size, 0, crc, False
+    batches: list[tuple[int, list[Row]]] = []
+    seed = zlib.crc32(struct.pack("<Q", salt))
+    while not ended:
+        if at + 48 > len(data):
+            return []
+        (magic4, flags, count, its_salt, its_lsn, mark, length, body_crc, before, head_crc) = (
+            struct.unpack_from("<4sHHQQQIIII", data, at)
+        )
+        payload = data[at + 48 : at + 48 + length]
+        if (
+            (magic4, its_salt, its_lsn, before) != (b"JBAT", salt, lsn + 1, chain)
+            or zlib.crc32(data[at : at + 44]) != head_crc
+            or mark != lsn
+            or zlib.crc32(payload) != body_crc
+            or len(payload) < length
+        ):
+            return []
+        batches.append((at, list(records(payload, count, seed, its_lsn))))
+        at, lsn, chain, ended = at + 48 + length, its_lsn, head_crc, bool(flags & 1)
+    *told, (_, (footer, *none)), (_, nothing) = batches
+    statements = [row for _, rows in told for row in rows]
+    number, taken, last, last_crc, entries = struct.unpack_from("<QQQII", footer[4])
+    index = list(struct.iter_unpack("<IQQ", footer[4][32:]))
+    if (
+        at != len(data)
+        or none
+        or nothing
+        or footer[:4] != (127, 0, last, 0)
+        or (number, entries) != (len(statements), len(index))
+        or taken != sum(28 + (len(row[4]) + 3) // 4 * 4 for row in statements)
+        or [last, last_crc] != link[2:]
+        or index != [(rows[0][1], rows[0][2], place) for place, rows in told]
+        or [row[1:3] for row in statements] != sorted(row[1:3] for row in statements)
+    ):
+        return []
+    return [(store, last, tuple(link)), *statements]
+
+
 def records(payload: bytes, count: int, seed: int, lsn: int) -> Iterator[Row]:
     at = 0
     for _ in range(count):
@@ -91,17 +157,31 @@ def records(payload: bytes, count: int, seed: int, lsn: int) -> Iterator[Row]:
 
 a_record = st.builds(
     RecordIn,
-    st.integers(0, 127).map(lambda t: t | IGNORABLE) | st.integers(0, 127),
+    st.integers(0, 126).map(lambda t: t | IGNORABLE) | st.integers(0, 126),
     st.integers(0, 255),
     st.integers(0, 2**64 - 1),
     st.integers(0, 2**32 - 1),
     st.binary(max_size=40) | st.integers(0, 3000).map(bytes),
 )
-a_step = st.lists(a_record, max_size=6) | st.sampled_from(["idle", "spare", "clean", "reopen"])
+a_step = st.lists(a_record, max_size=6) | st.sampled_from(
+    ["idle", "spare", "clean", "reopen", "snapshot", "snapshot"]
+)
 
 
 def rows(journal: Journal) -> list[Row]:
     return [(r.type, r.kind, r.id, r.revision, r.body, r.lsn) for r in journal.replay()]
+
+
+def snapshot(journal: Journal, disk: Fs, last_words: dict[tuple[int, int], RecordIn]) -> None:
+    """A snapshot that says of each thing what its last record said."""
+    journal.seal()
+    end = journal.sealed()
+    if end is None or (journal.snapshot is not None and journal.snapshot.lsn >= end.last_lsn):
+        return
+    writer = SnapshotWriter(disk, "/q/snap-1.tmp", journal.store, end, 7)
+    writer.add_all(last_words[key] for key in sorted(last_words))
+    journal.adopt(writer.finish())
+    journal.retire()
 
 
 @settings(max_examples=60, deadline=None)
@@ -117,17 +197,23 @@ def test_second_reader_agrees(
 
     journal = open_it()
     written: list[RecordIn] = []
+    words: dict[tuple[int, int], RecordIn] = {}
     for step in steps:
         if step == "idle":
             journal.idle()
         elif step == "spare":
             journal.spare()
+        elif step == "snapshot":
+            snapshot(journal, disk, words)
+            if journal.snapshot is not None:
+                written = [words[key] for key in sorted(words)]
         elif step in ("clean", "reopen"):
             journal.close(clean=step == "clean")
             journal = open_it()
         elif isinstance(step, list):
             where = journal.write(step)
             written.extend(step)
+            words.update({(one.kind, one.id): one for one in step})
             assert [journal.read(place) for place in where] == [r.body for r in step]
     mine = rows(journal)
     for name in disk.listdir("/q"):
@@ -136,6 +222,59 @@ def test_second_reader_agrees(
     assert [(r[0], *r[1:5]) for r in mine] == [(r.type & 0x7F, *r[1:]) for r in written]
     journal.close()
     disk.exit_process()
+
+
+def test_second_reader_goes_by_the_older_snapshot_too(tmp_path: Path) -> None:
+    folder = tmp_path / "q"
+    journal = Journal.open(folder, segment_bytes=1 << 16, reserve_bytes=0)
+    words = {}
+    for number in range(6):
+        one = RecordIn(1, 2, number, 1, b"abc" * number)
+        journal.write([one])
+        words[2, number] = one
+        if number % 2:
+            journal.seal()
+            end = journal.sealed()
+            assert end is not None
+            writer = SnapshotWriter(Fs(), str(folder / "one.tmp"), journal.store, end, 7)
+            writer.add_all(words[key] for key in sorted(words))
+            journal.adopt(writer.finish())
+            journal.retire()
+    journal.close()
+    older, newest = sorted(folder.glob("snap-*"))
+    first = [row[2:5] for row in second_reader(folder)]
+    assert first == [(one.id, 1, one.body) for one in words.values()]
+    data = bytearray(newest.read_bytes())
+    for at in (0, 9, 100, 4096 + 5, 4096 + 50, len(data) - 49, len(data) - 1):
+        data[at] ^= 1
+        newest.write_bytes(data)
+        assert [row[2:5] for row in second_reader(folder)] == first
+        data[at] ^= 1
+    newest.write_bytes(data)
+    assert older.exists()
+
+
+def test_the_bytes_of_a_snapshot() -> None:
+    """A change of these bytes is a new format, with a new number (DURABILITY 28)."""
+    disk = SimDisk()
+    after = Predecessor(3, 5000, 6, 99)
+    writer = SnapshotWriter(disk, "/one", bytes(range(16)), after, 1000)
+    writer.add_all([(64, 1, 1, 4, b"abcde"), (72, 2, 9, 1, b"")])
+    writer.finish()
+    data = disk.data("/one")
+    assert data[:12] + data[16:32] + data[40:88] == bytes.fromhex(
+        "4a4f4244534e500a0100000000010203" "0405060708090a0b0c0d0e0f"
+        "0100000000000000e80300000000000003000000000000008813000000000000060000000000000063000000"
+        "01000000"
+    )  # fmt: skip
+    footer = struct.pack("<QQQII", 2, 64, 6, 99, 1) + struct.pack("<IQQ", 1, 1, 4096)
+    at = 4096 + 48 + 64 + 48
+    assert data[at + 4 : at + 20] == struct.pack("<BBHQI", 255, 0, 0, 6, 0)
+    assert data[at + 28 :].startswith(footer)
+    assert len(data) == at + 28 + len(footer) + 48
+    store, *rows_ = second_snapshot(data)
+    assert store == (bytes(range(16)), 6, (3, 5000, 6, 99))
+    assert rows_ == [(64, 1, 1, 4, b"abcde", 1), (72, 2, 9, 1, b"", 1)]
 
 
 def test_second_reader_refuses_what_the_first_refuses(tmp_path: Path) -> None:

@@ -1,0 +1,194 @@
+"""A state from the statements of a snapshot: the same that the events made which it replaces.
+
+Statements come sorted by kind and id (jobs, runs, the host), as core/statements.py writes them.
+What follows from others is not stated and made anew: counts, reservations, who waits for whom.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from struct import Struct
+from sys import byteorder
+from typing import Any
+
+from jobd.codec import unpack
+from jobd.core import events as e
+from jobd.core import statements as s
+from jobd.core.commands import Body
+from jobd.core.entities import Attempt, Job, Run
+from jobd.core.machine import TransitionError
+from jobd.core.moves import aside
+from jobd.core.spec import parse
+from jobd.core.state import State
+from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.errors import InvalidError
+
+_REQUEST = Struct("<16sQI")
+
+
+class Restoring:
+    """Makes a state: `take` every statement in the order of the snapshot, then go on with events.
+
+    `takers` has what takes in the statement of each type, given id, revision and body; they raise
+    TransitionError for what cannot be.
+    """
+
+    def __init__(self) -> None:
+        self.state = State()
+        self._last_note: tuple[list[Any], Any] = ([], None)
+        self._last_origin: list[Any] = []
+        self._origin: tuple[Any, ...] = ()
+        self.takers: dict[int, Callable[[int, int, bytes], None]] = {
+            s.TYPE_OF[s.JobStands]: self._job,
+            s.TYPE_OF[s.RevisionStands]: self._revision,
+            s.TYPE_OF[s.ReadyStands]: self._ready,
+            s.TYPE_OF[s.RunStands]: self._run,
+            s.TYPE_OF[s.HostStands]: self._host,
+            s.TYPE_OF[s.RequestsStand]: self._requests,
+        }
+
+    def take(self, type_: int, id_: int, revision: int, body: bytes) -> None:
+        """Take in the statement of a record."""
+        self.takers[type_](id_, revision, body)
+
+    def _job(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.JobStands, body)
+        job = Job(id_, said.name)
+        job.rev = revision
+        job.revision = said.revision
+        job.registered_at = said.registered_at
+        job.origin = said.origin
+        job.paused, job.removed = said.paused, said.removed
+        job.done = _counts(said.done)
+        job.times.extend(said.times)
+        self.state.jobs_by_id[id_] = job
+        if not job.removed:
+            self.state.jobs[job.name] = job
+
+    def _revision(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.RevisionStands, body)
+        job = self.state.job(id_)
+        try:
+            job.revisions[said.number] = parse(said.spec)
+        except InvalidError as error:
+            raise TransitionError(f"job {id_}: its definition: {error}") from None
+        job.made[said.number] = (said.at, said.caller)
+
+    def _ready(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.ReadyStands, body)
+        ids = array("Q")
+        ids.frombytes(said.ids)
+        if byteorder == "big":
+            ids.byteswap()
+        self.state.ready.restore(self.state.job(id_), said.priority, ids)
+
+    def _run(self, id_: int, revision: int, body: bytes) -> None:
+        # by place, not by name: a million of these are most of a start
+        said = unpack(body)
+        state = self.state
+        job = state.jobs_by_id.get(said[0])
+        if job is None or said[1] not in job.revisions:
+            raise TransitionError(f"run {id_}: no revision {said[1]} of job {said[0]}")
+        run = Run(id_, job, said[1])
+        run.rev = revision
+        run.state = _RUN_STATES[said[2]]
+        run.priority, run.queued_at = said[3], said[4]
+        if said[5] != self._last_origin:
+            self._last_origin = said[5]
+            self._origin = state.shared_origin(tuple(said[5]))
+        run.origin = self._origin
+        run.options = said[6]
+        run.size = said[7]
+        if said[8] is not None:
+            run.body = Body(*said[8])
+        run.due = said[9]
+        if said[10] is not None:
+            run.parents = set(said[10])
+            state.children.restore(run)
+        if said[11] is not None:
+            run.note = self._note(said[11])
+        if said[12] is not None:
+            run.attempts = [_attempt(id_, one) for one in said[12]]
+        if said[6] is not None and "key" in said[6]:
+            job.keys[said[6]["key"]] = id_
+        state.runs.add(run)
+        if said[2] == _WAITING and said[9] is None and said[10] is None:
+            state.waiting += 1
+            job.waiting += 1
+        else:
+            self._count(run)
+
+    def _note(self, said: list[Any]) -> Any:
+        # many that were cancelled at once had one note in common
+        if said != self._last_note[0]:
+            cls = s.NOTES[said[0]]
+            self._last_note = said, cls(*said[1 : len(cls._fields) + 1])
+        return self._last_note[1]
+
+    def _count(self, run: Run) -> None:
+        state, job = self.state, run.job
+        if run.state is RunState.WAITING:
+            state.waiting += 1
+            job.waiting += 1
+            word = aside(run)
+            if word is not None:
+                state.parked[word] += 1
+                job.parked[word] += 1
+        elif run.state is RunState.HELD:
+            state.held += 1
+            job.held += 1
+        elif run.state is RunState.ACTIVE:
+            job.active += 1
+            state.reserved_millicpus += round(run.spec.cpus * 1000)
+            state.reserved_memory += run.spec.memory
+
+    def _host(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.HostStands, body)
+        state = self.state
+        state.host.rev = revision
+        state.host.drained_at, state.host.drained_by = said.drained_at, said.drained_by
+        state.next_run, state.next_job = said.next_run, said.next_job
+        state.done = _counts(said.done)
+        for number in said.active:
+            state.active[number] = state.run(number)
+        state.ready.restore_rings(
+            {priority: [state.job(number) for number in jobs] for priority, jobs in said.rings}
+        )
+
+    def _requests(self, id_: int, revision: int, body: bytes) -> None:
+        put = self.state.requests.put
+        for key, first, count in _REQUEST.iter_unpack(_read(s.RequestsStand, body).entries):
+            put(key, first, count)
+
+
+_WAITING = RunState.WAITING.value
+_RUN_STATES = {state.value: state for state in RunState}
+
+
+def _read(cls: type[Any], body: bytes) -> Any:
+    """The statement in a record; fields that a later version added are left out."""
+    return cls(*unpack(body)[: len(cls._fields)])
+
+
+def _counts(done: dict[str, int]) -> dict[Outcome, int]:
+    return {Outcome(outcome): count for outcome, count in done.items()}
+
+
+def _attempt(run: int, said: list[Any]) -> Attempt:
+    number, state, claimed_at, started, stopping, end = said[:6]
+    attempt = Attempt(number, claimed_at)
+    attempt.state = AttemptState(state)
+    attempt.started = _event(e.AttemptStarted, run, number, started)
+    attempt.stopping = _event(e.AttemptStopping, run, number, stopping)
+    ended: e.AttemptEnded | None = _event(e.AttemptEnded, run, number, end)
+    if ended is not None:
+        # as core/state.py keeps it: the bytes stay on disk
+        result = ended.result
+        kept = len(result) if isinstance(result, bytes) else result
+        attempt.end = ended._replace(log_tail=b"", result=kept)
+    return attempt
+
+
+def _event(cls: type[Any], run: int, number: int, fields: list[Any] | None) -> Any:
+    return None if fields is None else cls(run, number, *fields[: len(cls._fields) - 2])

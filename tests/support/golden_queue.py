@@ -1,0 +1,218 @@
+"""Makes a golden queue: every event and every statement as this version writes them.
+
+    python -m tests.support.golden_queue tests/data/queue-2
+
+Makes the folder, with `expected.json` beside the queue's files: what has to be read from it for
+ever. A new one is due when an event, a statement or the format is new; those that are there are
+never made again. What a later version says besides (new keys of a job, new fields) does not matter
+to the test.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobd.core import events as e
+from jobd.core.spec import parse, to_mapping
+from jobd.core.state import State
+from jobd.core.statements import end_in, payload_in
+from jobd.daemon.folding import KNOWN_TYPES, fold
+from jobd.daemon.snapshotter import make as make_snapshot
+from jobd.journal import Fs, Journal, RecordIn
+from jobd.journal.retention import unfinished_name
+
+#: when it all happened, ms UTC
+AT = 1_795_000_000_000
+ANN = [1000, "ann", 4711, "uid:1000"]
+JOBD = [0, "jobd", 1, "system"]
+
+Batch = list[Any]
+
+
+def _spec(name: str, **more: Any) -> dict[str, Any]:
+    return to_mapping(parse({"name": name, "image": "busybox", "command": ["true"], **more}))
+
+
+def _life(job: int, run: int, at: int) -> Iterator[Batch]:
+    """Every event there is, batch by batch, about a job and runs from these ids on."""
+    name = f"job-{job}"
+    retry = {"attempts": 3, "delay": "10s", "on": ["failed", "3-5"]}
+    yield [e.JobRegistered(job, name, 1, _spec(name), at, ANN)]
+    yield [e.JobRegistered(job, name, 2, _spec(name, priority=5, retry=retry), at, ANN, "apply")]
+    more = {"labels": {"a": "ä"}, "key": f"k{run}", "key_crc": 7, "args": ["-x"], "timeout": 5000}
+    request = run.to_bytes(16, "big")
+    yield [
+        e.RunQueued(run, job, 2, at, "cli", ANN, b"payload\0\xff", 5, more, request),
+        e.RunQueued(run + 1, job, 2, at, "cli", ANN, b"", 5, {"after": [[run, "any"]]}, request, 1),
+        e.RunQueued(run + 2, job, 1, at, "api", ANN, ["body-1", 70_000, 99], 5),
+        e.RunQueued(run + 3, job, 2, at, "api", ANN, b"late", 0, {"not_before": at + 86_400_000}),
+        e.RunQueued(run + 4, job, 2, at, "api", ANN, b"held", 0, {"expires_at": at + 9_000_000}),
+        e.RunQueued(run + 5, job, 2, at, "api", ANN, b"gone"),
+    ]
+    yield [e.AttemptClaimed(run, 1, at + 10), e.AttemptClaimed(run + 2, 1, at + 10)]
+    yield [e.AttemptStarted(run, 1, at + 20, at + 19, "c1", "sha256:1", 4)]
+    ended = e.AttemptEnded(
+        run, 1, at + 30, "failed", True, 3, "broke", at + 29, True, 0.5, 4096, "parent", 12, True,
+        b"result", b"last words", "parent", 1, 2, "parent", 3, 4, 5, "parent",
+        ["out-1", 10_240, 5], 2, "one file was left out",
+    )  # fmt: skip
+    yield [ended, e.RunRequeued(run, at + 30, 10_000)]
+    yield [e.AttemptStopping(run + 2, 1, at + 40, "cancelled", ANN)]
+    yield [
+        e.AttemptEnded(run + 2, 1, at + 50, "cancelled", False),
+        e.RunFinished(run + 2, at + 50, "cancelled", "cancelled", "was cancelled by ann", ANN),
+    ]
+    yield [e.RunHeld(run + 4, at + 60, "held", "wait", ANN)]
+    yield [e.RunHeld(run + 3, at + 60, "held", "wait", ANN), e.RunReleased(run + 3, at + 61, ANN)]
+    yield [e.RunEdited(run + 3, at + 70, {"priority": 9, "labels": {"b": "c"}}, ANN)]
+    yield [e.RunMovedFirst(run + 5, at + 80, ANN), e.JobRunsCancelled(
+        job, [[run + 5, run + 5]], at + 81, ANN
+    )]  # fmt: skip
+    yield [e.JobPaused(job, at + 90, ANN), e.JobResumed(job, at + 91, ANN)]
+    yield [e.HostDrainStarted(1, at + 92, ANN), e.HostDrainEnded(1, at + 93, ANN)]
+    yield [e.JobRegistered(job + 1, f"old-{job}", 1, _spec(f"old-{job}"), at + 94, JOBD)]
+    yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
+    yield [e.HostDrainStarted(1, at + 97, ANN)]
+
+
+def make(folder: Path) -> None:
+    """The queue in `folder`, which must not be there, and what is to be read from it."""
+    folder.mkdir(mode=0o700)
+    journal = Journal.open(
+        folder, segment_bytes=1 << 16, reserve_bytes=0, known_types=KNOWN_TYPES, clock_ms=lambda: AT
+    )
+    state = State()
+    for turn in range(3):
+        for batch in _life(1 + 10 * turn, 1 + 10 * turn, AT + 1000 * turn):
+            records = []
+            for event in batch:
+                cls = type(event)
+                revision = state.apply(event)
+                number, kind = e.TYPE_OF[cls], e.KIND_OF[cls]
+                records.append(RecordIn(number, kind, event[0], revision, e.encode(event)))
+            journal.write(records)
+        if turn < 2:
+            journal.seal()
+            end = journal.sealed()
+            assert end is not None
+            target = str(folder / unfinished_name(end.last_lsn, 1))
+            made = make_snapshot(Fs(), str(folder), end.last_lsn, target, AT)
+            journal.adopt(made)
+            journal.retire()
+    journal.close()
+    (folder / "LOCK").unlink()
+    for segment in folder.glob("seg-*"):
+        # zeroes that were filled ahead mean nothing
+        segment.write_bytes(_without_zeroes(segment.read_bytes()))
+    with tempfile.TemporaryDirectory() as place:
+        # opening it makes a segment more
+        told = listing(copied(folder, Path(place)))
+    text = json.dumps(told, indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / "expected.json").write_text(text + "\n")
+
+
+def copied(golden: Path, place: Path) -> Path:
+    """A copy in the folder `place` that may be written to, with the mode that a queue must have."""
+    target = place / golden.name
+    shutil.copytree(golden, target)
+    target.chmod(0o700)
+    return target
+
+
+def _without_zeroes(data: bytes) -> bytes:
+    end = len(data.rstrip(b"\0"))
+    return data[: max(4096, (end + 7) // 8 * 8)]
+
+
+def listing(folder: Path) -> dict[str, Any]:
+    """What the queue in `folder` tells, in JSON's values. The queue is opened and left unclean."""
+    journal = Journal.open(folder, reserve_bytes=0, known_types=KNOWN_TYPES, segment_bytes=1 << 16)
+    try:
+        state = fold(journal.replay())
+        return {
+            "jobs": {str(job.id): _job(job) for job in state.jobs_by_id.values()},
+            "runs": {str(run.id): _run(run, journal) for run in state.runs.oldest_first()},
+            "next": [state.next_run, state.next_job],
+            "drained": [state.host.drained_at, state.host.drained_by],
+            "done": {str(outcome): count for outcome, count in state.done.items()},
+            "requests": {
+                key.hex(): [runs.start, len(runs)] for key, runs in state.requests.oldest_first()
+            },
+            "turns": [
+                [priority, [run.id for run in state.ready.heads(priority)]]
+                for priority in state.ready.priorities()
+            ],
+        }
+    finally:
+        journal.close(clean=False)
+
+
+def _job(job: Any) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "revision": job.revision,
+        "revisions": {
+            str(number): [to_mapping(spec), *job.made[number]]
+            for number, spec in job.revisions.items()
+        },
+        "state": [job.rev, job.paused, job.removed, job.origin, job.registered_at],
+        "done": {str(outcome): count for outcome, count in job.done.items()},
+        "counts": [job.waiting, job.held, job.active],
+        "keys": dict(job.keys),
+        "times": list(job.times),
+    }
+
+
+def _run(run: Any, journal: Journal) -> dict[str, Any]:
+    payload = None
+    if run.body is None:
+        payload = payload_in(*_of(journal.kept(run.where, e.RUN, run.id), run.id)).hex()
+    return {
+        "job": [run.job.id, run.revision],
+        "state": [run.rev, run.state.name, run.priority, run.queued_at, run.due],
+        "origin": list(run.origin),
+        "options": run.options,
+        "payload": payload,
+        "body": None if run.body is None else [run.body.name, run.body.size, run.body.crc],
+        "parents": sorted(run.parents or ()),
+        "note": None if run.note is None else _fields(run.note),
+        "attempts": [_attempt(run, attempt, journal) for attempt in run.attempts or ()],
+    }
+
+
+def _of(kept: tuple[int, bytes], run: int) -> tuple[int, int, bytes]:
+    return kept[0], run, kept[1]
+
+
+def _attempt(run: Any, attempt: Any, journal: Journal) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "number": attempt.number,
+        "state": attempt.state.name,
+        "claimed_at": attempt.claimed_at,
+        "started": attempt.started and _fields(attempt.started),
+        "stopping": attempt.stopping and _fields(attempt.stopping),
+        "end": attempt.end and _fields(attempt.end),
+    }
+    if attempt.end is not None:
+        type_, body = journal.kept(attempt.where, e.RUN, run.id)
+        whole = end_in(type_, run.id, attempt.number, body)
+        told["result"] = whole.result.hex() if isinstance(whole.result, bytes) else whole.result
+        told["words"] = whole.log_tail.hex()
+    return told
+
+
+def _fields(event: Any) -> dict[str, Any]:
+    return {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in event._asdict().items()
+    }
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]))

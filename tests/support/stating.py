@@ -1,0 +1,85 @@
+"""States through the statements of a snapshot and back, without a disk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobd.core import events as e
+from jobd.core.restoring import Restoring
+from jobd.core.state import State
+from jobd.core.statements import Record, statements
+from jobd.core.states import RunState
+from tests.support.core import dump_all
+
+
+class Kept:
+    """The records of a queue, by a number that stands for their place, as the core asks for them.
+
+    What was restored has place 0: then it is what the last snapshot said of the run.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[tuple[int, bytes]] = [(0, b"")]
+        self.stated: dict[int, tuple[int, bytes]] = {}
+
+    def __call__(self, where: int, run: int) -> tuple[int, bytes]:
+        return self.records[where] if where else self.stated[run]
+
+    def apply(self, state: State, events: list[e.Event]) -> None:
+        """Take events in through their bytes, each with a place."""
+        for event in events:
+            cls = type(event)
+            body = e.encode(event)
+            read = e.decode(e.TYPE_OF[cls], event[0], body)
+            state.apply(read)
+            self.records.append((e.TYPE_OF[cls], body))
+            state.placed(read, len(self.records) - 1)
+
+    def through(self, state: State) -> tuple[State, list[Record]]:
+        """The state that a snapshot of `state` makes, and its statements."""
+        made = list(statements(state, self))
+        keys = [(kind, id_) for _, kind, id_, _, _ in made]
+        assert keys == sorted(keys)
+        restored = restore(made)
+        self.stated = {id_: (type_, body) for type_, kind, id_, _, body in made if kind == e.RUN}
+        return restored, made
+
+
+def restore(made: list[Record]) -> State:
+    """The state that the statements make."""
+    restoring = Restoring()
+    for type_, _, id_, revision, body in made:
+        restoring.take(type_, id_, revision, body)
+    return restoring.state
+
+
+def told(state: State) -> dict[str, Any]:
+    """All of a state that a start from a snapshot must bring back, as plain values.
+
+    Without what is left over in indexes of runs that have ended, and what a start sets anew.
+    """
+    found = dump_all(state)
+    live = {run.id for run in state.runs.oldest_first() if run.state is not RunState.DONE}
+    queues = {
+        job: {p: kept for p, queue in ready.items() if (kept := [i for i in queue if i in live])}
+        for job, ready in found["ready"].items()
+    }
+    found["ready"] = queues
+    found["rings"] = {
+        priority: there
+        for priority, ring in found["rings"].items()
+        if (there := [job for job in ring if priority in queues[job]])
+    }
+    found["children"] = {
+        parent: kept
+        for parent in state.children.parents()
+        if (kept := [child for child in state.children.of(parent) if child in live])
+    }
+    found["times"] = {job.id: list(job.times) for job in state.jobs_by_id.values()}
+    found["made"] = {
+        job.id: {number: (at, list(by)) for number, (at, by) in job.made.items()}
+        for job in state.jobs_by_id.values()
+    }
+    found["asked"] = [(key, list(runs)) for key, runs in state.requests.oldest_first()]
+    del found["dirty"], found["reasons"]
+    return found
