@@ -36,6 +36,18 @@ def step_back() -> None:
     psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
+def step_forward(pid: int) -> None:
+    """Gives a process that stepped back a small share of its own; one that has ended is no matter.
+
+    Errors do not matter: it goes on as it is.
+    """
+    try:
+        os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, pid, 10)
+    except OSError:
+        pass
+
+
 def pressure() -> dict[str, float]:
     """Share of the last 10 s in which something waited for cpu, memory or io; {} where unknown."""
     found: dict[str, float] = {}

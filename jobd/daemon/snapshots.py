@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import jobd
+from jobd.capacity import probe
 from jobd.errors import JobdError
 from jobd.journal import Fs, Journal
 from jobd.journal.retention import unfinished_name
@@ -38,6 +39,8 @@ SPARED = 64 << 20
 RETRY, RETRY_MOST = 60.0, 900.0
 #: seconds between two steps of removing what is replaced
 REST = 0.02
+#: seconds that it may take when nobody else leaves it any time
+IDLE_AT_MOST = 300.0
 #: seconds for which the loop may keep a question waiting
 _PATIENCE = 60.0
 _START = (
@@ -153,11 +156,14 @@ class Snapshots:
 
     def _make(self) -> None:
         journal = self._journal
+        last = journal.snapshot
+        expected = self._live() or journal.behind_snapshot()
+        if last is None or journal.stats().snapshot_bytes == last.bytes:
+            self._require(expected)  # before anything is begun: there is no older one to give up
         self._seal()
-        end, last = journal.sealed(), journal.snapshot
+        end = journal.sealed()
         if end is None or (last is not None and last.lsn >= end.last_lsn):
             return  # nothing has happened since
-        expected = self._live() or journal.behind_snapshot()
         target = os.path.join(journal.directory, unfinished_name(end.last_lsn, os.getpid()))
         try:
             made, bad = self._by_child(end.last_lsn, target, expected)
@@ -238,7 +244,12 @@ class Snapshots:
 
     def _hear(self, child: subprocess.Popen[str], word: str) -> dict[str, Any]:
         assert child.stdout is not None
+        # else it might wait for ever where every core is always busy
+        hurry = threading.Timer(IDLE_AT_MOST, probe.step_forward, (child.pid,))
+        hurry.daemon = True
+        hurry.start()
         line = child.stdout.readline()
+        hurry.cancel()
         if self._stopping.is_set():
             raise _StoppedError
         said: dict[str, Any] = json.loads(line) if line.endswith("\n") else {}
@@ -264,6 +275,9 @@ class Snapshots:
         sound = newest is not None and newest.lsn == basis and not bad
         if sound and (self._too_much(expected) or self._missing(expected) > 0):
             self._journal.retire(keep_older=False, rest=self._rest)
+        self._require(expected)
+
+    def _require(self, expected: int) -> None:
         missing = self._missing(expected)
         if missing > 0:
             raise _FailedError(

@@ -65,7 +65,10 @@ def test_all_is_there_after_a_start_from_one(host: FakeHost) -> None:
         shown = {run: host.json("show", str(run)) for run in [done, *runs]}
         client.snapshot()
         client.queue("job", payload=b"and on", key="again")
-        client.snapshot()
+        assert host.ctl("snapshot").out.startswith("snapshot of 2")
+        last = host.json("snapshot")
+        assert last["lsn"] > first["lsn"]
+        assert last["problem"] is None
     assert len(files(host, "snap-", ".snap")) == 2
     assert all(int(path.name[4:24]) > first["lsn"] for path in files(host, "seg-", ".log"))
     host.restart()
