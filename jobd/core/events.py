@@ -234,6 +234,17 @@ class HostDrainEnded(NamedTuple):
     caller: list[Any]
 
 
+class RunsArchived(NamedTuple):
+    """Every run with an id in `ranges` (`[first, last]`) is in the archive and leaves the state.
+
+    All of them are over. What is kept of them is in the archive from then on, and nowhere else.
+    """
+
+    host: int
+    at: int
+    ranges: list[list[int]]
+
+
 Event = (
     JobRegistered
     | JobRemoved
@@ -253,6 +264,7 @@ Event = (
     | AttemptEnded
     | HostDrainStarted
     | HostDrainEnded
+    | RunsArchived
 )
 
 #: the number on disk, what it is about, the event
@@ -275,6 +287,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (35, RUN, AttemptEnded),
     (48, HOST, HostDrainStarted),
     (49, HOST, HostDrainEnded),
+    (60, HOST, RunsArchived),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}

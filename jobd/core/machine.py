@@ -21,6 +21,7 @@ from jobd.core.events import (
     RunQueued,
     RunReleased,
     RunRequeued,
+    RunsArchived,
 )
 from jobd.core.states import AttemptState, RunState
 
@@ -46,6 +47,8 @@ RUN: dict[tuple[RunState | None, type], RunState] = {
     (R.ACTIVE, RunRequeued): R.WAITING,
     (R.ACTIVE, RunHeld): R.HELD,
     (R.ACTIVE, RunFinished): R.DONE,
+    # it leaves the state, and is done in the archive
+    (R.DONE, RunsArchived): R.DONE,
 }
 
 #: what a run's events do to its current attempt

@@ -7,10 +7,12 @@ word, or in the ready index.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from jobd.core import machine
 from jobd.core.entities import Attempt, Host, Job, Run
+from jobd.core.gone import Gone
 from jobd.core.parents import Children
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
@@ -41,6 +43,10 @@ class Moves:
         self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
         self.held = 0
         self.done: dict[Outcome, int] = {}
+        #: runs that are over, in the order of their ends; those that have left may be among them
+        self.finished: deque[int] = deque()
+        #: when runs that have left were queued
+        self.gone = Gone()
         #: set by whatever may let a waiting run start; cleared by dispatch
         self.dirty = True
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -67,6 +73,16 @@ class Moves:
         if not 0 < number <= len(attempts) or attempts[number - 1].number != number:
             raise machine.TransitionError(f"run {run.id}: no attempt {number}")
         return attempts[number - 1]
+
+    def queued_at(self, id_: int) -> int | None:
+        """When the run was queued (ms UTC): not before that, where it has left; None: unknown."""
+        run = self.runs.get(id_)
+        return run.queued_at if run is not None else self.gone.queued_at(id_)
+
+    @property
+    def ended(self) -> int:
+        """How many runs are over and still in memory."""
+        return len(self.runs) - self.waiting - self.held - len(self.active)
 
     def shared_origin(self, origin: tuple[Any, ...]) -> tuple[Any, ...]:
         """The same trigger and caller, as one object for many runs."""
@@ -151,6 +167,9 @@ class Moves:
         """
         run.due = None
         run.parents = None
+        self.finished.append(run.id)
+        if run.options is not None:
+            self.children.over(run)
         self.done[outcome] = self.done.get(outcome, 0) + 1
         run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
         for child in self.children.pop(run.id):

@@ -29,10 +29,12 @@ class Runs(Protocol):
 class Children:
     """Parent -> the runs that wait for it."""
 
-    __slots__ = ("_of", "pairs")
+    __slots__ = ("_of", "_readers", "pairs")
 
     def __init__(self) -> None:
         self._of: dict[int, list[int]] = {}
+        #: parent -> pairs with a run that is not over: its result may still be read
+        self._readers: dict[int, int] = {}
         #: how many pairs of parent and child there are
         self.pairs = 0
 
@@ -47,6 +49,7 @@ class Children:
         """
         open_ = set()
         for number, condition in child.option("after"):
+            self._readers[number] = self._readers.get(number, 0) + 1
             parent = runs.get(number)
             if parent is None:
                 continue
@@ -60,10 +63,29 @@ class Children:
         return open_
 
     def restore(self, child: Run) -> None:
-        """Take in a run whose `parents` are known."""
+        """Take in a run whose `parents` are known, and which is not over."""
+        for number, _ in child.option("after") or ():
+            self._readers[number] = self._readers.get(number, 0) + 1
         for number in sorted(child.parents or ()):
             self._of.setdefault(number, []).append(child.id)
             self.pairs += 1
+
+    def needed(self, parent: int) -> bool:
+        """Whether a run that is not over may read the parent's result: it must not be forgotten."""
+        return parent in self._readers
+
+    def needed_ids(self) -> list[int]:
+        """The parents that are `needed`, in memory or in the archive."""
+        return list(self._readers)
+
+    def over(self, child: Run) -> None:
+        """A child has ended: it reads its parents' results no more."""
+        for number, _ in child.option("after") or ():
+            left = self._readers.get(number, 0) - 1
+            if left > 0:
+                self._readers[number] = left
+            else:
+                self._readers.pop(number, None)
 
     def of(self, parent: int) -> list[int]:
         """The ids of the runs that wait for `parent`; some may be over by now."""

@@ -86,7 +86,8 @@ class RunStands(NamedTuple):
 
 class HostStands(NamedTuple):
     """What is of no job or run. `active`: by the order of claims; `rings`: per priority the jobs,
-    whose turn is first. The ids `next_run` and `next_job` were never used, nor any above."""
+    whose turn is first. The ids `next_run` and `next_job` were never used, nor any above. `gone`:
+    `[id, at]`: runs up to that id which have left were queued by then."""
 
     next_run: int
     next_job: int
@@ -95,6 +96,7 @@ class HostStands(NamedTuple):
     drained_by: str
     active: list[int]
     rings: list[list[Any]]
+    gone: list[list[int]] | None = None
 
 
 class RequestsStand(NamedTuple):
@@ -136,7 +138,7 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
     rings = [[priority, ring] for priority, ring in sorted(state.ready.rings().items())]
     host = HostStands(
         state.next_run, state.next_job, _counts(state.done), state.host.drained_at,
-        state.host.drained_by, list(state.active), rings,
+        state.host.drained_by, list(state.active), rings, state.gone.marks(),
     )  # fmt: skip
     yield _record(host, 1, state.host.rev)
     entries: list[bytes] = []
@@ -147,6 +149,18 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
             entries.clear()
     if entries:
         yield _record(RequestsStand(b"".join(entries)), 1, state.host.rev)
+
+
+def run_record(run: Run, kept: Kept) -> Record:
+    """The statement about one run, whole, as a record."""
+    return _record(_run(run, kept), run.id, run.rev)
+
+
+def revision_record(job: Job, number: int) -> Record:
+    """The statement about one definition of a job, as a record."""
+    at, caller = job.made[number]
+    revision = RevisionStands(number, to_mapping(job.revisions[number]), at, caller)
+    return _record(revision, job.id, job.rev)
 
 
 def payload_in(type_: int, run: int, body: bytes) -> bytes:
@@ -187,10 +201,8 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
         _counts(job.done), list(job.times),
     )  # fmt: skip
     yield _record(stands, job.id, job.rev)
-    for number, spec in sorted(job.revisions.items()):
-        at, caller = job.made[number]
-        revision = RevisionStands(number, to_mapping(spec), at, caller)
-        yield _record(revision, job.id, job.rev)
+    for number in sorted(job.revisions):
+        yield revision_record(job, number)
     for priority, queue in sorted(job.ready.items()):
         # what is over for good never becomes right again; but an empty queue would cost the job its
         # turn

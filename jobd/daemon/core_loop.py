@@ -262,15 +262,12 @@ class CoreLoop:
             self.journal.idle()
             self.room.written()
             self._marked = True
-            self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS)
+            self.state.requests.expire(self.state.queued_at, self.now.wall - KEEP_MS)
+            self.state.gone.expire(self.now.wall - KEEP_MS)
         effects, self._effects = self._effects, []
         if self.performer is not None:
             for effect in effects:
                 self.performer.perform(effect)
-
-    def _queued_at(self, run: int) -> int | None:
-        found = self.state.runs.get(run)
-        return found.queued_at if found else None
 
     def _wait_ms(self) -> int:
         now = self._clock()

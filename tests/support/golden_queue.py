@@ -78,7 +78,7 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
     yield [e.HostDrainStarted(1, at + 92, ANN), e.HostDrainEnded(1, at + 93, ANN)]
     yield [e.JobRegistered(job + 1, f"old-{job}", 1, _spec(f"old-{job}"), at + 94, JOBD)]
     yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
-    yield [e.HostDrainStarted(1, at + 97, ANN)]
+    yield [e.HostDrainStarted(1, at + 97, ANN), e.RunsArchived(1, at + 98, [[run + 2, run + 2]])]
 
 
 def make(folder: Path) -> None:

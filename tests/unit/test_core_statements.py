@@ -37,8 +37,16 @@ MADE_ANEW = {
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
     "next_job",
     "done",
+    "gone",
 }
-OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiting", "parked"} | {
+OF_THE_STATE_ANEW = {
+    "children",
+    "finished",
+    "reserved_millicpus",
+    "reserved_memory",
+    "waiting",
+    "parked",
+} | {
     "held",
     "dirty",
     "_origins",
