@@ -22,6 +22,18 @@ class Window(NamedTuple):
     age: int = 24 * 3_600_000
 
 
+class Wanted(NamedTuple):
+    """What a list asks of archived runs: jobs by id, outcomes (or dead), times of the end (ms UTC),
+    labels."""
+
+    jobs: tuple[int, ...] | None = None
+    outcomes: tuple[str, ...] | None = None
+    dead: bool = False
+    since: int | None = None
+    until: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
 def leaving(state: State, window: Window, at: int, most: int) -> list[Run]:
     """Takes up to `most` finished runs that are beyond the window at `at` (ms UTC) off the list.
 

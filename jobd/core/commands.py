@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from jobd.core.entities import Run
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +135,8 @@ class RetryRuns:
 
     runs: Sequence[tuple[int, bytes | Body]]
     request: bytes | None = None
-    past: Mapping[int, Run] = field(default_factory=dict)
+    #: id -> core/entities.Run, which this module cannot know
+    past: Mapping[int, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

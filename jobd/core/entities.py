@@ -149,7 +149,7 @@ class Run:
         self.rev = 0
         self.priority = 0
         self.queued_at = 0
-        #: where its RunQueued record lies, for the payload
+        #: where its RunQueued record lies, for the payload; below 0: where in the archive it is
         self.where = 0
         #: trigger and caller, shared between runs of one origin
         self.origin: tuple[Any, ...] = ()
@@ -164,6 +164,11 @@ class Run:
         self.parents: set[int] | None = None
         #: how it ended, or why it is held
         self.note: RunFinished | RunHeld | None = None
+
+    @property
+    def archived(self) -> bool:
+        """Whether it has left memory and was read back: nothing changes it any more."""
+        return self.where < 0
 
     @property
     def attempt(self) -> Attempt | None:

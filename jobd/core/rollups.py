@@ -137,7 +137,7 @@ def hour_of(run: Run) -> int:
 
 
 def waiting_since(run: Run, attempt: Attempt) -> int:
-    """From when on an attempt could have begun (ms UTC): the run was due, or the one before over."""
+    """From when on an attempt could have begun (ms UTC): the run due, or the one before over."""
     if attempt.number == 1:
         return max(run.queued_at, run.option("not_before") or 0)
     before = (run.attempts or [])[attempt.number - 2]

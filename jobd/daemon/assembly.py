@@ -14,7 +14,6 @@ from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report, ReportStarted
 from jobd.core.model import Reason
-from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.builds import Builds
@@ -24,6 +23,7 @@ from jobd.daemon.doctor import examine
 from jobd.daemon.drivers import Drivers
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.folding import KNOWN_TYPES, fold
+from jobd.daemon.historic import make_history
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.inforce import InForce
@@ -144,7 +144,7 @@ class Daemon:
         self._closers.append(self._router.close)
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
-        self._go_on_beside(journal, bodies)
+        self._go_on_beside(journal)
         # what was loaded stays: collections need not look at it again (a full one over a million
         # runs takes 230 to 420 ms)
         gc.collect()
@@ -172,7 +172,12 @@ class Daemon:
         self._snapshots = snapshots = Snapshots(
             journal, loop.post, lambda: len(loop.state.runs), config.snapshot_after
         )
-        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds, snapshots)
+        history, keeper = make_history(loop, places.state, logs, bodies)
+        self._keeper = keeper
+        keeper.window, keeper.keep = config.window, config.keep
+        kernel = DaemonKernel(
+            loop, bodies, logs, engines, str(places.state), builds, snapshots, keeper, history
+        )
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
@@ -248,6 +253,7 @@ class Daemon:
         if self._collector is not None:
             self._collector.keep = config.keep_images
         self._snapshots.after = config.snapshot_after
+        self._keeper.window, self._keeper.keep = config.window, config.keep
 
     def _keep_images(self, store: ImageStore) -> None:
         """Remember what is pulled and used; remove what is not needed, where that is wanted."""
@@ -260,10 +266,13 @@ class Daemon:
         )
         self._closers.append(Repeating("images", self._collector.work, self.loop.fatal).close)
 
-    def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
+    def _go_on_beside(self, journal: Journal) -> None:
         loop = self.loop
         self._closers.append(Repeating("snapshots", self._snapshots.work, loop.fatal).close)
         self._closers.append(self._snapshots.close)
+        self._closers.append(self._keeper.end)
+        self._closers.append(Repeating("history", self._keeper.work, loop.fatal).close)
+        self._closers.append(self._keeper.close)
         for name, work in (
             ("sampler", sampling(self._drivers.samples, self._sampled)),
             ("space", keeping_space(journal)),
@@ -274,9 +283,6 @@ class Daemon:
             self._closers.append(
                 Repeating("watchdog", watching(self.pulse, limit), loop.fatal).close
             )
-        in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}
-        in_use |= result_bodies(loop.state)
-        bodies.sweep(in_use)
 
     # -- from other threads ------------------------------------------------------------------
 
@@ -321,13 +327,6 @@ class Daemon:
             except OSError as error:
                 _log.warning("stopping: %s", error)
         self._closers.clear()
-
-
-def result_bodies(state: State) -> set[str]:
-    """The names of the body files that hold results and output folders."""
-    ends = (a.end for run in state.runs.oldest_first() for a in run.attempts or [])
-    found = (body for end in ends if end is not None for body in (end.result, end.output))
-    return {body[0] for body in found if isinstance(body, list)}
 
 
 def process_owner(config: Config) -> tuple[int, int] | None:

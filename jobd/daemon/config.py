@@ -18,6 +18,7 @@ from jobd.capacity.ledger import Host
 from jobd.core import specaccess
 from jobd.core import specvalues as v
 from jobd.core.access import Policy
+from jobd.core.archiving import Window
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
@@ -27,6 +28,7 @@ from jobd.daemon.places import Places
 from jobd.daemon.workdir import OUTPUT_LIMIT
 from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
+from jobd.history.retention import Keep as KeepHistory
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
@@ -61,6 +63,9 @@ class Config:
     output_bytes: int = OUTPUT_LIMIT
     #: of what an image is built from
     context_bytes: int = CONTEXT_BYTES
+    #: of finished runs: what stays in memory, and what is kept at all
+    window: Window = field(default_factory=Window)
+    keep: KeepHistory = field(default_factory=KeepHistory)
     #: of the images that jobd has pulled: since their last use, and of all together
     keep_images: Keep = field(default_factory=Keep)
     #: of the socket: 0o660 is for its owner and its group, 0o666 for everybody on the host
@@ -130,6 +135,11 @@ _KEYS: dict[str, v.Reader] = {
     "allow.devices": _names,
     "allow.users": _names,
     "logs.per_attempt": v.size(64 << 10),
+    "history.keep": v.duration(60_000),
+    "history.keep_dead": v.duration(60_000),
+    "history.runs": v.whole(0, 1 << 40),
+    "history.window": v.whole(0, 10_000_000),
+    "history.window_age": v.duration(0),
     "journal.snapshot_after": v.size(1 << 20),
     "access.admin": specaccess.people,
     "access.submit": specaccess.people,
@@ -244,6 +254,15 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
         context_bytes=values.get("maxima.context", CONTEXT_BYTES),
+        window=Window(
+            values.get("history.window", Window().runs),
+            values.get("history.window_age", Window().age),
+        ),
+        keep=KeepHistory(
+            values.get("history.keep", KeepHistory().age),
+            values.get("history.runs", KeepHistory().runs),
+            values.get("history.keep_dead"),
+        ),
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),

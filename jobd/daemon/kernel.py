@@ -25,6 +25,8 @@ from jobd.daemon.engines import Engines
 from jobd.daemon.past import Past
 from jobd.daemon.snapshots import Snapshots
 from jobd.errors import JobdError
+from jobd.history.keeper import Keeper
+from jobd.history.reader import History
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Refusals
@@ -49,6 +51,8 @@ class DaemonKernel:
         place: str,
         builds: Builds,
         snapshots: Snapshots,
+        keeper: Keeper,
+        history: History,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
@@ -71,6 +75,7 @@ class DaemonKernel:
         self.answers = Answers()
         self.builds = builds
         self._snapshots = snapshots
+        self._keeper, self.history = keeper, history
         self.recent = loop.recent
         self.ledger = loop.ledger
         self._past = Past(loop.journal)
@@ -145,7 +150,7 @@ class DaemonKernel:
         """The run's payload, from the queue or its body file."""
         if run.body is not None:
             return self._bodies.read(run.body)
-        type_, body = self._loop.journal.kept(run.where, RUN, run.id)
+        type_, body = self._kept(run.where, run.id)
         return payload_in(type_, run.id, body)
 
     def payload_source(self, run: Run) -> bytes | Body:
@@ -159,10 +164,15 @@ class DaemonKernel:
                 continue
             if attempt.end.result is None:
                 return None
-            type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+            type_, body = self._kept(attempt.where, run.id)
             result = end_in(type_, run.id, attempt.number, body).result
             return result if isinstance(result, bytes) else self._bodies.read(Body(*result))
         return None
+
+    def _kept(self, where: int, run: int) -> tuple[int, bytes]:
+        if where < 0:
+            return self.history.kept(where)
+        return self._loop.journal.kept(where, RUN, run)
 
     def output(self, body: Body, offset: int, size: int) -> bytes:
         """Up to `size` bytes of an output folder's tar, from `offset` on."""
@@ -228,6 +238,7 @@ class DaemonKernel:
                 "pressure": probe.pressure(),
             },
             "counts": counts(state, state.active.values()),
+            "history": {"in_memory": state.ended, **self._keeper.row()},
             "jobs": len(state.jobs),
             "configuration": self.configuration,
             "draining": state.host.drained_at is not None,

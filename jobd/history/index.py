@@ -15,14 +15,24 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from jobd.codec import pack_shared, unpack
+from jobd.core.archiving import Wanted
 from jobd.core.rollups import Rollup
 from jobd.journal.archive import Place
 
 #: a file of another number is made anew
 _VERSION = 1
 #: what passes by itself: no reason to make the file anew
-_PASSING = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_NOMEM")
-_PASSING += ("SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_INTERRUPT")
+_PASSING = (
+    "SQLITE_FULL",
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_CANTOPEN",
+    "SQLITE_NOMEM",
+    "SQLITE_IOERR",
+    "SQLITE_READONLY",
+    "SQLITE_PERM",
+    "SQLITE_INTERRUPT",
+)
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
@@ -81,17 +91,6 @@ class SegmentRow(NamedTuple):
     def place(self) -> Place:
         """Where reading goes on."""
         return Place(self.offset, self.lsn, self.crc)
-
-
-class Wanted(NamedTuple):
-    """What a list asks for: jobs by id, outcomes, times of the end (ms UTC), labels."""
-
-    jobs: tuple[int, ...] | None = None
-    outcomes: tuple[str, ...] | None = None
-    dead: bool = False
-    since: int | None = None
-    until: int | None = None
-    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Index:
@@ -194,8 +193,7 @@ class Index:
             for row in rows:
                 done = db.execute(
                     "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (row.id, row.place, segment, row.job, row.outcome, row.dead, row.ended_at)
-                    + (row.key,),
+                    (row.id, row.place, segment, *row[2:7]),
                 )
                 if done.rowcount:
                     new.append(row)

@@ -13,19 +13,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from jobd.codec import unpack
 from jobd.core.archiving import Window
 from jobd.core.entities import Job, Run
-from jobd.core.restoring import run_in
-from jobd.core.rollups import Rollup, hour_of
-from jobd.core.statements import RevisionStands, RunStands, revision_record, run_record
-from jobd.core.statements import TYPE_OF as _TYPE_OF
-from jobd.core.states import DEAD_OUTCOMES
+from jobd.core.statements import (
+    revision_record,
+    run_record,
+)
 from jobd.errors import JobdError
-from jobd.history.index import Index, IndexBusyError, IndexUnusableError, Row
+from jobd.history.index import Index, IndexBusyError, IndexUnusableError
+from jobd.history.indexing import REST, StoppedError, catch_up, is_dead, take_in
 from jobd.history.reader import History
 from jobd.history.retention import Keep, Retention
-from jobd.journal.archive import SERIES, Archive, Archived, Part, Place
+from jobd.journal.archive import SERIES, Archive
 from jobd.journal.live import NUMBER_SHIFT
 from jobd.journal.record import RecordFields, record_cost
 
@@ -36,14 +35,14 @@ _T = TypeVar("_T")
 BATCH, BATCH_BYTES = 200, 4 << 20
 #: a segment is closed when it has so many bytes or is so old: what goes at once, in the end
 SEGMENT_BYTES, SEGMENT_MS = 16 << 20, 24 * 3_600_000
-#: seconds between two looks; after trouble; and of rest for each second of work
-EVERY, AFTER_TROUBLE, REST = 1.0, 10.0, 2.0
+#: seconds between two looks, and after trouble
+EVERY, AFTER_TROUBLE = 1.0, 10.0
 #: seconds between two looks for what is too old
 RETIRE_EVERY = 60.0
 
 
-class StoppedError(Exception):
-    """The daemon stops: nothing more is begun."""
+#: a clock that moves by so much between two looks was set: then nothing goes for a day
+CLOCK_SET_MS, CLOCK_PAUSE = 600_000, 86_400.0
 
 
 class Door(NamedTuple):
@@ -75,8 +74,10 @@ class Keeper:
         door: Door,
         retention: Retention,
         clock_ms: Callable[[], int],
+        whole: Callable[[Index], None],
     ) -> None:
-        """`path` is that of the index."""
+        """`path` is that of the index; `whole` is called once, in the thread, when it is whole."""
+        self._whole: Callable[[Index], None] | None = whole
         self._archive, self._history = archive, history
         self._path, self._store = path, store
         self._door, self._retention, self._clock_ms = door, retention, clock_ms
@@ -86,6 +87,7 @@ class Keeper:
         self._stopping = threading.Event()
         self._told: str | None = None
         self._retire_at = 0.0
+        self._offset: float | None = None
         #: definitions that stand in each open segment
         self._specs: dict[int, set[tuple[int, int]]] = {}
         self._percent = 0
@@ -171,7 +173,7 @@ class Keeper:
         self._archive.problems.clear()
         index = Index(self._path, self._store)
         try:
-            self._catch_up(index)
+            catch_up(index, self._archive, self._history, self._stopping.wait, self._percent_is)
         except BaseException:
             index.close()
             raise
@@ -180,6 +182,9 @@ class Keeper:
         history.newest, history.keyed = index.newest(), index.keyed()
         history.highest = max(history.newest.values(), default=0)
         history.index = index
+        if self._whole is not None:
+            self._whole(index)
+            self._whole = None
 
     def _make_anew(self, why: str) -> None:
         """Take the index away: the next step makes another from the archive."""
@@ -192,77 +197,8 @@ class Keeper:
             self._index = None
         Index.remove(self._path)
 
-    def _catch_up(self, index: Index) -> None:
-        archive = self._archive
-        known, numbers = index.segments(), archive.numbers()
-        for number in known.keys() - set(numbers):
-            index.forget(number)
-        total = sum(archive.size(number) for number in numbers)
-        behind = sum(archive.size(n) - (known[n].offset if n in known else 0) for n in numbers)
-        if not behind:
-            return
-        many = behind > total // 2
-        if many:
-            _log.info("history: the index is made from the archive: %d bytes", behind)
-        read = total - behind
-        for number in numbers:
-            start = known[number].place if number in known else archive.start_of(number)
-            at = start.offset if number in known else 0
-            for part in archive.scan(number, start):
-                began = time.monotonic()
-                self._index_part(index, number, part)
-                read += part.behind.offset - at
-                at = part.behind.offset
-                self._tell_percent(100 * read // max(1, total), many)
-                if self._stopping.wait(REST * min(0.5, time.monotonic() - began)):
-                    raise StoppedError
-            read += archive.size(number) - at
-        self._percent = 100
-        if many:
-            _log.info("history: the index is whole again")
-
-    def _tell_percent(self, percent: int, many: bool) -> None:
-        if many and percent // 10 > self._percent // 10:
-            _log.info("history: the index is being made: %d %%", percent)
+    def _percent_is(self, percent: int) -> None:
         self._percent = percent
-        self._history.trouble = f"its index is being made ({percent} %)"
-
-    def _index_part(self, index: Index, number: int, part: Part) -> None:
-        if part.hole is not None:
-            _log.error(
-                "history: archive segment %d is damaged from offset %d to %d: the runs there "
-                "cannot be shown",
-                number, part.hole.start, part.hole.stop,
-            )  # fmt: skip
-        runs = list(self._runs_in(part.records))
-        specs = [
-            (one.id, int(unpack(one.body)[0]), one.where)
-            for one in part.records
-            if one.type == _TYPE_OF[RevisionStands]
-        ]
-        self._add(index, number, part.behind, runs, specs, int(part.hole is not None))
-
-    def _runs_in(self, records: Sequence[Archived]) -> Iterator[tuple[Run, int]]:
-        for one in records:
-            if one.type == _TYPE_OF[RunStands]:
-                fields = unpack(one.body)
-                # of its job nothing is asked but its id
-                job = Job(fields[0], "")
-                job.revisions[fields[1]] = _NO_SPEC
-                yield run_in(job, one.id, one.revision, one.body), one.where
-
-    def _add(
-        self,
-        index: Index,
-        number: int,
-        behind: Place,
-        runs: Sequence[tuple[Run, int]],
-        specs: Sequence[tuple[int, int, int]],
-        holes: int = 0,
-    ) -> None:
-        rows = [row_of(run, place) for run, place in runs]
-        index.add(number, behind, rows, specs, {run.id: rolled(run) for run, _ in runs}, holes)
-        self._history.took_in([(row.id, row.job, row.key is not None) for row in rows])
 
     # -- archiving ---------------------------------------------------------------------------
 
@@ -278,7 +214,7 @@ class Keeper:
         try:
             for series in SERIES:
                 dead = series == "dead"
-                for some in self._batches([run for run in runs if _is_dead(run) is dead]):
+                for some in self._batches([run for run in runs if is_dead(run) is dead]):
                     self._write(series, some)
             gone = self._in_loop(lambda: self._door.forget(ids))
         finally:
@@ -322,7 +258,7 @@ class Keeper:
         specs = [(*key, place) for key, place in zip(new, places, strict=False)]
         pairs = zip((run for run, _ in runs), places[len(new) :], strict=True)
         try:
-            self._add(index, number, behind, list(pairs), specs)
+            take_in(index, self._history, number, behind, list(pairs), specs)
         except (IndexBusyError, IndexUnusableError):
             # it is behind the archive now: it has to catch up before anything else leaves
             self._behind()
@@ -352,39 +288,16 @@ class Keeper:
         assert self._index is not None
         for series in SERIES:
             self._roll_if_due(series)
+        if not self._clock_is_steady():
+            return
         self._retention.retire(self._index, self.keep, self._clock_ms(), self._in_loop)
 
-
-def _is_dead(run: Run) -> bool:
-    return getattr(run.note, "outcome", None) in DEAD_OUTCOMES
-
-
-def row_of(run: Run, place: int) -> Row:
-    """What the index holds of a run that lies there."""
-    bodies = [] if run.body is None else [run.body.name]
-    for attempt in run.attempts or ():
-        for body in (attempt.end.result, attempt.end.output) if attempt.end is not None else ():
-            if isinstance(body, list):
-                bodies.append(body[0])
-    note = run.note
-    return Row(
-        run.id,
-        place,
-        run.job.id,
-        str(getattr(note, "outcome", "")),
-        _is_dead(run),
-        note.at if note is not None else run.queued_at,
-        run.option("key"),
-        run.option("labels") or {},
-        tuple(dict.fromkeys(bodies)),
-    )
-
-
-def rolled(run: Run) -> dict[tuple[int, int], Rollup]:
-    """What a run adds to the roll-ups, by job and hour."""
-    rollup = Rollup()
-    rollup.take(run)
-    return {(run.job.id, hour_of(run)): rollup}
-
-
-_NO_SPEC: Any = None
+    def _clock_is_steady(self) -> bool:
+        """Whether nobody has set the clock: by one that is a year ahead all would be too old."""
+        offset = self._clock_ms() - time.monotonic() * 1000
+        before, self._offset = self._offset, offset
+        if before is None or abs(offset - before) < CLOCK_SET_MS:
+            return True
+        self._retire_at = time.monotonic() + CLOCK_PAUSE
+        _log.warning("history: the clock was set: nothing is removed for its age for a day")
+        return False

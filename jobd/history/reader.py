@@ -7,6 +7,7 @@ from threading import Lock
 from typing import TypeVar
 
 from jobd.codec import unpack
+from jobd.core.archiving import Wanted
 from jobd.core.entities import Job, Run
 from jobd.core.restoring import run_in
 from jobd.core.rollups import Rollup
@@ -14,7 +15,7 @@ from jobd.core.spec import parse
 from jobd.core.state import State
 from jobd.core.statements import TYPE_OF, RevisionStands, RunStands
 from jobd.errors import NotFoundError, QueueDamagedError, RefusedError, UsageError
-from jobd.history.index import Index, IndexBusyError, IndexUnusableError, Wanted
+from jobd.history.index import Index, IndexBusyError, IndexUnusableError
 from jobd.journal.archive import Archive
 from jobd.journal.live import NUMBER_SHIFT
 from jobd.journal.lookup import Kept

@@ -15,7 +15,7 @@ from typing import Any
 
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
-from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
+from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Recall, Request
 from jobd.server.lane import Lane
 from jobd.server.router import Router
 from jobd.wire import envelope
@@ -39,7 +39,10 @@ class Desk:
         self._post = post
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
         self._replies: list[tuple[Request, bytes, bool]] = []
-        self._streams: deque[tuple[Request, Iterator[Any]]] = deque()
+        #: answers in parts, with what their iterator is to be sent (None: nothing)
+        self._streams: deque[tuple[Request, Iterator[Any], Any]] = deque()
+        #: those whose iterator waits for a thread
+        self._fetching: dict[Request, Iterator[Any]] = {}
         self._offloaded: set[Request] = set()
         self._by_run: dict[int, set[Request]] = {}
         self._parked: dict[Request, frozenset[int]] = {}
@@ -74,6 +77,8 @@ class Desk:
         if self._streams:
             left = [each for each in self._streams if each[0].peer not in gone]
             self._streams = deque(left)
+        for request in [each for each in self._fetching if each.peer in gone]:
+            del self._fetching[request]
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
         """Ask again the requests that wait for one of these runs, or one in these ranges."""
@@ -111,24 +116,60 @@ class Desk:
         for _ in range(len(self._streams)):
             if made >= _STREAMED:
                 return True
-            request, parts = self._streams.popleft()
+            request, parts, value = self._streams.popleft()
             if self._router.is_full(request.peer):
-                self._streams.append((request, parts))  # the loop comes round when it has read
+                # the loop comes round when it has read
+                self._streams.append((request, parts, value))
                 continue
             try:
-                body = guarded(request.verb, partial(_next, parts))
+                body = guarded(request.verb, partial(_next, parts, value))
             except JobdError as error:
                 self._refuse(request, error)
                 continue
             if isinstance(body, _Last):
                 self._reply(request, envelope.result(request.number, body.body))
+            elif type(body) is Offload:
+                self._fetch(request, parts, body)
             else:
                 frame = envelope.part(request.number, body)
                 made += len(frame)
                 self._reply(request, frame, last=False)
-                self._streams.append((request, parts))
+                self._streams.append((request, parts, None))
                 going = True
         return going
+
+    def _fetch(self, request: Request, parts: Iterator[Any], offload: Offload) -> None:
+        """Have a thread make what the next part needs."""
+        self._fetching[request] = parts
+
+        def done(value: Any, problem: JobdError | Later | None) -> None:
+            if self._fetching.pop(request, None) is None:
+                return  # nobody is there any more to be answered
+            if isinstance(problem, JobdError):
+                self._refuse(request, problem)
+            else:
+                self._streams.append((request, parts, value))
+
+        self._beside(request.verb, offload.work, done)
+
+    def _beside(
+        self,
+        verb: str,
+        work: Callable[[], Any],
+        done: Callable[[Any, JobdError | Later | None], None],
+    ) -> None:
+        """Have a thread do the work, and the loop go on with what it made, or why it did not."""
+
+        def run() -> None:
+            value: Any = None
+            problem: JobdError | Later | None = None
+            try:
+                value = guarded(verb, work)
+            except (JobdError, Later) as error:
+                problem = error
+            self._post(lambda: done(value, problem))
+
+        self._pool.submit(run)
 
     def wait_ms(self, now_mono: int) -> int | None:
         """How long nothing here comes due; None: nothing is parked."""
@@ -165,12 +206,26 @@ class Desk:
             self._settle(kernel, request, answer(kernel, request))
         except Later as later:
             self._park(kernel, request, later)
+        except Recall as recall:
+            self._recall(kernel, request, recall)
         except JobdError as error:
             self._refuse(request, error)
 
+    def _recall(self, kernel: Kernel, request: Request, recall: Recall) -> None:
+        """Have a thread read of the archive what the request needs, and ask it again."""
+
+        def done(value: Any, problem: JobdError | Later | None) -> None:
+            if isinstance(problem, JobdError):
+                self._refuse(request, problem)
+            else:
+                recall.take(value)
+                self._answer(kernel, request)
+
+        self._beside(request.verb, recall.work, done)
+
     def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
         if type(value) is Parts:
-            self._streams.append((request, value.parts))
+            self._streams.append((request, value.parts, None))
         elif type(value) is Offload:
             self._offload(kernel, request, value)
         else:
@@ -179,17 +234,11 @@ class Desk:
     def _offload(self, kernel: Kernel, request: Request, offload: Offload) -> None:
         request.changed.clear()
         self._offloaded.add(request)
-
-        def run() -> None:
-            value: Any = None
-            problem: BaseException | None = None
-            try:
-                value = guarded(request.verb, offload.work)
-            except (JobdError, Later) as error:
-                problem = error
-            self._post(lambda: self._done(kernel, request, offload, value, problem))
-
-        self._pool.submit(run)
+        self._beside(
+            request.verb,
+            offload.work,
+            lambda value, problem: self._done(kernel, request, offload, value, problem),
+        )
 
     def _done(
         self,
@@ -197,17 +246,19 @@ class Desk:
         request: Request,
         offload: Offload,
         value: Any,
-        problem: BaseException | None,
+        problem: JobdError | Later | Recall | None,
     ) -> None:
         self._offloaded.discard(request)
         then = offload.then
         if problem is None and then is not None:
             try:
                 value = guarded(request.verb, lambda: then(value))
-            except (JobdError, Later) as error:
+            except (JobdError, Later, Recall) as error:
                 problem = error
         if isinstance(problem, JobdError):
             self._refuse(request, problem)
+        elif isinstance(problem, Recall):
+            self._recall(kernel, request, problem)
         elif isinstance(problem, Later):
             if problem.runs & request.changed or MANY in request.changed:
                 self._answer(kernel, request)  # it changed after the thread had looked
@@ -251,8 +302,8 @@ class _Last:
         self.body = body
 
 
-def _next(parts: Iterator[Any]) -> Any:
+def _next(parts: Iterator[Any], value: Any) -> Any:
     try:
-        return next(parts)
+        return next(parts) if value is None else parts.send(value)  # type: ignore[attr-defined]
     except StopIteration as stop:
         return _Last(stop.value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 from jobd.core import masking
@@ -10,24 +10,20 @@ from jobd.core.access import Right
 from jobd.core.commands import Body, QueueRun
 from jobd.core.decision import find_job
 from jobd.core.entities import Run
+from jobd.core.parents import outcome_of
 from jobd.core.spec import to_mapping
 from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
-from jobd.core.status import dead, status
+from jobd.core.status import status
 from jobd.errors import ConflictError, InvalidError, NotFoundError, UsageError
 from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
+from jobd.server.lists import PAGE, rows_of
+from jobd.server.recalling import keyed
 from jobd.server.rows import run_row
 from jobd.server.selectors import one, resolve
 from jobd.wire.envelope import CHUNK, HOLD_MS
-from jobd.wire.verbs import BY_NAME
 
-#: rows in one part of a list
-_PAGE = 100
-#: runs looked at for a list in one pass of the loop
-_SCAN = 2_000
-#: what `ls` shows without being asked for more (INTERFACE)
-_WINDOW = 50
 #: runs that one request may queue
 MOST = 10_000
 #: bytes that one request may make the queue grow by
@@ -57,8 +53,16 @@ def queue(kernel: Kernel, request: Request) -> Any:
 
 
 def _readable(kernel: Kernel, request: Request, run: int) -> bool:
-    found = kernel.state.runs.get(run)
-    return found is not None and Sight(kernel, request.caller).run(found)
+    found = kernel.state.runs.get(run) or _known(kernel, request)
+    return found is not None and found.id == run and Sight(kernel, request.caller).run(found)
+
+
+def _known(kernel: Kernel, request: Request) -> Run | None:
+    """The archived run that has the key which the request gives. Raises Recall."""
+    job, key = kernel.state.jobs.get(request.arguments["job"]), request.arguments.get("key")
+    if job is None or key is None or key in job.keys:
+        return None
+    return keyed(kernel, request, job, key)
 
 
 def _options_size(command: QueueRun) -> int:
@@ -88,6 +92,8 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
     key = arguments.get("key")
     if key is not None and not (0 < len(key) <= 200 and key.isprintable()):
         raise InvalidError(f"key: {key!r:.60}: expected 1 to 200 printable characters")
+    after = _parents(kernel, request)
+    known = _known(kernel, request)
     return QueueRun(
         job=arguments["job"],
         payloads=payloads,
@@ -102,20 +108,22 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
         labels=labels_of(labels) if labels else {},
         args=texts(args, "args") if args else (),
         key=key,
-        after=_parents(kernel, request),
+        after=tuple(after),
         batch=_batch(arguments.get("batch")),
         batch_offset=positive("batch_offset", arguments.get("batch_offset", 0)),
+        past={run.id: outcome_of(run) for run in after.values() if run.archived},
+        known=None if known is None else (known.id, known.option("key_crc")),
     )
 
 
-def _parents(kernel: Kernel, request: Request) -> tuple[tuple[int, str], ...]:
-    found: dict[tuple[int, str], None] = {}
+def _parents(kernel: Kernel, request: Request) -> dict[tuple[int, str], Run]:
+    found: dict[tuple[int, str], Run] = {}
     for pair in request.arguments.get("after", ()):
         if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[1], str):
             raise UsageError("run.queue: after: expected pairs of a run and ok, any or fail")
         named, _ = resolve(kernel, request, [pair[0]], Right.READ)
-        found.update(dict.fromkeys((run.id, pair[1]) for run in named))
-    return tuple(found)
+        found.update({(run.id, pair[1]): run for run in named})
+    return found
 
 
 def payloads_of(kernel: Kernel, request: Request) -> list[bytes | Body]:
@@ -180,108 +188,6 @@ def _settings(kernel: Kernel, command: QueueRun) -> dict[str, Any]:
 # -- looking ---------------------------------------------------------------------------------
 
 
-def list_(kernel: Kernel, request: Request) -> Any:
-    """run.list"""
-    arguments = request.arguments
-    if "runs" in arguments:
-        named, _ = resolve(kernel, request, arguments["runs"])
-        return Parts(_rows(kernel, iter(named), len(named)))
-    limit = arguments.get("limit")
-    if limit is None and not arguments.get("all"):
-        limit = _WINDOW
-    return Parts(_window(kernel, filter_of(kernel, request), limit))
-
-
-def filter_of(kernel: Kernel, request: Request) -> Callable[[Run], bool]:
-    arguments = request.arguments
-    words_ = arguments.get("status")
-    known = {str(word) for word in Status} | {"dead"}
-    for word in words_ or ():
-        if word not in known:
-            raise UsageError(f"status {word!r:.40}: expected one of {', '.join(sorted(known))}")
-    job, since, labels = (arguments.get(name) for name in ("job", "since", "labels"))
-    if job is not None and job not in kernel.state.jobs:
-        find_job(kernel.state, job)
-
-    sight = Sight(kernel, request.caller)
-    right = Right.OWN if BY_NAME[request.verb].right == Right.OWN else Right.READ
-
-    def wanted(run: Run) -> bool:
-        if not sight.run(run, right):
-            return False
-        if job is not None and run.job.name != job:
-            return False
-        if since is not None and _last_change(run) < since:
-            return False
-        if labels and not labels.items() <= (run.option("labels") or {}).items():
-            return False
-        return not words_ or status(run) in words_ or ("dead" in words_ and dead(run))
-
-    return wanted
-
-
-def _last_change(run: Run) -> int:
-    if run.state is RunState.DONE and run.note is not None:
-        return run.note.at
-    return run.queued_at if run.state is not RunState.ACTIVE else 1 << 62
-
-
-def _window(
-    kernel: Kernel, wanted: Callable[[Run], bool], limit: int | None
-) -> Generator[Any, None, Any]:
-    """All that are not final, then final ones, newest first in each, `limit` in all."""
-    rows: list[Any] = []
-    sent = 0
-    for run in _in_order(kernel, wanted):
-        if run is not None:
-            if sent == limit:
-                yield {"runs": rows}
-                return {"count": sent, "more": True}
-            rows.append(run_row(kernel, run))
-            sent += 1
-        if run is None or len(rows) == _PAGE:
-            yield {"runs": rows}
-            rows = []
-    yield {"runs": rows}
-    return {"count": sent, "more": False}
-
-
-def _in_order(kernel: Kernel, wanted: Callable[[Run], bool]) -> Iterator[Run | None]:
-    """The runs that are wanted, and None wherever the loop should have its turn."""
-    for final in (False, True):
-        below: int | None = None
-        while True:
-            scanned, below = _scan(kernel, below)
-            yield from (
-                run for run in scanned if (run.state is RunState.DONE) is final and wanted(run)
-            )
-            if below is None:
-                break
-            yield None
-
-
-def _scan(kernel: Kernel, below: int | None) -> tuple[list[Run], int | None]:
-    """The next runs below an id, newest first; and where to go on, None at the end."""
-    runs: list[Run] = []
-    for run in kernel.state.runs.newest_first(below):
-        runs.append(run)
-        if len(runs) == _SCAN:
-            return runs, run.id
-    return runs, None
-
-
-def _rows(kernel: Kernel, runs: Iterator[Run], count: int) -> Generator[Any, None, Any]:
-    rows: list[Any] = []
-    for run in runs:
-        rows.append(run_row(kernel, run))
-        if len(rows) == _PAGE:
-            yield {"runs": rows}
-            rows = []
-    if rows:
-        yield {"runs": rows}
-    return {"count": count, "more": False}
-
-
 def show(kernel: Kernel, request: Request) -> Any:
     """run.show"""
     named, single = resolve(kernel, request, request.arguments["runs"])
@@ -289,7 +195,7 @@ def show(kernel: Kernel, request: Request) -> Any:
 
 
 def _shown(kernel: Kernel, named: list[Run], single: bool) -> Generator[Any, None, Any]:
-    yield from _rows(kernel, iter(named), len(named))
+    yield from rows_of(kernel, iter(named), len(named))
     return {"count": len(named), "single": single}
 
 
@@ -305,7 +211,7 @@ def wait(kernel: Kernel, request: Request) -> Any:
         raise Later(open_, min(arguments.get("hold", HOLD_MS), HOLD_MS))
     return {
         "ready": not open_,
-        "runs": [run_row(kernel, run) for run in named[:_PAGE]],
+        "runs": [run_row(kernel, run) for run in named[:PAGE]],
         "single": single,
     }
 

@@ -276,7 +276,7 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
     assert {number: cls.__name__ for number, cls in e.BY_TYPE.items()} == {
         1: "JobRegistered", 2: "JobRemoved", 3: "JobPaused", 4: "JobResumed",
         5: "JobRunsCancelled", 21: "RunEdited", 22: "RunMovedFirst",
-        48: "HostDrainStarted", 49: "HostDrainEnded",
+        48: "HostDrainStarted", 49: "HostDrainEnded", 60: "RunsArchived",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
     }  # fmt: skip
