@@ -47,7 +47,7 @@ def catch_up(
     behind = sum(archive.size(n) - (known[n].offset if n in known else 0) for n in numbers)
     many = behind > total // 2 and behind > 0
     if many:
-        _log.info("history: the index is made from the archive, %d bytes", behind)
+        _log.warning("history: the index is made from the archive, %d bytes", behind)
     read, told = total - behind, 0
     for number in numbers:
         start = known[number].place if number in known else archive.start_of(number)
@@ -67,7 +67,7 @@ def catch_up(
                 raise StoppedError
         read += archive.size(number) - at
     if many:
-        _log.info("history: the index is whole again")
+        _log.warning("history: the index is whole again")
 
 
 def _take_part(index: Index, history: History, number: int, part: Part) -> None:

@@ -125,7 +125,7 @@ class Retention:
         self._archive.remove([number], self._rest)
         index.forget(number)
         self._history.hidden.discard(number)
-        _log.info(
+        _log.warning(
             "history: %d runs were removed for their age or number, with %d logs and %d files",
             row.runs, logs, len(bodies),
         )  # fmt: skip
