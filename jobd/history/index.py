@@ -34,11 +34,12 @@ _PASSING = (
     "SQLITE_INTERRUPT",
 )
 
+# primary keys come first: quick_check of SQLite 3.40 takes others' values in such a table for NULL
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE TABLE segments (number INTEGER PRIMARY KEY, offset INTEGER, lsn INTEGER, crc INTEGER,
     runs INTEGER, newest INTEGER, holes INTEGER);
-CREATE TABLE specs (job INTEGER, revision INTEGER, place INTEGER, segment INTEGER,
+CREATE TABLE specs (segment INTEGER, job INTEGER, revision INTEGER, place INTEGER,
     PRIMARY KEY (segment, job, revision)) WITHOUT ROWID;
 CREATE TABLE runs (id INTEGER PRIMARY KEY, place INTEGER, segment INTEGER, job INTEGER,
     outcome TEXT, dead INTEGER, ended_at INTEGER, key TEXT);
@@ -207,7 +208,7 @@ class Index:
             )
             db.executemany(
                 "INSERT OR IGNORE INTO specs VALUES (?, ?, ?, ?)",
-                [(*each, segment) for each in specs],
+                [(segment, *each) for each in specs],
             )
             _add_rollups(db, [rollups[row.id] for row in new if row.id in rollups])
             newest = max((row.ended_at for row in rows), default=0)

@@ -13,7 +13,7 @@ from jobd.core.restoring import run_in
 from jobd.core.rollups import Rollup, hour_of
 from jobd.core.statements import TYPE_OF, RevisionStands, RunStands
 from jobd.core.states import DEAD_OUTCOMES
-from jobd.history.index import Index, Row
+from jobd.history.index import Index, IndexUnusableError, Row
 from jobd.history.reader import History
 from jobd.journal.archive import Archive, Archived, Part, Place
 
@@ -43,6 +43,9 @@ def catch_up(
     known, numbers = index.segments(), archive.numbers()
     for number in known.keys() - set(numbers):
         index.forget(number)
+    for number in numbers:
+        if number in known and known[number].offset > archive.size(number):
+            raise IndexUnusableError(f"it knows more of segment {number} than the archive holds")
     total = sum(archive.size(number) for number in numbers)
     behind = sum(archive.size(n) - (known[n].offset if n in known else 0) for n in numbers)
     many = behind > total // 2 and behind > 0
