@@ -29,10 +29,11 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
     argparse makes one for each argument that is added, to check its metavar.
     """
-    return argparse.RawDescriptionHelpFormatter(prog, width=_help_width())
+    return argparse.RawDescriptionHelpFormatter(prog, width=help_width())
 
 
-def _help_width() -> int:
+def help_width() -> int:
+    """Columns that help is wrapped at."""
     try:
         return min(os.get_terminal_size().columns, 100) - 2
     except OSError:
@@ -83,6 +84,7 @@ def add_globals(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="MODE", help="table, json, jsonl or id (JOBCTL_OUTPUT)"
     )
     group.add_argument("--json", action="store_true", help="the same as -o json")
+    group.add_argument("-q", "--quiet", action="store_true", help="no talk on stderr but errors")
     group.add_argument("--no-color", action="store_true", help="no colours (NO_COLOR)")
     group.add_argument(
         "--request-timeout",

@@ -21,7 +21,7 @@ from jobctl.steps import Look, Pause, Steps, Work
 from jobd.codec import MAX_FRAME
 from jobd.errors import JobdError, OutcomeUnknownError, UnreachableError, UsageError
 from jobd.wire import envelope
-from jobd.wire.verbs import BY_NAME
+from jobd.wire.verb import find
 
 #: seconds of silence after which the health connection is opened
 WATCH_AFTER = 0.25
@@ -106,7 +106,7 @@ class Channel:
         that changes something and whose reply was lost.
         """
         key = None
-        if BY_NAME[verb].changes:
+        if find(verb).changes:
             key = self.next_key()
             self._changes += 1
         self._number += 1

@@ -43,6 +43,7 @@ VERBS: dict[str, str] = {
     "pause": "keep a job's runs from starting",
     "resume": "let a paused job's runs start again",
     "unregister": "remove a job",
+    "schedule": "queue a job's runs by the clock",
     "drain": "keep all runs from starting on this host",
     "undrain": "let runs start on this host again",
     "snapshot": "have a snapshot of the queue made now",
@@ -58,10 +59,8 @@ VERBS: dict[str, str] = {
 _EPILOG = """\
 `jobctl VERB --help` tells more of each. `jobctl completion bash|zsh|fish` completes them.
 
-exit statuses: 0 done; the run's own where one was followed; 1 it ended otherwise, or one of several
-did not succeed; 2 usage; 66 no such thing; 69 the daemon cannot be reached; 70 a bug; 73 not
-possible in this state; 75 refused for now; 76 versions do not fit; 77 not permitted; 78 a bad value
-or file; 124 the time is over; 130 Ctrl-C"""
+exit statuses:
+"""
 
 
 def program() -> NoReturn:
@@ -107,7 +106,7 @@ def _tell(error: Exception, out: Output) -> int:
         if isinstance(error, OSError) and error.errno is not None:
             # writing the output, mostly: a full disk behind stdout
             out.mode = "table"
-            out.note(f"{error.filename or 'output'}: {error.strerror}")
+            out.tell_error(f"{error.filename or 'output'}: {error.strerror}")
             return 74
         where = _where(error)
         return out.fail(
@@ -143,6 +142,7 @@ def _dispatch(argv: list[str], out: Output) -> int:
     verb, rest = arguments.split_verb(argv)
     if verb == "help":
         verb, rest = next((w for w in rest if not w.startswith("-")), None), ["--help"]
+        argv = argv if verb else rest
     if verb is None:
         return _without_verb(argv, out)
     if verb not in VERBS:
@@ -197,6 +197,7 @@ def _run(command: ModuleType, given: Namespace, out: Output) -> int:
 
 def _output(given: Namespace, out: Output) -> Output:
     out.mode = mode_of(given.output, given.json)
+    out.quiet = given.quiet
     if given.no_color:
         out.colour = out.talk_colour = False
     if given.request_timeout <= 0:
@@ -227,12 +228,14 @@ def _without_verb(argv: list[str], out: Output) -> int:
 
 
 def _overview() -> str:
+    from jobctl import statuses
+
     parser = arguments.Parser("jobctl", usage="jobctl [GLOBAL OPTIONS] VERB ...")
     arguments.add_globals(parser)
     wide = max(map(len, VERBS))
     verbs = "\n".join(f"  {name:{wide}}  {what}" for name, what in VERBS.items())
     parser.description = f"Asks jobd, the daemon that runs container jobs.\n\nverbs:\n{verbs}"
-    parser.epilog = _EPILOG
+    parser.epilog = _EPILOG + "\n".join(statuses.lines(arguments.help_width()))
     return parser.format_help().rstrip()
 
 

@@ -1,115 +1,34 @@
-"""The calls that change runs and the host, and that tell what happens on it.
-
-Steps, as in jobctl/calls.py.
-"""
+"""The calls of the host: health, draining, what happens. Steps, as jobctl/calls.py says."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from jobctl.calls import Selector, ask, change, collect, each_item, each_run, named
+from jobctl.calls import ask, change, each_item
 from jobctl.channel import Channel
-from jobctl.queueing import Readable, payload_arguments
 from jobctl.shape import shaped
 from jobctl.steps import Item, Pause, Steps
 from jobd.errors import RefusedError, TimeOverError
 from jobd.wire.envelope import HOLD_MS
 
-# --- runs -------------------------------------------------------------------------------------
+
+def ping(to: Channel) -> Steps[dict[str, Any]]:
+    """`{version, pid, store, uptime_ms, user}` of the daemon."""
+    return (yield from ask(to, "ping", {}))
 
 
-def retry(to: Channel, *selectors: Selector, payload: bytes | Readable | None = None) -> Steps[Any]:
-    """Queues ended runs again: `{id, retry_of}`, or a list where several were asked for.
-
-    Each is a new run of the newest revision of its job, with its own payload or (bytes, or a
-    file opened for reading) the one given. ConflictError where none has ended.
-
-        again = jobd.retry(42)["id"]
-    """
-    to.new_keys()
-    asked: dict[str, Any] = {"runs": named(selectors)}
-    if payload is not None:
-        asked.update((yield from payload_arguments(to, payload, keep=True)) or {"payload": b""})
-    answer = yield from ask(to, "run.retry", asked)
-    rows = [{"id": new, "retry_of": old} for old, new in answer["runs"]]
-    return rows[0] if answer["single"] and rows else rows
+def status(to: Channel) -> Steps[dict[str, Any]]:
+    """Health and capacity now, in the shape that INTERFACE calls `status`."""
+    return (yield from ask(to, "status", {}))
 
 
-def hold(to: Channel, *selectors: Selector) -> Steps[Any]:
-    """Keeps waiting runs back until they are released: `{id, status}`, or a list of them."""
-    return (yield from each_run(to, "run.hold", selectors))
-
-
-def release(to: Channel, *selectors: Selector) -> Steps[Any]:
-    """Lets held runs start: `{id, status}`, or a list of them."""
-    return (yield from each_run(to, "run.release", selectors))
-
-
-def next_(to: Channel, *selectors: Selector) -> Steps[Any]:
-    """Puts queued runs before all others of their job and priority: `{id, status}`, or a list."""
-    return (yield from each_run(to, "run.next", selectors))
-
-
-def edit(
-    to: Channel,
-    *selectors: Selector,
-    priority: int | None = None,
-    at: datetime | None = None,
-    delay: float | None = None,
-    timeout: float | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> Steps[Any]:
-    """Changes settings of runs that wait: `{id, status}`, or a list of them.
-
-    `at` or `delay` (seconds from now) is another date, `timeout` (seconds) of the attempts to
-    come; `labels` are set beside the others, of active runs too.
-
-        jobd.edit(42, priority=10, delay=0)
-    """
-    asked: dict[str, Any] = {}
-    if priority is not None:
-        asked["priority"] = priority
-    if at is not None:
-        asked["not_before"] = round(at.timestamp() * 1000)
-    for name, seconds in (("delay", delay), ("timeout", timeout)):
-        if seconds is not None:
-            asked[name] = round(seconds * 1000)
-    if labels:
-        asked["labels"] = dict(labels)
-    return (yield from each_run(to, "run.edit", selectors, **asked))
-
-
-def why(to: Channel, *selectors: Selector) -> Steps[Any]:
-    """Why a run is where it is: each constraint with numbers, its place, an estimated start.
-
-    A list where several were asked for.
-    """
-    rows, last = yield from collect(to, "run.why", {"runs": named(selectors)}, "runs")
-    return rows[0] if last.get("single") and rows else rows
-
-
-# --- jobs -------------------------------------------------------------------------------------
-
-
-def set_(to: Channel, job: str, settings: Mapping[str, Any]) -> Steps[dict[str, Any]]:
-    """Changes single settings of a job, by their paths: `{job, revision, changed, changes}`.
-
-    None takes the default again. Raises InvalidError naming the key.
-
-        jobd.set("crawl", {"limits.concurrency": 4, "env.LANG": "C", "timeout": "10m"})
-    """
-    return (yield from change(to, "job.set", {"job": job, "settings": dict(settings)}))
-
-
-def history(to: Channel, job: str) -> Steps[list[dict[str, Any]]]:
-    """The revisions of a job, newest first: `{revision, at, by, changes}`."""
-    return (yield from collect(to, "job.history", {"job": job}, "revisions"))[0]
-
-
-# --- the host ---------------------------------------------------------------------------------
+def doctor(to: Channel) -> Steps[list[dict[str, Any]]]:
+    """What is wrong with the set-up: `{about, level, text, remedy}` each, `level` one of `ok`,
+    `warning`, `wrong`."""
+    found: list[dict[str, Any]] = (yield from ask(to, "host.doctor", {}))["findings"]
+    return found
 
 
 def drain(

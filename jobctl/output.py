@@ -53,6 +53,8 @@ class Output:
         )
         self.colour = allowed and self.terminal
         self.talk_colour = allowed and self.talk_terminal
+        #: nothing is said on stderr but errors
+        self.quiet = False
         self._progress = False
 
     @property
@@ -126,13 +128,18 @@ class Output:
 
     def note(self, text: str) -> None:
         """Says something to a person, on stderr."""
+        if not self.quiet:
+            self.tell_error(text)
+
+    def tell_error(self, text: str) -> None:
+        """Says what went wrong, on stderr, `--quiet` or not."""
         self.flush()
         self.clear_progress()
         self._talk(f"jobctl: {render.escape(text)}\n")
 
     def progress(self, text: str) -> None:
         """Shows how far something is, in one line of a terminal that is overwritten."""
-        if not self.talk_terminal:
+        if self.quiet or not self.talk_terminal:
             return
         self._talk("\r\x1b[K" + render.shorten(render.escape(text), 79))
         self._progress = True
@@ -165,8 +172,8 @@ class Output:
             self.flush()
         else:
             for line in _lines(error.details.get("mistakes")):
-                self.note(line)
-            self.note(str(error))
+                self.tell_error(line)
+            self.tell_error(str(error))
         return error.status
 
 

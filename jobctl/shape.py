@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobctl.render import iso
-from jobd.wire.verbs import TIME_KEYS
+from jobd.wire.verb import TIME_KEYS
 
 #: the status words of runs that have ended; core/states.py has them too, but is no client's import
 #: on the hot path (a test compares the two)
@@ -15,7 +15,7 @@ FINAL = frozenset(
 
 
 def shaped(value: Any) -> Any:
-    """`value` with each time (verbs.TIME_KEYS) as ISO 8601 and bytes as text, at any depth."""
+    """`value` with each time (verb.TIME_KEYS) as ISO 8601 and bytes as text, at any depth."""
     if isinstance(value, dict):
         return {
             _text(key): iso(item) if key in TIME_KEYS and type(item) is int else shaped(item)

@@ -13,6 +13,7 @@ CONFIG = """\
 # docker_config = "/etc/jobd/docker"   # the folder with config.json: credentials for registries
 # request_timeout = "10s"          # an answer that takes longer: the engine counts as away
 # start_timeout = "30s"            # the same for creating, starting and removing
+# share_none = true               # attempts with network "none" share one namespace: faster
 
 [process]                          # jobs without an image: children of the host, not isolated
 # enabled = false

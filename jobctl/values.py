@@ -178,7 +178,7 @@ def _is_range(text: str) -> bool:
     low, dash, high = text.partition("-")
     if not _digits(low) or len(low) > 18:
         return False
-    return not dash or (_digits(high) and len(high) <= 18)
+    return not dash or (_digits(high) and len(high) <= 18 and int(low) <= int(high))
 
 
 def is_job_name(text: str) -> bool:

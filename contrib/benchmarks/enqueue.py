@@ -6,14 +6,13 @@ clients, so a ratio is one of the same minute. Ratios are medians over the round
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from benchmarks.jobd import Jobd
-from benchmarks.peers import Peer, beanstalkd, huey, nats, procrastinate, redis
+from benchmarks.peers import Peer, beanstalkd, library, nats, procrastinate, redis
 from benchmarks.report import Report, ratio
-from benchmarks.rig import Missing, Rig, cpu_seconds, load, median
+from benchmarks.rig import Missing, Rig, cpu_seconds, load, median, rounds
 
 PAYLOAD = 300
 CLIENTS = (1, 16, 64)
@@ -28,7 +27,7 @@ def waiting_jobd(rig: Rig, name: str = "enqueue", config: str = "") -> Jobd:
     return made
 
 
-def servers(rig: Rig, report: Report) -> tuple[list[Peer], huey.Huey | None]:
+def servers(rig: Rig, report: Report) -> tuple[list[Peer], list[library.Library]]:
     """All that can be started here; what cannot is said."""
     jobd = waiting_jobd(rig)
     arguments = {"path": jobd.socket, "payload": PAYLOAD}
@@ -60,9 +59,10 @@ def servers(rig: Rig, report: Report) -> tuple[list[Peer], huey.Huey | None]:
         except Missing as missing:
             report.say(f"left out: {missing}")
     if not (rig.peers / "bin/python").exists():
-        report.say("left out: huey: the peers' environment is not there")
-        return found, None
-    return found, huey.Huey(rig, PAYLOAD)
+        report.say("left out: huey and RQ's library: the peers' environment is not there")
+        return found, []
+    libraries = [library.rq(rig, server[0].path, PAYLOAD)] if server else []
+    return found, [*libraries, library.huey(rig, PAYLOAD)]
 
 
 def one(peer: Peer, clients: int, seconds: float) -> dict[str, Any]:
@@ -81,32 +81,25 @@ def one(peer: Peer, clients: int, seconds: float) -> dict[str, Any]:
 def run(rig: Rig, report: Report, quick: bool) -> None:
     """The line."""
     report.begin("durable enqueue, closed loop, 300-byte payloads")
-    peers, sqlite = servers(rig, report)
-    rounds, seconds = (2, 0.6) if quick else (5, 1.0)
+    peers, libraries = servers(rig, report)
+    most, seconds = (2, 0.6) if quick else (5, 1.0)
     got: dict[str, dict[int, list[dict[str, Any]]]] = {}
-    for _ in range(rounds):
+    for _ in rounds(most, 180):
         for clients in CLIENTS:
             for peer in peers:
                 measured = one(peer, clients, seconds)
                 got.setdefault(peer.name, {}).setdefault(clients, []).append(measured)
-            if sqlite is not None:
-                before = sqlite.syncs()
-                measured = sqlite.load(clients, seconds)
-                after = sqlite.syncs()
-                measured["rate"] = measured["acks"] / measured["seconds"]
-                measured["syncs"] = (
-                    (after - before) / measured["acks"] if after is not None and before is not None
-                    else None
-                )  # fmt: skip
-                got.setdefault(sqlite.name, {}).setdefault(clients, []).append(measured)
+            for slow in libraries:
+                measured = slow.load(clients, seconds)
+                got.setdefault(slow.name, {}).setdefault(clients, []).append(measured)
     names = {peer.name: peer.how for peer in peers}
-    if sqlite is not None:
-        names[sqlite.name] = sqlite.how
+    names |= {slow.name: slow.how for slow in libraries}
     for clients in CLIENTS:
         report.say(f"-- {clients} clients")
         rows = [row(name, got[name][clients], got[JOBD][clients]) for name in got]
         report.table(
-            ("server", "acks/s", "jobd is x", "p50 us", "p99 us", "syncs/ack", "its CPU us", "client CPU us"),
+            ("server", "acks/s", "jobd is x", "p50 us", "p99 us", "syncs/ack", "its CPU us",
+             "client CPU us"),
             rows,
         )  # fmt: skip
     for name, how in names.items():
@@ -134,10 +127,3 @@ def bulk(rig: Rig, report: Report, quick: bool, peers: list[Peer]) -> None:
     rates = [1000 * found["acks"] / found["seconds"] for found in (load(order) for _ in range(3))]
     report.table(("server", "runs/s"), [("jobd", median(rates))])
     report.keep("bulk", rates)
-
-
-def in_thread(work: Callable[[], None]) -> threading.Thread:
-    """`work`, in a thread that does not keep the bench from ending."""
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread

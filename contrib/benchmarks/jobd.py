@@ -51,6 +51,17 @@ class Jobd:
 
         return Client(home=str(self.home))
 
+    @staticmethod
+    def queued(client: Any, job: str, count: int = 1) -> list[int]:
+        """Queue so many runs in one request; their ids."""
+        answer = client.queue(job, count=count)
+        return [row["id"] if isinstance(row, dict) else int(row[0]) for row in answer["runs"]]
+
+    @staticmethod
+    def finished(client: Any, runs: list[int]) -> Any:
+        """Wait for runs that follow each other; what `wait` gives."""
+        return client.wait(runs[0] if len(runs) == 1 else f"{runs[0]}-{runs[-1]}")
+
     @property
     def journal(self) -> Path:
         """Where its queue lies."""

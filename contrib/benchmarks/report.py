@@ -17,6 +17,7 @@ class Report:
     def __init__(self, quick: bool) -> None:
         self.values: dict[str, Any] = {"quick": quick, "machine": machine(), "lines": {}}
         self._text: list[str] = []
+        self._name = time.strftime("bench-%Y-%m-%dT%H%M%S")
         self.say("jobd's bench, " + time.strftime("%Y-%m-%d %H:%M"))
         self.say(", ".join(f"{key} {value}" for key, value in self.values["machine"].items()))
 
@@ -49,7 +50,7 @@ class Report:
     def write(self, folder: Path) -> Path:
         """Write bench-DATE.txt and .json; the path of the first."""
         folder.mkdir(parents=True, exist_ok=True)
-        stem = folder / time.strftime("bench-%Y-%m-%dT%H%M%S")
+        stem = folder / self._name
         stem.with_suffix(".json").write_text(json.dumps(self.values, indent=1) + "\n")
         text = stem.with_suffix(".txt")
         text.write_text("\n".join(self._text) + "\n")

@@ -93,7 +93,11 @@ class Rig:
         log = open(self.folder / f"{Path(words[0]).name}.log", "ab")  # noqa: SIM115
         options.setdefault("stdout", log)
         process = subprocess.Popen(
-            words, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL, stderr=log, **options
+            words,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stderr=log,
+            **options,
         )
         log.close()
         self.later(lambda: end(process))
@@ -173,6 +177,15 @@ def load(order: Mapping[str, Any]) -> dict[str, Any]:
         raise Missing(f"load failed: {done.stderr.strip().splitlines()[-1:]}")
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def rounds(count: int, seconds: float) -> Iterator[int]:
+    """Up to `count` rounds; on a busy machine fewer, as many as begin within `seconds`."""
+    until = time.monotonic() + seconds
+    for number in range(count):
+        if number and time.monotonic() > until:
+            return
+        yield number
 
 
 def median(values: Iterable[float | None]) -> float | None:

@@ -132,5 +132,6 @@ def run(given: Namespace, client: Client, out: Output) -> int:
         if not rows:
             out.note("no runs" + (" that fit" if asked else ""))
         if last.get("more") and not last.get("trouble"):
-            out.note(f"{len(rows)} are shown: --all or --limit N shows more")
+            how = "--limit N" if given.all else "--all or --limit N"
+            out.note(f"{len(rows)} are shown: {how} shows more")
     return 0

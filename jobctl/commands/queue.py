@@ -138,7 +138,7 @@ def tell_time(given: Namespace, out: Output) -> None:
         return
     clock = now()
     at, dated = values.when(text, clock)
-    if dated:
+    if dated and text.strip().lower() != "now":
         from jobctl.render import age
 
         ahead = age(at, clock) if at > clock + 500 else "that is past: due at once"
@@ -267,15 +267,20 @@ def _failed(error: JobdError, done: list[dict[str, Any]], out: Output) -> int:
 
 
 def _dry_run(given: Namespace, client: Client, out: Output, made: dict[str, Any]) -> int:
-    answer = client.queue(
-        given.job, open_payload(given, out), count=given.count, dry_run=True, **made
-    )
+    from jobctl.queueing import BATCH_RUNS
+
+    # more than one request takes are sent in several, which a dry run need not be
+    count = given.count and min(given.count, BATCH_RUNS)
+    answer = client.queue(given.job, open_payload(given, out), count=count, dry_run=True, **made)
+    settings = answer.get("settings") or {}
+    if given.count:
+        settings["runs"] = given.count
     if out.json:
-        out.value({"runs": [], "dry_run": True, "settings": answer.get("settings") or {}})
+        out.value({"runs": [], "dry_run": True, "settings": settings})
         return 0
     from jobctl.commands.show import fields
 
     out.note("nothing was queued")
-    for line in fields(answer.get("settings") or {}):
+    for line in fields(settings):
         out.line(line)
     return 0

@@ -168,6 +168,8 @@ def _flat(values_: dict[str, Any], prefix: str) -> list[tuple[str, str]]:
     made: list[tuple[str, str]] = []
     for key, value in values_.items():
         name = prefix + render.escape(str(key))
+        if isinstance(value, int):
+            name = name.removesuffix("_ms")  # a span is shown with its unit
         if isinstance(value, dict):
             made += _flat(value, name + ".")
         elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):

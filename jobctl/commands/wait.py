@@ -38,7 +38,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(given: Namespace, client: Client, out: Output) -> int:
     """Waits, and shows how the runs are."""
     timeout = None if given.timeout is None else given.timeout / 1000
-    answer = client.wait(*given.runs, until=given.until, timeout=timeout)
+    try:
+        answer = client.wait(*given.runs, until=given.until, timeout=timeout)
+    except KeyboardInterrupt:
+        names = " ".join(given.runs)
+        out.note(f"run {names}: what goes on goes on; `jobctl wait {names}` waits again")
+        raise
     single = isinstance(answer, dict)
     rows: list[dict[str, Any]] = [answer] if single else answer
     if out.mode == "id":

@@ -22,7 +22,8 @@ the last runs took.
   jobctl why 42
 
 JSON: {"id", "job", "status", "reason", "constraints": [{"name", "ok", "text", ...}],
-"place": {"in_job", "of_job", "ahead"}, "estimated_start", "estimate"}, or an array of them."""
+"place": {"in_job", "of_job", "ahead", "more"}, "estimated_start", "estimate"}, or an array of them.
+"more" says that 10,000 or more are before it, which are not counted further."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -58,8 +59,11 @@ def _tell(row: dict[str, Any], out: Output) -> None:
         out.line(f"  {mark} {constraint['name']:11}  {render.escape(str(constraint['text']))}")
     place = row.get("place")
     if place:
-        text = f"  place: {place['in_job']} of {place['of_job']} in its job"
-        out.line(f"{text}, {place['ahead']} before it on the host")
+        many = place["ahead"] if place.get("more") else None
+        own = place["in_job"] if many is None or place["in_job"] <= many else f"behind {many}"
+        text = f"  place: {own} of {place['of_job']} in its job"
+        more = "" if many is None else " or more"
+        out.line(f"{text}, {place['ahead']}{more} before it on the host")
     if row["constraints"] or row.get("estimate"):
         out.line("  " + render.escape(_estimate(row)))
 

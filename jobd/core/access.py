@@ -17,7 +17,7 @@ from jobd.core.model import Access, JobSpec
 
 
 class Right(StrEnum):
-    """What a verb needs (wire/verbs.py declares it for each)."""
+    """What a verb needs (wire/*verbs.py declare it for each)."""
 
     #: see what one may see: nobody is turned away, answers show less
     LOOK = "look"

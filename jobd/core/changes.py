@@ -8,6 +8,7 @@ from typing import Any
 from jobd.core import events as e
 from jobd.core.commands import (
     Caller,
+    CancelJob,
     CancelRun,
     CancelRuns,
     DrainHost,
@@ -23,13 +24,16 @@ from jobd.core.decision import (
     check_due,
     check_priority,
     check_timeout,
+    find_job,
     find_run,
+    held_as,
 )
 from jobd.core.edits import cancelled_by
 from jobd.core.effects import Effect, SignalAttempt
-from jobd.core.entities import Run
+from jobd.core.entities import Job, Run
 from jobd.core.model import Now
 from jobd.core.policy import Rules
+from jobd.core.salvage import UNREADABLE
 from jobd.core.state import State
 from jobd.core.states import Outcome, RunState
 from jobd.core.status import status
@@ -37,6 +41,7 @@ from jobd.errors import ConflictError, InvalidError
 
 #: fewer runs than this are cancelled by a record each
 _FEW = 4
+_IDLE = (RunState.WAITING, RunState.HELD)
 #: pairs of ids in one record
 _RANGES = 10_000
 
@@ -97,21 +102,44 @@ def _ranges(state: State, runs: Iterable[Run]) -> dict[int, list[list[int]]]:
 
     A long queue of one job is one range, also where the ids of other jobs lie between.
     """
-    chosen = {run.id for run in runs}
-    made: dict[int, list[list[int]]] = {}
-    open_: dict[int, list[int]] = {}
-    for number in range(min(chosen), max(chosen) + 1):
+    chosen: dict[Job, set[int]] = {}
+    for run in runs:
+        chosen.setdefault(run.job, set()).add(run.id)
+    return {job.id: _ranges_of(state, job, ids) for job, ids in chosen.items()}
+
+
+def _ranges_of(state: State, job: Job, chosen: set[int]) -> list[list[int]]:
+    made: list[list[int]] = []
+    open_ = False
+    for number in job.runs.between(min(chosen), max(chosen)):
         run = state.runs.get(number)
-        if run is None or run.state not in (RunState.WAITING, RunState.HELD):
+        if run is None or run.state not in _IDLE:
             continue
         if number not in chosen:
-            open_.pop(run.job.id, None)
-        elif run.job.id in open_:
-            open_[run.job.id][1] = number
+            open_ = False
+        elif open_:
+            made[-1][1] = number
         else:
-            open_[run.job.id] = [number, number]
-            made.setdefault(run.job.id, []).append(open_[run.job.id])
+            made.append([number, number])
+            open_ = True
     return made
+
+
+def _cancel_job(
+    state: State, command: CancelJob, now: Now, rules: Rules, caller: Caller
+) -> Decision:
+    job = find_job(state, command.job)
+    who = caller_fields(caller)
+    events: list[e.Event] = []
+    effects: list[Effect] = []
+    for run in state.active.values():
+        if run.job is job:
+            decision = stop(run, now, "cancelled", who)
+            events += decision.events
+            effects += decision.effects
+    if job.waiting or job.held:
+        events.append(e.JobRunsCancelled(job.id, [job.runs.span()], now.wall, who))
+    return Decision(events, effects)
 
 
 def _hold(state: State, command: HoldRun, now: Now, rules: Rules, caller: Caller) -> Decision:
@@ -128,6 +156,11 @@ def _release(state: State, command: ReleaseRun, now: Now, rules: Rules, caller: 
     run = find_run(state, command.run)
     if run.state is not RunState.HELD:
         raise ConflictError(f"run {run.id}: is {status(run)}, not held")
+    if held_as(run) == UNREADABLE:
+        raise ConflictError(
+            f"run {run.id}: what it was to do could not be read after damage to the queue: it "
+            f"cannot be released; jobctl cancel {run.id}, and queue it anew"
+        )
     return Decision([e.RunReleased(run.id, now.wall, caller_fields(caller))], [])
 
 
@@ -212,6 +245,7 @@ def _drain(state: State, command: DrainHost, now: Now, rules: Rules, caller: Cal
 DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     CancelRun: _cancel,
     CancelRuns: _cancel_many,
+    CancelJob: _cancel_job,
     HoldRun: _hold,
     ReleaseRun: _release,
     MoveRunFirst: _move_first,

@@ -81,6 +81,48 @@ class PauseJob:
 
 
 @dataclass(frozen=True, slots=True)
+class AddSchedule:
+    """Add a schedule beside the job's definition, or change one. See core/schedule.py."""
+
+    job: str
+    spec: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSchedule:
+    """Remove a schedule that was added so."""
+
+    job: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseSchedule:
+    """Keep a schedule from firing, or with `paused` false let it go on."""
+
+    job: str
+    name: str
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FireSchedule:
+    """Make a schedule's run now."""
+
+    job: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleDue:
+    """A schedule's time has come; or, with a `mark`, what it waits for was started."""
+
+    job: int
+    name: str
+    mark: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Body:
     """Bytes that live in a file of their own, beside the journal, under a checksum."""
 
@@ -120,6 +162,8 @@ class QueueRun(NamedTuple):
     retry_of: int | None = None
     batch: str | None = None
     batch_offset: int = 0
+    #: for each payload what triggered it, by name, and the moment that was meant (ms UTC)
+    sources: Sequence[tuple[str, int]] = ()
     #: of the parents that have left memory: how each ended
     past: Mapping[int, str] = _NOTHING_PAST
     #: the run in the archive that has the key, and what it says of the payload it came with
@@ -158,6 +202,13 @@ class CancelRuns:
     """Cancel those of the runs that are not over; many that wait are one record."""
 
     runs: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelJob:
+    """Cancel every run of a job that is not over: one record for all that wait or are held."""
+
+    job: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,11 +346,17 @@ Command = (
     | UnregisterJob
     | ApplyJobs
     | PauseJob
+    | AddSchedule
+    | RemoveSchedule
+    | PauseSchedule
+    | FireSchedule
+    | ScheduleDue
     | QueueRun
     | SetJob
     | RetryRuns
     | CancelRun
     | CancelRuns
+    | CancelJob
     | HoldRun
     | ReleaseRun
     | MoveRunFirst

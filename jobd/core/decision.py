@@ -11,6 +11,7 @@ from jobd.core.entities import Job, Run
 from jobd.core.model import Now
 from jobd.core.policy import Rules
 from jobd.core.state import State
+from jobd.core.states import RunState
 from jobd.errors import InvalidError, NotFoundError
 from jobd.units import MAX_MS, duration_text
 
@@ -45,6 +46,12 @@ def find_run(state: State, run_id: int) -> Run:
     if run is None:
         raise NotFoundError(f"run {run_id}: no such run; `jobctl ls --all` lists them")
     return run
+
+
+def held_as(run: Run) -> str:
+    """The code of what holds the run back; empty where it is not held."""
+    note = run.note
+    return note.code if run.state is RunState.HELD and note is not None else ""
 
 
 def check_priority(priority: int) -> None:

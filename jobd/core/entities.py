@@ -1,7 +1,8 @@
 """Jobs, runs and attempts as the state holds them: mutable, slotted, changed by apply() alone.
 
 A waiting run has to be small, a million of them fit in a few hundred megabytes: what its revision
-says is shared, what few runs have is in `options`, and its payload stays on disk at `where`.
+says is shared, what few runs have is in `options`, and its payload stays on disk at `where`. With
+its 16 slots it takes 160 bytes; one more would cost it 16, in each of a million.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from jobd.core.events import (
     RunHeld,
 )
 from jobd.core.model import JobSpec, Reason, met
+from jobd.core.runids import RunIds
+from jobd.core.shards import Shards
 from jobd.core.states import AttemptState, Outcome, RunState, Status
 
 #: how many of a job's run times are kept, for estimates
@@ -27,13 +30,15 @@ TIMES = 20
 class Host:
     """What is kept of the host as a whole."""
 
-    __slots__ = ("drained_at", "drained_by", "rev")
+    __slots__ = ("drained_at", "drained_by", "rev", "salvaged_at")
 
     def __init__(self) -> None:
         self.rev = 0
         #: since when no run starts on it, and who wanted that; None and empty where they may
         self.drained_at: int | None = None
         self.drained_by = ""
+        #: when the queue was last written anew after damage, or None
+        self.salvaged_at: int | None = None
 
 
 class Job:
@@ -58,6 +63,7 @@ class Job:
         "rev",
         "revision",
         "revisions",
+        "runs",
         "times",
         "waiting",
     )
@@ -85,7 +91,9 @@ class Job:
         #: why its first ready run has not started, as of the last look
         self.reason: Reason | None = None
         #: its runs by idempotency key
-        self.keys: dict[str, int] = {}
+        self.keys: Shards[str, int] = Shards()
+        #: all of its runs that are kept
+        self.runs = RunIds()
         self.waiting = 0
         #: of the waiting: those that are not due (between two attempts or delayed), or blocked
         self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
@@ -135,7 +143,6 @@ class Run:
         "rev",
         "revision",
         "size",
-        "spec",
         "state",
         "where",
     )
@@ -144,8 +151,8 @@ class Run:
         self.id = id_
         self.job = job
         self.revision = revision
-        self.spec = job.revisions[revision]
-        self.state: RunState | None = None
+        #: moved by the table of runs alone once it is in there (RunTable.move)
+        self.state = RunState.WAITING
         self.rev = 0
         self.priority = 0
         self.queued_at = 0
@@ -164,6 +171,11 @@ class Run:
         self.parents: set[int] | None = None
         #: how it ended, or why it is held
         self.note: RunFinished | RunHeld | None = None
+
+    @property
+    def spec(self) -> JobSpec:
+        """The definition that it is pinned to."""
+        return self.job.revisions[self.revision]
 
     @property
     def archived(self) -> bool:

@@ -71,11 +71,67 @@ class JobRunsCancelled(NamedTuple):
     caller: list[Any]
 
 
+class ScheduleAdded(NamedTuple):
+    """A schedule was added beside the job's definition, or took the place of one. `spec` is in a
+    job file's form."""
+
+    job: int
+    name: str
+    spec: dict[str, Any]
+    at: int
+    caller: list[Any]
+
+
+class ScheduleRemoved(NamedTuple):
+    """A schedule was removed."""
+
+    job: int
+    name: str
+    at: int
+    caller: list[Any]
+
+
+class SchedulePaused(NamedTuple):
+    """A schedule does not fire from now on."""
+
+    job: int
+    name: str
+    at: int
+    caller: list[Any]
+
+
+class ScheduleResumed(NamedTuple):
+    """A schedule may fire again; what fell into its pause is not caught up."""
+
+    job: int
+    name: str
+    at: int
+    caller: list[Any]
+
+
+class ScheduleFired(NamedTuple):
+    """A schedule's time has come: all up to `cursor` (ms UTC, nominal) is dealt with.
+
+    `fired` firings made runs, the last of them `run`; `lost` were not caught up. `refused`: why
+    they made none. `mark`: the boot of the host, or the start of jobd, that it fired for.
+    """
+
+    job: int
+    name: str
+    cursor: int
+    at: int
+    fired: int = 1
+    lost: int = 0
+    run: int | None = None
+    refused: str = ""
+    mark: str = ""
+
+
 class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
     `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key,
-    after, retry_of.
+    after, retry_of, source.
     `request` is the client's key, `batch_index` the run's place among those of the same request.
     """
 
@@ -234,6 +290,19 @@ class HostDrainEnded(NamedTuple):
     caller: list[Any]
 
 
+class HostSalvaged(NamedTuple):
+    """The queue was damaged and written anew from what could be read.
+
+    Ids below `next_run` and `next_job` may have been given to what is lost: none is given again.
+    """
+
+    host: int
+    at: int
+    caller: list[Any]
+    next_run: int
+    next_job: int
+
+
 class RunsArchived(NamedTuple):
     """Every run with an id in `ranges` (`[first, last]`) is in the archive and leaves the state.
 
@@ -251,6 +320,11 @@ Event = (
     | JobPaused
     | JobResumed
     | JobRunsCancelled
+    | ScheduleAdded
+    | ScheduleRemoved
+    | SchedulePaused
+    | ScheduleResumed
+    | ScheduleFired
     | RunQueued
     | RunRequeued
     | RunFinished
@@ -264,6 +338,7 @@ Event = (
     | AttemptEnded
     | HostDrainStarted
     | HostDrainEnded
+    | HostSalvaged
     | RunsArchived
 )
 
@@ -274,6 +349,11 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (3, JOB, JobPaused),
     (4, JOB, JobResumed),
     (5, JOB, JobRunsCancelled),
+    (6, JOB, ScheduleAdded),
+    (7, JOB, ScheduleRemoved),
+    (8, JOB, SchedulePaused),
+    (9, JOB, ScheduleResumed),
+    (10, JOB, ScheduleFired),
     (16, RUN, RunQueued),
     (17, RUN, RunRequeued),
     (18, RUN, RunFinished),
@@ -287,6 +367,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (35, RUN, AttemptEnded),
     (48, HOST, HostDrainStarted),
     (49, HOST, HostDrainEnded),
+    (50, HOST, HostSalvaged),
     (60, HOST, RunsArchived),
 )
 
@@ -305,6 +386,10 @@ def encode(event: Event) -> bytes:
 def decode(number: int, subject: int, body: bytes) -> Event:
     """The event of a record. Fields that a later version added are left out."""
     cls = BY_TYPE[number]
-    fields = unpack(body)
-    event: Event = cls(subject, *fields[: len(cls._fields) - 1])
+    fields = (subject, *unpack(body))
+    if len(fields) == len(cls._fields):
+        # the shortest way to a NamedTuple: a start makes one of each record
+        made: Event = tuple.__new__(cls, fields)
+        return made
+    event: Event = cls(*fields[: len(cls._fields)])
     return event

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobd.core.schedule import ScheduleSpec
 from jobd.core.states import Kind, Outcome
 
 
@@ -112,6 +113,7 @@ class JobSpec:
     #: `none` or `payload`: what its standard input gives
     stdin: str = "none"
     access: Access = field(default_factory=Access)
+    schedules: tuple[ScheduleSpec, ...] = ()
 
     @property
     def kind(self) -> Kind:

@@ -17,6 +17,7 @@ from jobd.core.parents import Children
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
+from jobd.core.schedules import Schedules
 from jobd.core.states import AttemptState, Outcome, RunState, Status
 
 
@@ -31,6 +32,7 @@ class Moves:
         self.ready = Ready(self.runs)
         self.requests = Requests()
         self.children = Children()
+        self.schedules = Schedules()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1
@@ -49,6 +51,8 @@ class Moves:
         self.gone = Gone()
         #: set by whatever may let a waiting run start; cleared by dispatch
         self.dirty = True
+        #: what of the definitions on record is not as it was said (core/stored.py)
+        self.notes: list[str] = []
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     # -- finding ---------------------------------------------------------------------------
@@ -101,7 +105,7 @@ class Moves:
             raise machine.TransitionError(
                 f"run {run.id}: {event.__name__} before its attempt ended"
             )
-        run.state = after
+        self.runs.move(run, after)
         if before is RunState.WAITING:
             self.waiting -= 1
             run.job.waiting -= 1
@@ -116,7 +120,7 @@ class Moves:
         run = self.run(id_)
         attempt = self.attempt(run, number)
         state = machine.attempt_after(id_, attempt.state, event)
-        run.state = machine.run_after(id_, run.state, event)
+        self.runs.move(run, machine.run_after(id_, run.state, event))
         attempt.state = state
         return attempt
 
@@ -170,8 +174,17 @@ class Moves:
         self.finished.append(run.id)
         if run.options is not None:
             self.children.over(run)
-        self.done[outcome] = self.done.get(outcome, 0) + 1
-        run.job.done[outcome] = run.job.done.get(outcome, 0) + 1
+        self.count_done(run.job, outcome, 1)
+        if self.children:
+            self.free_children(run, outcome)
+
+    def count_done(self, job: Job, outcome: Outcome, runs: int) -> None:
+        """Count runs of a job that have left for good."""
+        self.done[outcome] = self.done.get(outcome, 0) + runs
+        job.done[outcome] = job.done.get(outcome, 0) + runs
+
+    def free_children(self, run: Run, outcome: Outcome) -> None:
+        """Let the children of a run that is over have it."""
         for child in self.children.pop(run.id):
             found = self.runs.get(child)
             if found is None or not found.parents or not found.meets(run.id, outcome):

@@ -87,6 +87,13 @@ class Children:
             else:
                 self._readers.pop(number, None)
 
+    def all_over(self, children: list[Run]) -> None:
+        """As :meth:`over`, of many at once."""
+        if self._readers:
+            for child in children:
+                if child.options is not None:
+                    self.over(child)
+
     def of(self, parent: int) -> list[int]:
         """The ids of the runs that wait for `parent`; some may be over by now."""
         return self._of.get(parent, [])

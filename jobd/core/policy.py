@@ -45,6 +45,8 @@ class Rules:
     #: resolves the links in a path; the daemon's goes by the disk
     resolve: Callable[[str], str] = str
     access: Policy = field(default_factory=Policy)
+    #: the host's zone: of schedules that name none
+    timezone: str = "UTC"
     #: why no job may be a process of the host, with the remedy; empty where it may
     no_processes: str = ""
     #: who processes run as; None: the daemon's own user

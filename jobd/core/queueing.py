@@ -18,12 +18,14 @@ from jobd.core.decision import (
     check_timeout,
     find_job,
     find_run,
+    held_as,
 )
 from jobd.core.entities import Job, Run
 from jobd.core.model import CONDITIONS, JobSpec, Now
 from jobd.core.parents import MOST as MOST_PARENTS
 from jobd.core.parents import MOST_PAIRS
 from jobd.core.policy import Rules
+from jobd.core.salvage import SUSPECT
 from jobd.core.skips import skipped_at_once
 from jobd.core.state import State
 from jobd.core.states import RunState
@@ -32,7 +34,8 @@ from jobd.errors import ConflictError, InvalidError, RefusedError
 from jobd.units import MAX_MS, size_text
 
 
-def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Caller) -> Decision:
+    """QueueRun; also for what makes runs beside other events."""
     if command.request is not None:
         made = state.requests.find(command.request)
         if made:
@@ -70,12 +73,21 @@ def _queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Call
                 number - first,
             )
         )
+    if command.sources:
+        pairs = zip(events, command.sources, strict=True)
+        events = [_from(event, source) for event, source in pairs]
     answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in events], [])
     for number, _ in answer[0] if command.after else ():
         skip = skipped_at_once(state, number, command.after, command.past, now.wall)
         if skip is not None:
             events.append(skip)
     return Decision(events, [], answer)
+
+
+def _from(event: e.Event, source: tuple[str, int]) -> e.Event:
+    """The run's event with what triggered it, and the moment that was meant."""
+    assert type(event) is e.RunQueued
+    return event._replace(options={**(event.options or {}), "source": [*source]})
 
 
 def payload_fields(payload: bytes | Body) -> Any:
@@ -244,7 +256,8 @@ def _again(
 
     `index`: how many are queued before it by the same command.
     """
-    if run.state is not RunState.DONE:
+    # a suspect one may have done its work: that it is to be done again is a person's word
+    if run.state is not RunState.DONE and held_as(run) != SUSPECT:
         raise ConflictError(f"run {run.id}: is {status(run)}: only an ended run can be retried")
     expires = run.expires_at
     if expires is not None:
@@ -270,4 +283,4 @@ def _again(
     )
 
 
-DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: _queue, RetryRuns: _retry}
+DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: queue, RetryRuns: _retry}

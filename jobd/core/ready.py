@@ -66,7 +66,7 @@ class Ready:
         return None
 
     def ahead(self, run: Run, most: int, open_: Callable[[Job], bool]) -> tuple[list[Run], int]:
-        """The runs that are asked before a ready one (`most` at most), and how many are of its job.
+        """The runs that are asked before a ready one, and how many are of its job; `most` of each.
 
         Of other jobs only where they are `open_`, and of those with its priority as many as their
         turns bring before it.
@@ -90,11 +90,7 @@ class Ready:
                 found.append(mine)
             if len(found) >= most:
                 break
-        before = len(own)
-        if before >= most:
-            # so many that those which are stale no longer matter
-            before = run.job.ready[run.priority].index(run.id)
-        return found[:most], before
+        return found[:most], len(own)
 
     def _before(self, job: Job, priority: int, until: int | None, most: int) -> list[Run]:
         """The job's ready runs at a priority, each once, up to the one with the id `until`."""
@@ -140,6 +136,22 @@ class Ready:
             ring = deque(job for job in jobs if priority in job.ready)
             if ring:
                 self._rings[priority] = ring
+
+    def clean(self, job: Job) -> None:
+        """Drop a job's stale entries: worth it where most of them are."""
+        some = job.waiting > sum(job.parked.values())
+        for priority, queue in list(job.ready.items()):
+            found = self._fitting(queue, priority) if some else None
+            if found:
+                job.ready[priority] = deque(found)
+            else:
+                self._drop(job, priority)
+
+    def _fitting(self, queue: deque[int], priority: int) -> dict[int, None]:
+        get, fits = self._runs.get, self._fits
+        return dict.fromkeys(
+            number for number in queue if (run := get(number)) is not None and fits(run, priority)
+        )
 
     def _drop(self, job: Job, priority: int) -> None:
         del job.ready[priority]

@@ -21,6 +21,7 @@ from jobd.core.decision import Decision, caller_fields, find_job
 from jobd.core.entities import Job
 from jobd.core.model import Now
 from jobd.core.policy import Rules
+from jobd.core.schedule import with_zone
 from jobd.core.settings import with_settings
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
@@ -30,7 +31,7 @@ from jobd.errors import ConflictError, ForbiddenError, InvalidError
 def _register(
     state: State, command: RegisterJob, now: Now, rules: Rules, caller: Caller
 ) -> Decision:
-    spec = parse(command.spec, rules.defaults)
+    spec = parse(with_zone(command.spec, rules.timezone), rules.defaults)
     job = state.jobs.get(spec.name)
     why = access.registration(caller, rules.access, job.spec if job else None, spec)
     if why is not None:

@@ -14,11 +14,13 @@ from typing import Any
 
 from jobd.codec import unpack
 from jobd.core import events as e
+from jobd.core import schedule
 from jobd.core import statements as s
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Job, Run
 from jobd.core.machine import TransitionError
 from jobd.core.moves import aside
+from jobd.core.schedules import Schedule
 from jobd.core.spec import parse
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Outcome, RunState
@@ -43,6 +45,7 @@ class Restoring:
         self.takers: dict[int, Callable[[int, int, bytes], None]] = {
             s.TYPE_OF[s.JobStands]: self._job,
             s.TYPE_OF[s.RevisionStands]: self._revision,
+            s.TYPE_OF[s.ScheduleStands]: self._schedule,
             s.TYPE_OF[s.ReadyStands]: self._ready,
             s.TYPE_OF[s.RunStands]: self._run,
             s.TYPE_OF[s.HostStands]: self._host,
@@ -75,6 +78,18 @@ class Restoring:
         except InvalidError as error:
             raise TransitionError(f"job {id_}: its definition: {error}") from None
         job.made[said.number] = (said.at, said.caller)
+
+    def _schedule(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.ScheduleStands, body)
+        try:
+            spec = schedule.parse(said.spec, "schedule", "UTC")
+        except InvalidError as error:
+            raise TransitionError(f"job {id_}: {error}") from None
+        made = Schedule(self.state.job(id_), spec, said.added_at, said.caller, said.from_file)
+        made.cursor, made.paused, made.mark = said.cursor, said.paused, said.mark
+        made.fired, made.missed, made.refused = said.fired, said.missed, said.refused
+        made.last_at, made.last_run = said.last_at, said.last_run
+        self.state.schedules.restore(made)
 
     def _ready(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.ReadyStands, body)
@@ -139,6 +154,8 @@ class Restoring:
         state = self.state
         state.host.rev = revision
         state.host.drained_at, state.host.drained_by = said.drained_at, said.drained_by
+        state.host.salvaged_at = said.salvaged_at
+        state.schedules.newest = said.newest
         state.next_run, state.next_job = said.next_run, said.next_job
         state.done = _counts(said.done)
         state.finished.extend(number for _, number in sorted(self._ended))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jobd.core import schedule
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
@@ -64,6 +65,7 @@ KEYS: dict[str, Key] = {
     "pids": Key("resources.pids", v.whole(1, 1 << 22)),
     "concurrency": Key("limits.concurrency", v.whole(1, 1 << 20)),
     "queue": Key("limits.queue", v.whole(1, 1 << 31)),
+    "schedules": Key("schedule", schedule.read_all, schedule.write_all),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -85,7 +87,6 @@ _LATER = frozenset(
         "limits.rate",
         "on",
         "overlap",
-        "schedule",
         "total_timeout",
     }
 )
@@ -98,8 +99,10 @@ ACCESS_KEYS: dict[str, Key] = {
 }
 
 _PLAIN = Retry()
-_TABLES = ("resources", "limits", "retry", "access")
-_PATHS = {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.values()} | {
+#: keys that are tables of keys
+TABLES = ("resources", "limits", "retry", "access")
+#: every key by its path
+PATHS = {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.values()} | {
     "name",
     "retry.on",
 }
@@ -179,7 +182,7 @@ def _check_process(name: str, flat: Mapping[str, Any], said: set[str]) -> None:
 def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in mapping.items():
-        if key in _TABLES:
+        if key in TABLES:
             if not isinstance(value, Mapping):
                 raise InvalidError(f"{key}: expected a table, got {v.kind(value)}")
             flat.update({f"{key}.{inner}": item for inner, item in value.items()})
@@ -193,15 +196,15 @@ def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse_unknown(flat: Mapping[str, Any]) -> None:
     for path in flat:
-        if path not in _PATHS:
+        if path not in PATHS:
             raise InvalidError(_unknown(path))
 
 
 def _unknown(path: str) -> str:
     if path in _LATER:
         return f"{path}: not supported by this version of jobd"
-    near = difflib.get_close_matches(str(path), _PATHS, 1, 0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(_PATHS))}"
+    near = difflib.get_close_matches(str(path), PATHS, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(PATHS))}"
     return f"{v.shown(path)}: unknown key; {hint}"
 
 
@@ -213,16 +216,16 @@ def wrong_keys(given: Mapping[str, Any]) -> dict[str, str]:
     wrong: dict[str, str] = {}
     whole = {}
     for key, value in given.items():
-        if key in _TABLES and not isinstance(value, Mapping):
+        if key in TABLES and not isinstance(value, Mapping):
             wrong[key] = f"{key}: expected a table, got {v.kind(value)}"
         else:
             whole[key] = value
     tables = (KEYS, RETRY_KEYS, ACCESS_KEYS)
     readers = {key.path: key.read for keys in tables for key in keys.values()}
-    readers |= {"name": check_name, "retry.on": lambda value, path: _parse_on(value)}
+    readers |= {"name": check_name, "retry.on": lambda value, path: parse_on(value)}
     for path, value in _flatten(whole).items():
         try:
-            if path not in _PATHS:
+            if path not in PATHS:
                 wrong[path] = _unknown(path)
             elif value is not None:
                 readers[path](value, path)
@@ -237,7 +240,7 @@ def _parse_retry(flat: Mapping[str, Any]) -> Retry:
     fields.setdefault("max_delay", max(_PLAIN.max_delay, fields.get("delay", _PLAIN.delay)))
     fields.setdefault("interrupted", "retry" if fields.get("attempts", 1) > 1 else "hold")
     if flat.get("retry.on") is not None:
-        fields["on"], fields["statuses"] = _parse_on(flat["retry.on"])
+        fields["on"], fields["statuses"] = parse_on(flat["retry.on"])
     retry = Retry(**fields)
     if retry.max_delay < retry.delay:
         raise InvalidError(
@@ -247,7 +250,8 @@ def _parse_retry(flat: Mapping[str, Any]) -> Retry:
     return retry
 
 
-def _parse_on(value: Any) -> tuple[frozenset[Outcome], tuple[tuple[int, int], ...]]:
+def parse_on(value: Any) -> tuple[frozenset[Outcome], tuple[tuple[int, int], ...]]:
+    """`retry.on`: outcomes, and inclusive ranges of exit statuses. Raises InvalidError."""
     expected = f"expected outcomes ({', '.join(_RETRIED)}) or exit statuses such as 75 or '1-10'"
     if not isinstance(value, list | tuple):
         raise InvalidError(f"retry.on: {expected}, in a list, got {v.kind(value)}")

@@ -66,15 +66,35 @@ def text(longest: int) -> Reader:
     return read
 
 
-def choice(*words: str) -> Reader:
-    """Reads one of `words`."""
+def any_text(longest: int) -> Reader:
+    """Reads text of any characters, of `longest` bytes at most."""
 
     def read(value: Any, path: str) -> str:
-        if value not in words:
-            raise InvalidError(f"{path}: {shown(value)}: expected one of {', '.join(words)}")
-        return str(value)
+        if not isinstance(value, str):
+            raise InvalidError(f"{path}: expected text, got {kind(value)} {shown(value)}")
+        size = len(value.encode("utf-8", "surrogatepass"))
+        if size > longest:
+            raise InvalidError(f"{path}: {size} bytes: at most {longest} are taken")
+        return value
 
     return read
+
+
+class Choice:
+    """Reads one of some words."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self.words = words
+
+    def __call__(self, value: Any, path: str) -> str:
+        if value not in self.words:
+            raise InvalidError(f"{path}: {shown(value)}: expected one of {', '.join(self.words)}")
+        return str(value)
+
+
+def choice(*words: str) -> Choice:
+    """Reads one of `words`."""
+    return Choice(words)
 
 
 def truth(value: Any, path: str) -> bool:

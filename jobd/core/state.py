@@ -10,17 +10,20 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import edits, machine
+from jobd.core import edits, machine, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
 from jobd.core.moves import Moves
-from jobd.core.spec import parse
 from jobd.core.states import Outcome, RunState
+from jobd.core.stored import stored
 from jobd.errors import InvalidError
 
 #: where a run begins
 _NEW = machine.run_after(0, None, e.RunQueued)
+#: small sizes, each number once
+_SIZES_KEPT = 4096
+_SIZES = tuple(range(_SIZES_KEPT))
 
 
 class State(Moves):
@@ -28,6 +31,13 @@ class State(Moves):
 
     def __init__(self) -> None:
         super().__init__()
+        #: when the last run was queued, and what only some have: one object for all of the same
+        self._at = 0
+        self._options: dict[str, Any] = {}
+        #: that run, its trigger and its caller
+        self._queued: Run | None = None
+        self._trigger = ""
+        self._caller: list[Any] = []
         self._appliers: dict[type[Any], Callable[[Any], None]] = {
             e.JobRegistered: self._job_registered,
             e.JobRemoved: self._job_removed,
@@ -43,6 +53,7 @@ class State(Moves):
             e.AttemptEnded: self._attempt_ended,
             e.RunsArchived: self._runs_archived,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -77,7 +88,10 @@ class State(Moves):
     def placed(self, event: e.Event, where: int) -> None:
         """Take note of where the event's record lies, if it has bytes that stay on disk."""
         if type(event) is e.RunQueued:
-            self.run(event[0]).where = where
+            run = self._queued
+            if run is None or run.id != event[0]:
+                run = self.run(event[0])
+            run.where = where
         elif type(event) is e.AttemptEnded:
             self.attempt(self.run(event.run), event.number).where = where
 
@@ -99,9 +113,10 @@ class State(Moves):
 
     def _job_registered(self, event: e.JobRegistered) -> None:
         try:
-            spec = parse(event.spec)
+            spec, notes = stored(event.spec, event.name)
         except InvalidError as error:
             raise machine.TransitionError(f"job {event.job}: its definition: {error}") from None
+        self.notes += [f"job {event.name}, revision {event.revision}: {note}" for note in notes]
         job = self.jobs_by_id.get(event.job)
         if job is None:
             job = Job(event.job, event.name)
@@ -114,12 +129,14 @@ class State(Moves):
         job.registered_at = event.at
         job.origin = event.origin
         job.removed = False
+        self.schedules.sync(job, spec.schedules, event.at, event.caller)
         self.jobs[job.name] = job
         self.dirty = True
 
     def _job_removed(self, event: e.JobRemoved) -> None:
         job = self.job(event.job)
         job.removed = True
+        self.schedules.drop(job)
         job.paused = False
         self.jobs.pop(job.name, None)
 
@@ -132,54 +149,59 @@ class State(Moves):
         self.dirty = True
 
     def _run_queued(self, event: Any) -> int:
-        (
-            number,
-            job_id,
-            revision,
-            at,
-            trigger,
-            caller,
-            payload,
-            priority,
-            options,
-            request,
-            index,
-        ) = event
+        number, job_id, revision, at, trigger, who, payload, priority, options, request, n = event
         job = self.jobs_by_id.get(job_id) or self.job(job_id)
         if revision not in job.revisions:
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
         run = Run(number, job, revision)
+        run.state = _NEW
         try:
             self.runs.add(run)
         except ValueError:
             raise machine.TransitionError(f"run {number}: queued twice") from None
-        run.state = _NEW
         run.rev = 1
         run.priority = priority
-        run.queued_at = at
-        run.origin = self.shared_origin((trigger, *caller))
-        if type(payload) is bytes:
-            run.size = len(payload)
+        if at == self._at:
+            at = self._at
         else:
-            run.body = Body(*payload)
-            run.size = run.body.size
+            self._at = at
+        run.queued_at = at
+        if who == self._caller and trigger == self._trigger and self._queued is not None:
+            run.origin = self._queued.origin
+        else:
+            origin = (trigger, *who)
+            run.origin = self._origins.setdefault(origin, origin)
+            if len(self._origins) > 4096:
+                self._origins.clear()
+            self._trigger, self._caller = trigger, who
+        self._queued = run
+        if type(payload) is bytes:
+            size = len(payload)
+            # a number of one's own would cost 32 bytes, in each of a million runs
+            run.size = _SIZES[size] if size < _SIZES_KEPT else size
+        else:
+            run.body, run.size = Body(*payload), payload[1]
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
-            self.requests.add(request, number, index)
+            self.requests.add(request, number, n)
         if options is None:
             # nothing keeps it aside
             self.waiting += 1
             job.waiting += 1
             self.push(run)
         else:
-            run.options = options
             self._take_options(run, options, at)
             self.wait(run)
         return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
         """What only some new runs have: a key, a date, parents."""
+        if options == self._options:
+            options = self._options  # those of one request are one, also in a replay
+        else:
+            self._options = options
+        run.options = options
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         not_before = options.get("not_before")
@@ -248,7 +270,7 @@ class State(Moves):
             # in a replay: that its time came was no event, so it is still put aside as not due
             self.lift(run)
             run.due = None
-        run.state = state
+        self.runs.move(run, state)
         if run.attempts is None:
             run.attempts = []
         run.attempts.append(attempt)

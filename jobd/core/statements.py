@@ -17,6 +17,8 @@ from jobd.codec import pack_shared, unpack
 from jobd.core import events as e
 from jobd.core.entities import Attempt, Job, Run
 from jobd.core.moves import Moves
+from jobd.core.schedule import to_mapping as to_schedule_mapping
+from jobd.core.schedules import Schedule
 from jobd.core.spec import to_mapping
 from jobd.core.states import RunState
 
@@ -47,6 +49,24 @@ class RevisionStands(NamedTuple):
     spec: dict[str, Any]
     at: int
     caller: list[Any]
+
+
+class ScheduleStands(NamedTuple):
+    """A schedule, in a job file's form, and where it stands. `mark`: see `ScheduleFired`."""
+
+    name: str
+    spec: dict[str, Any]
+    added_at: int
+    caller: list[Any]
+    from_file: bool
+    cursor: int
+    paused: bool
+    fired: int
+    missed: int
+    last_at: int | None
+    last_run: int | None
+    refused: str
+    mark: str
 
 
 class ReadyStands(NamedTuple):
@@ -86,8 +106,9 @@ class RunStands(NamedTuple):
 
 class HostStands(NamedTuple):
     """What is of no job or run. `active`: by the order of claims; `rings`: per priority the jobs,
-    whose turn is first. The ids `next_run` and `next_job` were never used, nor any above. `gone`:
-    `[id, at]`: runs up to that id which have left were queued by then."""
+    whose turn is first. The ids `next_run` and `next_job` were never used, nor any above.
+    `newest`: the latest moment that schedules know of. `gone`: `[id, at]`: runs up to that id which
+    have left were queued by then."""
 
     next_run: int
     next_job: int
@@ -96,6 +117,8 @@ class HostStands(NamedTuple):
     drained_by: str
     active: list[int]
     rings: list[list[Any]]
+    newest: int
+    salvaged_at: int | None = None
     gone: list[list[int]] | None = None
 
 
@@ -111,6 +134,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (64, e.JOB, JobStands),
     (65, e.JOB, RevisionStands),
     (66, e.JOB, ReadyStands),
+    (67, e.JOB, ScheduleStands),
     (72, e.RUN, RunStands),
     (80, e.HOST, HostStands),
     (81, e.HOST, RequestsStand),
@@ -138,7 +162,8 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
     rings = [[priority, ring] for priority, ring in sorted(state.ready.rings().items())]
     host = HostStands(
         state.next_run, state.next_job, _counts(state.done), state.host.drained_at,
-        state.host.drained_by, list(state.active), rings, state.gone.marks(),
+        state.host.drained_by, list(state.active), rings, state.schedules.newest,
+        state.host.salvaged_at, state.gone.marks(),
     )  # fmt: skip
     yield _record(host, 1, state.host.rev)
     entries: list[bytes] = []
@@ -203,6 +228,8 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
     yield _record(stands, job.id, job.rev)
     for number in sorted(job.revisions):
         yield revision_record(job, number)
+    for schedule in state.schedules.of(job):
+        yield _record(_schedule(schedule), job.id, job.rev)
     for priority, queue in sorted(job.ready.items()):
         # what is over for good never becomes right again; but an empty queue would cost the job its
         # turn
@@ -212,6 +239,24 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
             if byteorder == "big":
                 part.byteswap()
             yield _record(ReadyStands(priority, part.tobytes()), job.id, job.rev)
+
+
+def _schedule(schedule: Schedule) -> ScheduleStands:
+    return ScheduleStands(
+        name=schedule.spec.name,
+        spec=to_schedule_mapping(schedule.spec),
+        added_at=schedule.added_at,
+        caller=schedule.caller,
+        from_file=schedule.from_file,
+        cursor=schedule.cursor,
+        paused=schedule.paused,
+        fired=schedule.fired,
+        missed=schedule.missed,
+        last_at=schedule.last_at,
+        last_run=schedule.last_run,
+        refused=schedule.refused,
+        mark=schedule.mark,
+    )
 
 
 def _goes_on(state: Moves, id_: int) -> bool:

@@ -3,7 +3,6 @@ ready; the engine is met in the background (DURABILITY, rulings on R13 and R14).
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -13,14 +12,18 @@ from typing import TYPE_CHECKING
 from jobd import VERSION
 from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report, ReportStarted
+from jobd.core.decision import held_as
 from jobd.core.model import Reason
+from jobd.core.salvage import SUSPECT
+from jobd.core.state import State
 from jobd.core.states import Kind
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
+from jobd.daemon.backup import HALF
 from jobd.daemon.builds import Builds
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.doctor import examine
-from jobd.daemon.drivers import Drivers
+from jobd.daemon.drivers import Drivers, boot_id, host_boot_ms
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.historic import make_history
@@ -30,7 +33,7 @@ from jobd.daemon.inforce import InForce
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
-from jobd.daemon.places import Places
+from jobd.daemon.places import Places, refuse_open_parents
 from jobd.daemon.reconcile import reconcile, warnings
 from jobd.daemon.reloading import Reloader
 from jobd.daemon.sdnotify import notify, watchdog_s
@@ -120,6 +123,9 @@ class Daemon:
 
     def _start(self) -> None:
         places, config = self.places, self.config
+        refuse_half(places.state.parent)
+        for folder in (places.state, places.socket.parent, places.logs, places.secrets):
+            refuse_open_parents(folder)
         make_folder(places.state)
         make_folder(places.socket.parent)
         doors = Doors(config.socket_mode, config.socket_group)
@@ -133,6 +139,8 @@ class Daemon:
         )
         self._closers.append(health.close)
         state = fold(journal.replay())
+        for note in state.notes:
+            _log.warning("%s", note)
         bodies = Bodies(places.state / "bodies")
         self._closers.append(bodies.close)
         logs = LogFolder(places.logs)
@@ -145,11 +153,8 @@ class Daemon:
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal)
-        # what was loaded stays: collections need not look at it again (a full one over a million
-        # runs takes 230 to 420 ms)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 1_000)
+        self.loop.started(boot_id(), host_boot_ms())
+        self.loop.garbage.loaded()
         self.pulse.phase = "running"
         if self._told_to_stop:
             self.loop.stop()
@@ -170,7 +175,7 @@ class Daemon:
         store: ImageStore | None = getattr(sides.containers, "images", None)
         builds = Builds(store, bodies, config.context_bytes, loop.fatal)
         self._snapshots = snapshots = Snapshots(
-            journal, loop.post, lambda: len(loop.state.runs), config.snapshot_after
+            journal, loop.post, loop.seal, lambda: len(loop.state.runs), config.snapshot_after
         )
         history, keeper = make_history(loop, places.state, logs, bodies)
         self._keeper = keeper
@@ -181,8 +186,7 @@ class Daemon:
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
         work = places.state / "work"
-        live = [(run.id, run.attempt.number) for run in loop.state.active.values() if run.attempt]
-        sweep_workdirs(work, live)
+        sweep_workdirs(work, in_use_by(loop.state))
         self._drive_by(engines.noticed, kernel, journal, bodies)
         self._kernel = loop.kernel = kernel
         loop.performer = self._performer
@@ -329,10 +333,26 @@ class Daemon:
         self._closers.clear()
 
 
+def in_use_by(state: State) -> list[tuple[int, int]]:
+    """The attempts whose folders are kept: live ones, and those of suspect runs, which may be."""
+    runs = list(state.active.values())
+    if state.host.salvaged_at is not None:
+        runs += [run for run in state.runs.oldest_first() if held_as(run) == SUSPECT]
+    return [(run.id, attempt.number) for run in runs for attempt in (run.attempts or [])[-1:]]
+
+
 def process_owner(config: Config) -> tuple[int, int] | None:
     """User and group of processes of the host, where they are not the daemon's own."""
     who = config.process
     return None if isinstance(who, str) or not who.changes else (who.uid, who.gid)
+
+
+def refuse_half(home: Path) -> None:
+    """Raises ConfigError where the folder holds a backup that did not come to its end."""
+    if (home / HALF).exists():
+        raise ConfigError(
+            f"{home}: holds a backup that was not completed: remove it and make it again"
+        )
 
 
 def make_folder(path: Path) -> None:

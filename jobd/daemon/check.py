@@ -9,6 +9,7 @@ from jobd.daemon.config import Config
 from jobd.daemon.doctor import secrets_trouble
 from jobd.daemon.effective import lines
 from jobd.daemon.engines import make_containers
+from jobd.daemon.places import refuse_open_parents
 from jobd.daemon.settings import Source, load
 from jobd.engine.base import EngineError, EngineInfo, EngineUnreachableError
 from jobd.errors import ConfigError
@@ -44,7 +45,9 @@ def main(where: Source) -> int:
 
 
 def _usable(folder: Path) -> None:
-    """Raises ConfigError where the daemon's user could not make or write this folder."""
+    """Raises ConfigError where the daemon's user could not make or write this folder, or others
+    could put another in its place."""
+    refuse_open_parents(folder)
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent

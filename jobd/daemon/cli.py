@@ -8,17 +8,34 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jobd import VERSION
 from jobd.daemon import config as configuration
 from jobd.daemon.places import under, usual
 from jobd.daemon.settings import Source, load, source
-from jobd.errors import ConfigError, JobdError, QueueDamagedError
+from jobd.errors import (
+    AlreadyRunningError,
+    ConfigError,
+    DiskFailedError,
+    JobdError,
+    QueueDamagedError,
+)
 
 _MANUAL = """\
 jobd runs container jobs on this host: durably queued, started as capacity allows.
 `jobctl` talks to it."""
+
+#: exit status and meaning; README has them too (a test compares, another produces each)
+STATUSES: tuple[tuple[int, str], ...] = (
+    (0, "stopped as it was told, or sound"),
+    (2, "wrong usage"),
+    (QueueDamagedError.status, "the queue is damaged"),
+    (AlreadyRunningError.status, "already running"),
+    (DiskFailedError.status, "the disk failed"),
+    (ConfigError.status, "configuration"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"jobd: {line}", file=sys.stderr)
         print(f"jobd: {error}", file=sys.stderr)
         if isinstance(error, QueueDamagedError):
-            from jobd.daemon.fsck import named
+            from jobd.daemon.fsck import named, remedy
 
-            for line in named(error.details):
+            for line in (*named(error.details), remedy(getattr(arguments, "home", None))):
                 print(f"jobd: {line}", file=sys.stderr)
         return error.status
     except BrokenPipeError:
@@ -50,7 +67,10 @@ def _mistakes(error: JobdError) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("jobd", description=_MANUAL)
+    statuses = "; ".join(f"{status} {meaning}" for status, meaning in STATUSES)
+    parser = argparse.ArgumentParser(
+        "jobd", description=_MANUAL, epilog=f"exit statuses: {statuses}"
+    )
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     run = verbs.add_parser("run", help="run the daemon, in the foreground")
     _add_places(run)
@@ -70,7 +90,21 @@ def _parser() -> argparse.ArgumentParser:
     fsck = verbs.add_parser("fsck", help="read the queue of a stopped daemon, tell what is sound")
     _add_places(fsck)
     fsck.add_argument("--json", action="store_true", help="one JSON value on stdout")
+    fsck.add_argument(
+        "--salvage",
+        action="store_true",
+        help="write a damaged queue anew: every run that is intact is kept, damaged ones are held "
+        "as suspect, and the files as they were go to quarantine/",
+    )
     fsck.set_defaults(work=_fsck)
+    backup = verbs.add_parser(
+        "backup", help="copy the queue into an empty folder, whether or not its daemon runs"
+    )
+    _add_places(backup)
+    backup.add_argument("dest", type=Path, metavar="DEST", help="empty or new: a `--home` later")
+    backup.add_argument("--logs", action="store_true", help="copy the attempts' log files too")
+    backup.add_argument("--json", action="store_true", help="one JSON value on stdout")
+    backup.set_defaults(work=_backup)
     version = verbs.add_parser("version", help="print the version")
     version.set_defaults(work=lambda arguments: print(f"jobd {VERSION}") or 0)
     return parser
@@ -125,7 +159,16 @@ def _fsck(arguments: argparse.Namespace) -> int:
     from jobd.daemon import fsck
 
     places = under(arguments.home) if arguments.home else usual()
-    return fsck.main(places.state, arguments.json)
+    return fsck.main(places.state, arguments.home, arguments.json, arguments.salvage)
+
+
+def _backup(arguments: argparse.Namespace) -> int:
+    from jobd.daemon import backup
+
+    places = under(arguments.home) if arguments.home else usual()
+    if arguments.config is not None:
+        places = replace(places, config=arguments.config)
+    return backup.main(places, arguments.dest, arguments.logs, arguments.json)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.core.tomlkeys import line_of, lines_of_keys
+from jobd.cron import zones
 from jobd.daemon.imagegc import Keep
 from jobd.daemon.places import Places
 from jobd.daemon.workdir import OUTPUT_LIMIT
@@ -56,6 +57,8 @@ class Config:
     docker_config: Path | None = None
     engine_request: int = ENGINE_REQUEST_MS
     engine_start: int = ENGINE_START_MS
+    #: attempts of network `none` share one network namespace
+    share_none: bool = False
     #: who processes of the host run as, or why there are none here, with the remedy
     process: Account | str = ""
     log_bytes: int = LOG_BYTES
@@ -113,6 +116,7 @@ _KEYS: dict[str, v.Reader] = {
     "engine.docker_config": v.text(4096),
     "engine.request_timeout": v.duration(100),
     "engine.start_timeout": v.duration(100),
+    "engine.share_none": v.truth,
     "process.enabled": v.truth,
     "process.user": v.text(64),
     "capacity.cpus": v.number(0.01, 4096),
@@ -250,6 +254,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         docker_config=Path(docker_config) if docker_config else None,
         engine_request=values.get("engine.request_timeout", ENGINE_REQUEST_MS),
         engine_start=values.get("engine.start_timeout", ENGINE_START_MS),
+        share_none=values.get("engine.share_none", False),
         process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
@@ -322,6 +327,23 @@ def _process(values: Mapping[str, Any], enabled: bool) -> Account | str:
         return str(error)
 
 
+def host_zone() -> str:
+    """The name of the zone that the host's clocks show; UTC where it has none."""
+    for text in (os.environ.get("TZ", "").removeprefix(":"), _localtime()):
+        try:
+            if text:
+                zones.find(text)
+                return text
+        except InvalidError:
+            continue
+    return "UTC"
+
+
+def _localtime() -> str:
+    """As systemd has it: a link into the zones' folder."""
+    return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+
+
 def _rules(
     values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any], process: Account | str
 ) -> Rules:
@@ -357,6 +379,7 @@ def _rules(
             read=values.get("access.read", plain.access.read),
             owner=os.geteuid(),
         ),
+        timezone=host_zone(),
         no_processes=process if isinstance(process, str) else "",
         process_user=None if isinstance(process, str) else process.name,
     )

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from jobd.capacity.ledger import Ledger
 from jobd.codec import pack
-from jobd.core.commands import Caller, Command
+from jobd.core.commands import Caller, Command, ScheduleDue
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
@@ -33,10 +33,12 @@ from jobd.core.events import (
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.requests import KEEP_MS
+from jobd.core.schedule import BOOT
 from jobd.core.state import State
 from jobd.core.timers import Timers
+from jobd.daemon.garbage import Garbage
 from jobd.daemon.room import Room
-from jobd.errors import DiskFailedError
+from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal import Journal, RecordFields, record_cost
 from jobd.server.desk import Desk
 from jobd.server.health import Pulse
@@ -58,7 +60,12 @@ _MOST_RECORDS = 60_000
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
 _IDLE_MARK_MS = 1_000
+#: events after which as many requests are looked at whether they are out of date; how many where
+#: nothing else is to be done
+_EXPIRY, _EXPIRY_AT_REST = 256, 10_000
 _QUEUED = TYPE_OF[RunQueued]
+#: room that a firing needs beside its payload, in bytes, and when it is tried again without
+SCHEDULE_ROOM, SCHEDULE_AGAIN_MS = 16 << 10, 5_000
 
 
 class Performer(Protocol):
@@ -94,6 +101,9 @@ class CoreLoop:
         self.pulse = pulse
         self.timers = Timers()
         self.room = Room(journal, state)
+        self.garbage = Garbage()
+        #: events since requests were last looked through for what is out of date
+        self._since_expiry = 0
         self.recent = Recent(journal.lsn)
         self.now = clock()
         self.desk: Desk | None = None
@@ -173,6 +183,15 @@ class CoreLoop:
         """Have requests that wait for the run asked again: something about it is new."""
         self._changed.add(run)
 
+    def seal(self) -> None:
+        """Go on in a new segment of the queue, for a snapshot. For the loop's own thread.
+
+        Raises RefusedError where what was promised would have no room there: nothing has changed.
+        """
+        self.commit()
+        self.journal.seal(self.room.promised() + 1)
+        self.room.sealed()
+
     # -- the loop --------------------------------------------------------------------------
 
     def run(self, router: Router) -> None:
@@ -196,6 +215,7 @@ class CoreLoop:
         for over in self.timers.advance(self.state, self.now):
             self.decide(over, SYSTEM)
             self._commit_if_full()
+        self._fire()
         if desk is not None:
             self._more = desk.take(self.kernel)
             desk.overdue(self.kernel)
@@ -217,6 +237,29 @@ class CoreLoop:
         for _ in range(min(len(self._inbox), _TAKEN)):
             self._inbox.popleft()()
             self._commit_if_full()
+
+    def _fire(self) -> None:
+        """Have the schedules make the runs that are due."""
+        schedules = self.state.schedules
+        for schedule in schedules.due(self.now):
+            try:
+                self.room.require(SCHEDULE_ROOM + len(schedule.spec.payload) * 2)
+                self.decide(ScheduleDue(*schedule.key), SYSTEM)
+            except RefusedError as error:
+                # the disk is full: it stands where it stood, and what it missed is caught up
+                _log.warning("schedule %s: not fired: %s", schedule.seed, error)
+                schedules.again(schedule, self.now.wall + SCHEDULE_AGAIN_MS)
+            self._commit_if_full()
+
+    def started(self, boot: str, boot_ms: int) -> None:
+        """Fire what waits for the start of the host (`boot` names it) or of jobd, once each."""
+        for schedule in list(self.state.schedules.every()):
+            moment = schedule.spec.moment
+            if moment == BOOT and (schedule.mark == boot or schedule.added_at >= boot_ms):
+                continue
+            if moment is not None:
+                mark = boot if moment == BOOT else f"jobd {self.now.wall}"
+                self.decide(ScheduleDue(*schedule.key, mark), SYSTEM)
 
     def _dispatch(self) -> None:
         if not self.state.dirty or not self.state.waiting:
@@ -257,17 +300,27 @@ class CoreLoop:
             self.room.written()
             self._last_batch = self._clock().mono
             self._marked = False
+            self._since_expiry += len(places)
+            if self._since_expiry >= _EXPIRY:
+                self._expire(self._since_expiry)
+            self.garbage.look()
             self.pulse.doing = "deciding"
         elif not self._marked and self.now.mono - self._last_batch >= _IDLE_MARK_MS:
             self.journal.idle()
             self.room.written()
             self._marked = True
-            self.state.requests.expire(self.state.queued_at, self.now.wall - KEEP_MS)
-            self.state.gone.expire(self.now.wall - KEEP_MS)
+            self._expire(_EXPIRY_AT_REST)
+            self.garbage.rest(len(self.state.runs))
         effects, self._effects = self._effects, []
         if self.performer is not None:
             for effect in effects:
                 self.performer.perform(effect)
+
+    def _expire(self, most: int) -> None:
+        self._since_expiry = 0
+        before = self.now.wall - KEEP_MS
+        self.state.requests.expire(self.state.queued_at, before, most)
+        self.state.gone.expire(before)
 
     def _wait_ms(self) -> int:
         now = self._clock()
@@ -281,6 +334,9 @@ class CoreLoop:
                 waits.append(parked)
         if not self._marked:
             waits.append(max(0, self._last_batch + _IDLE_MARK_MS - now.mono))
+        fires = self.state.schedules.wait_ms(now)
+        if fires is not None:
+            waits.append(fires)
         if self._inbox:
             return 0
         # rounded up by one: a millisecond early would be a turn for nothing

@@ -194,6 +194,14 @@ class Drivers:
         return not any(thread.is_alive() for thread in threads)
 
 
+def boot_id() -> str:
+    """What names this boot of the host; empty where the kernel does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
 def host_boot_ms() -> int:
     """When the host was started, in milliseconds UTC by today's clock."""
     return int((time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)) * 1000)

@@ -16,6 +16,7 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "engine.docker_config": lambda config: _text(config.docker_config),
     "engine.request_timeout": lambda config: duration_text(config.engine_request),
     "engine.start_timeout": lambda config: duration_text(config.engine_start),
+    "engine.share_none": lambda config: config.share_none,
     "process.enabled": lambda config: not isinstance(config.process, str),
     "process.user": lambda config: getattr(config.process, "name", None),
     "capacity.cpus": lambda config: config.host.cpus,

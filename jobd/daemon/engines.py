@@ -59,6 +59,7 @@ def make_containers(
         rules=rules,
         request_s=config.engine_request / 1000,
         start_s=config.engine_start / 1000,
+        share_none=config.share_none,
     )
 
 

@@ -1,4 +1,7 @@
-"""`jobd fsck`: reads the queue offline and says what is sound and what is not. Changes nothing."""
+"""`jobd fsck`: reads the queue offline and says what is sound and what is not.
+
+It changes nothing; `--salvage` does (daemon/salvage.py).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jobd.core.events import JOB, RUN
+from jobd.core.commands import Caller
+from jobd.core.decision import caller_fields
+from jobd.core.events import HOST, JOB, RUN
+from jobd.daemon.salvage import problem, salvage
+from jobd.daemon.salvagereport import lines
 from jobd.errors import ConfigError, JobdError, QueueDamagedError
 from jobd.journal.examine import Examined, examine
 from jobd.journal.fsutil import Fs
@@ -16,6 +23,8 @@ from jobd.journal.live import LiveSegment
 from jobd.journal.lock import DirectoryLock
 from jobd.journal.replay import records_of
 from jobd.journal.snapshot import BadSnapshotError, lsn_of, survey
+from jobd.journal.swap import pending
+from jobd.server.access import user_name
 
 
 def look(state: Path) -> dict[str, Any]:
@@ -28,12 +37,18 @@ def look(state: Path) -> dict[str, Any]:
     fs = Fs()
     lock = DirectoryLock(fs, str(state))
     try:
+        if pending(fs, str(state)):
+            text = f"queue {state}: a salvage was interrupted; run it again, or start the daemon"
+            return {"queue": str(state), "sound": False, "damage": text}
         found = examine(fs, str(state))
+        wrong = problem(fs, str(state))
         spare = [*_snapshots(fs, str(state)), *_old(fs, str(state), found)]
     except QueueDamagedError as error:
         return {"queue": str(state), "sound": False, "damage": str(error), **error.details}
     finally:
         lock.release()
+    if wrong is not None:
+        return {"queue": str(state), "sound": False, "damage": wrong}
     tear = found.tear
     return {
         "queue": str(state),
@@ -85,18 +100,34 @@ def _old(fs: Fs, directory: str, found: Examined) -> Iterator[dict[str, Any]]:
 
 def named(details: Mapping[str, Any]) -> list[str]:
     """The damaged records of a damage's details in words that people know, a line each."""
-    words = {JOB: "job number", RUN: "run"}
+    words = {JOB: "job number", RUN: "run", HOST: "host"}
+    more = int(details.get("damaged_count", 0)) - len(details.get("damaged", ()))
     return [
         f"damaged: {words.get(one['kind'], 'kind ' + str(one['kind']))} {one['id']}, "
         f"its change {one['revision']}"
         for one in details.get("damaged", ())
-    ]
+    ] + ([f"damaged: {more} more records"] if more > 0 else [])
 
 
-def main(state: Path, as_json: bool) -> int:
-    """Print what :func:`look` finds; exit status 0 or 65."""
+def remedy(home: Path | None) -> str:
+    """The command that goes on with all that is intact."""
+    return (
+        f"`jobd fsck --salvage{f' --home {home}' if home else ''}` keeps every run that is intact, "
+        "holds the damaged ones as suspect, and deletes nothing"
+    )
+
+
+def mend(state: Path) -> dict[str, Any]:
+    """Salvage the queue in `state` (daemon/salvage.py); the report."""
+    uid = os.getuid()
+    caller = Caller(uid, user_name(uid), os.getpid())
+    return salvage(Fs(), str(state.absolute()), caller_fields(caller))
+
+
+def main(state: Path, home: Path | None, as_json: bool, salvaging: bool = False) -> int:
+    """Print what :func:`look` finds, or :func:`mend` did; exit status 0 or 65."""
     try:
-        found = look(state)
+        found = mend(state) if salvaging else look(state)
     except JobdError as error:
         if as_json:
             print(json.dumps({"error": {"code": error.code, "message": str(error)}}))
@@ -104,9 +135,11 @@ def main(state: Path, as_json: bool) -> int:
         raise
     if as_json:
         print(json.dumps(found, default=str))
+    elif salvaging:
+        print("\n".join(lines(found)))
     elif not found.get("starts"):
         print(found["damage"])
-        for line in named(found):
+        for line in (*named(found), remedy(home)):
             print(line)
     else:
         word = "sound" if found["sound"] else "damaged in what it keeps twice"

@@ -8,11 +8,10 @@ from typing import Any
 
 from jobd import VERSION
 from jobd.capacity import probe
-from jobd.core import events as e
 from jobd.core.access import is_admin
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
-from jobd.core.events import RUN
+from jobd.core.events import RUN, RunQueued
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
@@ -68,7 +67,7 @@ class DaemonKernel:
         #: raises RefusedError where the disk has no room for so many bytes more
         self.require_room: Callable[[int], None] = loop.room.require
         self.room_for: Callable[[int], int] = loop.room.room_for
-        self.take: Callable[[e.RunQueued], None] = loop.take
+        self.take: Callable[[RunQueued], None] = loop.take
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
@@ -146,19 +145,25 @@ class DaemonKernel:
 
     # -- files; safe in any thread ----------------------------------------------------------
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue or its body file."""
-        if run.body is not None:
-            return self._bodies.read(run.body)
-        type_, body = self._kept(run.where, run.id)
-        return payload_in(type_, run.id, body)
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
+        return self._bodies.put(data)
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
-        return run.body if run.body is not None else self.payload(run)
+        if run.body is not None:
+            return run.body
+        type_, body = self._kept(run.where, run.id)
+        return payload_in(type_, run.id, body)
 
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
+    def last_words(self, run: Run, number: int) -> bytes:
+        """The end of an ended attempt's output, as its end record has it."""
+        attempt = (run.attempts or [])[number - 1]
+        type_, body = self._kept(attempt.where, run.id)
+        return end_in(type_, run.id, number, body).log_tail
+
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
         for attempt in reversed(run.attempts or []):
             if attempt.end is None:
                 continue
@@ -166,7 +171,7 @@ class DaemonKernel:
                 return None
             type_, body = self._kept(attempt.where, run.id)
             result = end_in(type_, run.id, attempt.number, body).result
-            return result if isinstance(result, bytes) else self._bodies.read(Body(*result))
+            return result if isinstance(result, bytes) else Body(*result)
         return None
 
     def _kept(self, where: int, run: int) -> tuple[int, bytes]:
@@ -174,8 +179,8 @@ class DaemonKernel:
             return self.history.kept(where)
         return self._loop.journal.kept(where, RUN, run)
 
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
         return self._bodies.read_at(body, offset, size)
 
     def events_after(self, after: int, since: int, most: int) -> Page:

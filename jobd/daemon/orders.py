@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jobd.core.allowed import (
     device_problem,
@@ -114,12 +116,19 @@ def environment(run: Run, attempt: Attempt, task_dir: str) -> dict[str, str]:
         RUN_ID=str(run.id),
         ATTEMPT=str(attempt.number),
         TRIGGER=str(run.origin[0]),
-        SCHEDULED_AT="",
+        SCHEDULED_AT=_moment(run.option("source")),
     )
     batch = run.option("batch")
     if batch is not None:
         env.update(BATCH_ID=str(batch[0]), BATCH_INDEX=str(run.id - batch[1]))
     return env
+
+
+def _moment(source: Sequence[Any] | None) -> str:
+    """When the run was meant to be, as ISO 8601 in UTC; empty where nobody meant a time."""
+    if not source or source[1] is None:
+        return ""
+    return f"{datetime.fromtimestamp(source[1] / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def inputs(

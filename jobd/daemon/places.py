@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import pwd
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from jobd.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,40 @@ def usual() -> Places:
         logs=state / "log",
         secrets=config / "secrets",
     )
+
+
+def refuse_open_parents(path: Path) -> None:
+    """Refuses a folder in whose place others can put another one. Raises ConfigError.
+
+    Whoever can write to a folder above it can rename it away, unless that one is sticky
+    (DURABILITY, "Files"; CERT FIO00). A group that nobody else is in is no others: many hosts make
+    folders writable by their owner's own group.
+    """
+    for parent in dict.fromkeys((*path.absolute().parents, *path.resolve().parents)):
+        try:
+            found = parent.stat()
+        except FileNotFoundError:
+            continue  # it will be made, for its owner alone to write to
+        if found.st_mode & stat.S_ISVTX:
+            continue
+        group = found.st_mode & stat.S_IWGRP and _others_in(found.st_gid)
+        if group or found.st_mode & stat.S_IWOTH:
+            raise ConfigError(
+                f"{path}: {parent} above it can be written by others "
+                f"(mode {stat.S_IMODE(found.st_mode):04o}), who could put another in its place; "
+                f"run `chmod go-w {parent}`"
+            )
+
+
+def _others_in(gid: int) -> bool:
+    """Whether any user but root and this one is in the group."""
+    ours = {"root", _user(os.geteuid())}
+    try:
+        members = set(grp.getgrgid(gid).gr_mem)
+    except KeyError:
+        members = set()
+    members.update(user.pw_name for user in pwd.getpwall() if user.pw_gid == gid)
+    return bool(members - ours)
 
 
 def _user(uid: int) -> str:

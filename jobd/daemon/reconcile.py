@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from jobd.core.decision import held_as
+from jobd.core.salvage import SUSPECT
 from jobd.core.state import State
 from jobd.core.states import AttemptState
 from jobd.engine.base import Found
@@ -48,6 +50,8 @@ def _ended(state: State, one: Found) -> bool | None:
     if not run_text.isdecimal() or not attempt_text.isdecimal():
         return None
     run = state.runs.get(int(run_text))
+    if run is not None and held_as(run) == SUSPECT:
+        return None  # what it did is not known: only a person may put an end to it
     for attempt in (run.attempts or []) if run is not None else []:
         if attempt.number == int(attempt_text):
             return attempt.state is AttemptState.ENDED

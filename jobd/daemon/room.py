@@ -24,8 +24,8 @@ class Room:
         self._journal = journal
         self._state = state
         self.pending = 0
-        #: what the queue's files had free when they were last asked. Only a batch makes it less,
-        #: so until the next one it is true, or too little
+        #: what the queue's files had free when they were last asked. Only a batch makes it less
+        #: (or another file: `sealed`), so until the next one it is true, or too little
         self._known = 0
 
     def promised(self) -> int:
@@ -54,13 +54,17 @@ class Room:
         self.pending = 0
         self._known = 0
 
+    def sealed(self) -> None:
+        """The queue goes on in another file: what was known of the room is out of date."""
+        self._known = 0
+
     def require(self, size: int) -> None:
         """Raises RefusedError where there is no room for `size` bytes more."""
         missing = self.missing(size)
         if missing:
             raise RefusedError(
-                f"queue: no room on its disk: {missing} bytes are missing; free some space there "
-                "and ask again"
+                f"queue {self._journal.directory}: its disk is full: {missing} bytes are missing; "
+                "free some space there and ask again"
             )
 
     def for_attempt(self) -> bool:

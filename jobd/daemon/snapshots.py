@@ -41,8 +41,9 @@ RETRY, RETRY_MOST = 60.0, 900.0
 REST = 0.02
 #: seconds that it may take when nobody else leaves it any time
 IDLE_AT_MOST = 300.0
-#: seconds for which the loop may keep a question waiting
+#: seconds for which the loop may keep a question waiting, and for which a segment is waited for
 _PATIENCE = 60.0
+_SEGMENT_PATIENCE = 3.0
 _START = (
     "import sys; sys.path.append(sys.argv[1]); from jobd.daemon.snapshotter import main; "
     "sys.exit(main())"
@@ -64,11 +65,13 @@ class Snapshots:
         self,
         journal: Journal,
         post: Callable[[Callable[[], None]], None],
+        seal: Callable[[], None],
         runs: Callable[[], int],
         after: int,
     ) -> None:
-        """`runs` tells how many there are now; `after`: bytes written that a snapshot is worth."""
-        self._journal, self._post, self._runs = journal, post, runs
+        """`seal`, done in the loop by `post`, begins a new segment; `runs` tells how many there are
+        now; `after`: bytes written that a snapshot is worth."""
+        self._journal, self._post, self._seal_now, self._runs = journal, post, seal, runs
         #: may be set at any time
         self.after = after
         self._stopping = threading.Event()
@@ -178,13 +181,24 @@ class Snapshots:
         journal.retire(keep_older=not self._too_much(0), rest=self._rest)
 
     def _seal(self) -> None:
-        """Have the loop go on in a new segment, so that all of now is told."""
+        """Have the loop go on in a new segment, so that all of now is told.
+
+        The next one may not be ready yet: it is made beside the loop, within a second.
+        """
+        until = time.monotonic() + _SEGMENT_PATIENCE
+        while (refused := self._seal_once()) is not None:
+            if time.monotonic() > until:
+                raise _FailedError(str(refused))
+            if self._stopping.wait(EVERY):
+                raise _StoppedError
+
+    def _seal_once(self) -> JobdError | None:
         done = threading.Event()
         refused: list[JobdError] = []
 
         def seal() -> None:
             try:
-                self._journal.seal()
+                self._seal_now()
             except JobdError as error:
                 refused.append(error)
             finally:
@@ -197,8 +211,7 @@ class Snapshots:
                 raise _StoppedError
             if time.monotonic() > until:
                 raise _FailedError("the daemon is too busy to go on in a new segment")
-        if refused:
-            raise _FailedError(str(refused[0]))
+        return refused[0] if refused else None
 
     def _by_child(self, lsn: int, target: str, expected: int) -> tuple[Snapshot, list[int]]:
         """The snapshot that a process has made, and the lsns of those that it found damaged."""

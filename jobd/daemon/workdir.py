@@ -20,6 +20,7 @@ from pathlib import Path
 from jobd.core.commands import Body
 from jobd.daemon.outputs import Packing
 from jobd.daemon.sweep import remove_tree
+from jobd.engine.shim.records import boot_id
 from jobd.errors import RefusedError
 from jobd.journal.bodies import Bodies
 
@@ -30,6 +31,9 @@ OUTPUT_LIMIT = 256 << 20
 #: up to this many bytes a result lives in the journal itself (ARCHITECTURE, "Bodies")
 INLINE = 4 << 10
 
+#: the file in an attempt's folder, beside what is mounted, that tells which start of the kernel
+#: it was laid out in
+_BOOT = "boot"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -92,29 +96,35 @@ class Workdir:
         self.secrets_dir = self.path / "secrets"
 
     def prepare(self, inputs: Inputs) -> None:
-        """Lay out the attempt's files: all of them, synced, or none.
+        """Lay out the attempt's files: all of them, or none.
 
         A folder that is there is left as it is: a daemon that crashed between the start of the
-        attempt and its record would else empty the result of a running attempt. Raises OSError,
-        and QueueDamagedError where the payload's body is damaged.
+        attempt and its record would else empty the result of a running attempt. Nothing is
+        synced, six syncs an attempt would be: all of it can be made again from the queue. So what
+        an earlier start of the kernel has laid out is made anew, as a power cut may have left
+        files without their bytes, and nothing that ran then runs any more. Raises OSError, and
+        QueueDamagedError where the payload's body is damaged.
         """
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
         work = os.open(self._work, _DIRECTORY)
         try:
+            boot = boot_id().encode()
             if _exists(work, self._name):
-                return
+                if _laid_out_in(work, self._name, boot):
+                    return
+                remove_tree(work, self._name)
             building = f".{self._name}.new"
             remove_tree(work, building)
             os.mkdir(building, 0o700, dir_fd=work)
             with _entered(work, building) as folder:
+                # first of all: wherever the folder is to be found after a power cut, this is too
+                _write(folder, _BOOT, [boot], 0o600)
                 self._lay_out(folder, inputs)
                 if inputs.owner is not None:
                     # its own user may pass, and nobody else; what is not the user's stays so
                     os.fchown(folder, -1, inputs.owner[1])
                     os.fchmod(folder, 0o710)
-                os.fsync(folder)
             os.rename(building, self._name, src_dir_fd=work, dst_dir_fd=work)
-            os.fsync(work)
         finally:
             os.close(work)
 
@@ -134,7 +144,6 @@ class Workdir:
                     _write_secrets(job, inputs)
             if inputs.owner is not None:
                 _give(job, inputs.owner)
-            os.fsync(job)
         if inputs.secrets and not inputs.in_place:
             _make(folder, "secrets", 0o755)
             _write_secrets(folder, inputs)
@@ -241,6 +250,19 @@ def sweep_workdirs(work: Path, live: Iterable[tuple[int, int]]) -> list[str]:
         os.close(folder)
 
 
+def _laid_out_in(work: int, name: str, boot: bytes) -> bool:
+    """Whether an attempt's folder was laid out since the kernel was started."""
+    with _entered(work, name) as folder:
+        try:
+            fd = os.open(_BOOT, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
+            return True  # by an earlier version, which synced all that it made
+    try:
+        return _read_up_to(fd, 64) == boot
+    finally:
+        os.close(fd)
+
+
 def _exists(folder: int, name: str) -> bool:
     try:
         os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -272,7 +294,6 @@ def _write(folder: int, name: str, source: Iterable[bytes], mode: int) -> None:
             while view:
                 view = view[os.write(fd, view) :]
         os.fchmod(fd, mode)
-        os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -283,7 +304,6 @@ def _write_secrets(folder: int, inputs: Inputs) -> None:
             _write(secrets, name, [data], 0o444)
         if inputs.owner is not None:
             _give(secrets, inputs.owner)
-        os.fsync(secrets)
 
 
 def _give(folder: int, owner: tuple[int, int]) -> None:

@@ -39,6 +39,7 @@ CAPABILITIES = (
 TASK_DIR = "/job"
 SECRETS_DIR = "/job/secrets"
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_ID = re.compile(r"[0-9a-f]{64}")
 _CGROUP = re.compile(r"/[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]{1,12}|[0-9]{1,2}")
 #: nobody mounts these, whatever the configuration allows: each gives the host away
@@ -64,6 +65,8 @@ class Settings:
     local_prefix: str = ""
     #: what the host's configuration allows, or None where nobody has said
     rules: Rules | None = None
+    #: id of the container whose network namespace attempts of network `none` join, or None
+    joined: str | None = None
 
 
 def body(order: Order, image: str, settings: Settings) -> dict[str, object]:
@@ -72,7 +75,10 @@ def body(order: Order, image: str, settings: Settings) -> dict[str, object]:
     Raises ForbiddenSettingError.
     """
     host = _host_config(order, settings)
-    validate(host)
+    # looked at as what it is: whose namespace is joined is jobd's own word, and an id
+    validate({**host, "NetworkMode": order.network})
+    if settings.joined is not None and not _ID.fullmatch(settings.joined):
+        raise ForbiddenSettingError(f"{order.ref}: joins {settings.joined!r:.80}: not an id")
     if not _SIGNAL.fullmatch(order.stop_signal):
         raise ForbiddenSettingError(f"{order.ref}: stop_signal {order.stop_signal!r}: no signal")
     for name in order.env:
@@ -109,7 +115,7 @@ def _check_allowed(order: Order, config: Mapping[str, Any], rules: Rules) -> Non
     problems = [
         image_problem(order.image, rules),
         user_problem(config.get("User"), rules),
-        network_problem(host["NetworkMode"], rules),
+        network_problem(order.network, rules),
     ]
     for mount in host["Mounts"]:
         if mount["Source"] not in own:
@@ -134,6 +140,7 @@ def check_sources(order: Order) -> None:
 
 
 def _host_config(order: Order, settings: Settings) -> dict[str, object]:
+    joined = settings.joined if order.network == "none" else None
     host: dict[str, object] = {
         "Privileged": False,
         # an engine that removes by itself destroys the exit status (DURABILITY, finding 6)
@@ -154,7 +161,7 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
         "PidsLimit": order.pids,
         "Ulimits": _ulimits(settings.limits),
         "OomScoreAdj": 500,
-        "NetworkMode": order.network,
+        "NetworkMode": order.network if joined is None else f"container:{joined}",
         "LogConfig": _log_config(order.log_bytes, settings.log_driver),
     }
     if settings.cgroup_parent is not None:

@@ -17,7 +17,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from jobd.core.policy import Rules
-from jobd.engine import dialects, images, imagestore, listener, pulls, starting
+from jobd.engine import dialects, holder, images, imagestore, listener, pulls, starting
 from jobd.engine.base import (
     Ending,
     EngineInfo,
@@ -50,16 +50,6 @@ _log = logging.getLogger(__name__)
 #: Docker's words, and Podman's
 _NOT_RUNNING = re.compile("is not running|can only kill running containers", re.IGNORECASE)
 
-_PHASES = {
-    "created": Phase.CREATED,
-    "running": Phase.RUNNING,
-    "paused": Phase.RUNNING,
-    "restarting": Phase.RUNNING,
-    "exited": Phase.EXITED,
-    "stopped": Phase.EXITED,
-    "dead": Phase.EXITED,
-}
-
 
 class _Read(Enum):
     """How a reading of the log came to its end."""
@@ -71,7 +61,7 @@ class _Read(Enum):
     MISSED = 2
 
 
-class Client(starting.Client, pulls.Client, imagestore.Client, Protocol):
+class Client(starting.Client, pulls.Client, imagestore.Client, holder.Client, Protocol):
     """The engine's API as docker.py gives it. Raises AnswerError, EngineUnreachableError."""
 
     url: str
@@ -79,10 +69,8 @@ class Client(starting.Client, pulls.Client, imagestore.Client, Protocol):
 
     def close(self) -> None: ...
     def version(self) -> dict[str, Any]: ...
-    def info(self) -> dict[str, Any]: ...
     def labelled(self, label: str) -> list[dict[str, Any]]: ...
     def kill(self, engine_id: str, signal: str) -> None: ...
-    def remove(self, engine_id: str) -> None: ...
     def last_words(self, engine_id: str, lines: int, late: bool) -> bytes: ...
     def log(
         self,
@@ -105,6 +93,7 @@ class ContainerEngine:
         cgroups: CgroupSettings,
         idle_s: float,
         rules: Callable[[], Rules] | None = None,
+        share_none: bool = False,
     ) -> None:
         if len(store) != 16:
             raise ValueError(f"store: {len(store)} bytes; a uuid has 16")
@@ -118,6 +107,7 @@ class ContainerEngine:
         #: built, tagged and removed here; an engine without images has no such attribute
         self.images = imagestore.ImageStore(api, found)
         self._starter = Starter(api, found, 2 * (os.cpu_count() or 1))
+        self._holder = holder.Holder(api, self.store, share_none)
         self._is_local = api.url.startswith("unix:")
         self._dialect: Dialect | None = None
         self._parents = False
@@ -135,6 +125,8 @@ class ContainerEngine:
             str(info.get("CgroupDriver", ""))
         )
         self._dialect = dialect
+        if first:
+            self._holder.sweep()
         if first and self._parents:
             self._cgroups.sweep(f"jobd-{self.store[:8]}-", [found.ref for found in self.found()])
         return EngineInfo(
@@ -162,7 +154,7 @@ class ContainerEngine:
             settings = replace(settings, cgroup_parent=self._cgroups.parent(order.ref))
         if self._rules is not None:
             settings = replace(settings, rules=self._rules())
-        return self._starter.start(order, settings, progress)
+        return self._holder.start(self._starter, order, settings, progress)
 
     def _known(self) -> Dialect:
         if self._dialect is None:
@@ -172,21 +164,33 @@ class ContainerEngine:
 
     def phase(self, ref: str) -> Phase:
         """As in the protocol."""
-        return _phase(str(self._ours(ref)["State"]["Status"]))
+        return dialects.phase(str(self._ours(ref)["State"]["Status"]))
 
     def output(self, ref: str, since_ns: int) -> Iterator[list[Line]]:
         """As in the protocol. Times rise within one stream, not across both.
 
         The parts of a line longer than 16 KiB may all bear its first part's time (Docker 20.10).
         """
-        engine_id = str(self._ours(ref)["Id"])
-        ends = LineEnds()
-        for batch in self._lines(ref, engine_id, Resumer(since_ns)):
+        found = self._ours(ref)
+        at_rest = dialects.phase(str(found["State"]["Status"])) is Phase.EXITED
+        ends, engine_id, resumer = LineEnds(), str(found["Id"]), Resumer(since_ns)
+        for batch in self._lines(ref, engine_id, resumer, at_rest and not self._known().late_words):
             yield ends.mend(batch)
 
-    def _lines(self, ref: str, engine_id: str, resumer: Resumer) -> Iterator[list[Line]]:
-        """The lines as the engine gives them, each once; empty batches are silences."""
+    def _lines(
+        self, ref: str, engine_id: str, resumer: Resumer, at_rest: bool
+    ) -> Iterator[list[Line]]:
+        """The lines as the engine gives them, each once; empty batches are silences.
+
+        `at_rest`: it had ended before, so one reading has all that there is.
+        """
         try:
+            if at_rest:
+                while (
+                    yield from self._read(engine_id, resumer, None, follow=False)
+                ) is _Read.SILENCE:
+                    resumer.again()
+                return
             while not self._api.closed:
                 yield from self._follow(ref, engine_id, resumer)
                 has_ended = self._has_ended(ref)
@@ -209,7 +213,7 @@ class ContainerEngine:
     def _has_ended(self, ref: str) -> bool:
         """Whether a stream's end is the attempt's: the engine notes that some 20 ms later."""
         give_up = time.monotonic() + END_PATIENCE_S
-        while _phase(self._ours(ref)["State"]["Status"]) in (Phase.RUNNING, Phase.UNCLEAR):
+        while dialects.phase(self._ours(ref)["State"]["Status"]) in (Phase.RUNNING, Phase.UNCLEAR):
             if self._api.closed or time.monotonic() >= give_up:
                 return False
             time.sleep(0.02)
@@ -268,7 +272,11 @@ class ContainerEngine:
         state = found["State"]
         self._unstick(ref, found)
         finished_at = milliseconds(state["FinishedAt"])
-        if state.get("Running") or not finished_at or _phase(state["Status"]) is Phase.CREATED:
+        if (
+            state.get("Running")
+            or not finished_at
+            or dialects.phase(state["Status"]) is Phase.CREATED
+        ):
             return None
         parent = self._cgroups.read_parent(ref) if self._is_local else None
         sampled = self._cgroups.sample(ref)
@@ -360,13 +368,14 @@ class ContainerEngine:
                 ref=str(row["Names"][0]).lstrip("/") if row.get("Names") else str(row["Id"]),
                 labels=dict(row.get("Labels") or {}),
                 engine_id=str(row["Id"]),
-                phase=_phase(str(row["State"])),
+                phase=dialects.phase(str(row["State"])),
             )
             for row in rows
         ]
 
     def close(self) -> None:
         """As in the protocol. Streams under way end at their next line or silence."""
+        self._holder.close(lambda: bool(self.found()))
         self._api.close()
 
     def _ours(self, ref: str) -> dict[str, Any]:
@@ -387,8 +396,3 @@ def _is_full(found: Mapping[str, Any], usage: Usage) -> bool:
 
 def _is_there(pid: int) -> bool:
     return os.path.exists(f"/proc/{pid}")
-
-
-def _phase(status: str) -> Phase:
-    # `removing`, and words of engines to come
-    return _PHASES.get(status, Phase.UNCLEAR)

@@ -9,7 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jobd.engine.base import Phase
 from jobd.engine.container import Settings
+
+_PHASES = {
+    "created": Phase.CREATED,
+    "running": Phase.RUNNING,
+    "paused": Phase.RUNNING,
+    "restarting": Phase.RUNNING,
+    "exited": Phase.EXITED,
+    "stopped": Phase.EXITED,
+    "dead": Phase.EXITED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +96,9 @@ def notes(dialect: Dialect, info: Mapping[str, Any], parents: bool, url: str) ->
     if any("rootless" in str(option) for option in info.get("SecurityOptions") or ()):
         found.append("the engine is rootless: low ports and some limits are not to be had")
     return tuple(found)
+
+
+def phase(status: str) -> Phase:
+    """Where a container is, by its status."""
+    # `removing`, and words of engines to come
+    return _PHASES.get(status, Phase.UNCLEAR)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import docker
 import docker.auth
@@ -23,14 +24,17 @@ import urllib3.exceptions
 from jobd.core.policy import Rules
 from jobd.engine.base import EngineUnreachableError, PullFailedError
 from jobd.engine.containers import ContainerEngine
+from jobd.engine.imagecalls import ImageCalls
 from jobd.engine.refusals import AnswerError
 from jobd.engine.transport import (
     CHUNK,
     StdinStream,
+    ask,
     check_answer,
     pieces,
     probe,
     read_message,
+    socket_path,
     why,
 )
 from jobd.engine.usage import CgroupSettings
@@ -43,7 +47,7 @@ HELPER_S = 60.0
 BUILD_SILENCE_S = 3600.0
 
 
-class Api:
+class Api(ImageCalls):
     """The engine's API, for many threads at once. Times are seconds.
 
     Each call takes a client of its own from a stack and puts it back: the SDK's is not safe to
@@ -64,6 +68,7 @@ class Api:
         )
         self._options.setdefault("base_url", "unix:///var/run/docker.sock")
         self.url = str(self._options["base_url"])
+        self._socket = socket_path(self.url)
         self._docker_config = docker_config
         self._connect_s = connect_s
         self._request_s = request_s
@@ -92,12 +97,28 @@ class Api:
     def inspect(self, name: str) -> dict[str, Any] | None:
         """All that the engine knows of a container, or None where it knows none."""
         try:
-            with self._client(name) as client:
-                return dict(client.inspect_container(name))
+            return dict(self._plain("GET", f"/containers/{quote(name)}/json", name))
         except AnswerError as error:
             if error.status == 404:
                 return None
             raise
+
+    def _plain(self, method: str, path: str, about: str, timeout_s: float | None = None) -> Any:
+        """The answer to a request without a body; past the SDK where the socket is a unix one."""
+        with self._client(about, timeout_s) as client:
+            if self._socket is None:
+                response = client.request(method, self._path(client, path), timeout=client.timeout)
+                status, said = response.status_code, response.json() if response.content else None
+            else:
+                target = f"/v{client.api_version}{path}"
+                connect_s, answer_s = client.timeout
+                status, said = ask(self._socket, method, target, connect_s, answer_s)
+        if status < 400:
+            return said
+        text = str(said.get("message", "")) if isinstance(said, dict) else ""
+        if status == 400 and "client version" in text:
+            self._version = None  # as in _client
+        raise AnswerError(status, text, about)
 
     def labelled(self, label: str) -> list[dict[str, Any]]:
         """Containers in any state that bear `label` (`key=value`)."""
@@ -111,8 +132,7 @@ class Api:
 
     def start(self, engine_id: str) -> None:
         """Start a container; one that runs is left alone."""
-        with self._client(engine_id[:12], self._start_s) as client:
-            client.start(engine_id)
+        self._plain("POST", f"/containers/{engine_id}/start", engine_id[:12], self._start_s)
 
     def attach_stdin(self, engine_id: str) -> StdinStream:
         """A connection to the standard input of a container that has not started."""
@@ -131,8 +151,8 @@ class Api:
 
     def remove(self, engine_id: str) -> None:
         """Kill and remove a container with its nameless volumes."""
-        with self._client(engine_id[:12], self._start_s) as client:
-            client.remove_container(engine_id, v=True, force=True)
+        path = f"/containers/{engine_id}?v=1&force=1"
+        self._plain("DELETE", path, engine_id[:12], self._start_s)
 
     def last_words(self, engine_id: str, lines: int, late: bool) -> bytes:
         """The last lines that a container wrote to stderr; with `late` they are waited for a bit,
@@ -144,16 +164,6 @@ class Api:
                 if words:
                     break
             return words
-
-    def image_id(self, reference: str) -> str | None:
-        """The id of an image on the host, or None."""
-        try:
-            with self._client(f"image {reference}") as client:
-                return str(client.inspect_image(reference)["Id"])
-        except AnswerError as error:
-            if error.status == 404:
-                return None
-            raise
 
     def pull(self, repository: str, version: str) -> Generator[dict[str, Any], None, None]:
         """The messages of a pull, as they come. Credentials are read from the file each time."""
@@ -171,32 +181,6 @@ class Api:
                 for line in response.iter_lines(CHUNK):
                     if line:
                         yield read_message(line, about)
-
-    def image_details(self, reference: str) -> tuple[int, list[str]] | None:
-        """The size of an image on the host in bytes, and its tags; or None."""
-        try:
-            with self._client(f"image {reference}") as client:
-                found = client.inspect_image(reference)
-                return int(found["Size"]), list(found.get("RepoTags") or ())
-        except AnswerError as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def tag(self, image_id: str, repository: str, tag: str) -> None:
-        """Give an image a further name."""
-        with self._client(f"image {image_id}") as client:
-            client.tag(image_id, repository, tag)
-
-    def remove_image(self, name: str) -> None:
-        """Take a name away, and the image with its last one; status 409 where it is in use."""
-        with self._client(f"image {name}", self._start_s) as client:
-            client.remove_image(name)
-
-    def used_images(self) -> set[str]:
-        """The ids of the images of all containers."""
-        with self._client("containers") as client:
-            return {str(row["ImageID"]) for row in client.containers(all=True)}
 
     def build(self, context: BinaryIO, settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """The messages of a build, as they come; `context` is an open tar."""
@@ -387,6 +371,7 @@ class DockerEngine(ContainerEngine):
         request_s: float = 10.0,
         start_s: float = 30.0,
         idle_s: float = 10.0,
+        share_none: bool = False,
     ) -> None:
         api = Api(url, docker_config, connect_s, request_s, start_s)
-        super().__init__(api, store, cgroups or CgroupSettings(), idle_s, rules)
+        super().__init__(api, store, cgroups or CgroupSettings(), idle_s, rules, share_none)

@@ -61,9 +61,9 @@ class Bodies:
 
     def put(self, data: bytes) -> Body:
         """Keep `data`; it is on disk when this returns."""
-        return self.put_all([data])
+        return self.put_all([data], len(data))
 
-    def put_all(self, pieces: Iterable[bytes]) -> Body:
+    def put_all(self, pieces: Iterable[bytes], size: int = 0) -> Body:
         """Keep what `pieces` are in all, which may be more than memory holds; as :meth:`put`.
 
         `pieces` must raise no OSError of its own: it would be taken for one of the disk here.
@@ -78,7 +78,7 @@ class Bodies:
             finally:
                 os.close(folder)
         except OSError as error:
-            _refuse(f"body {name}", error)
+            self._refuse(f"body {name}", error, size)
         return Body(name, size, crc)
 
     def _write_new(self, folder: int, name: str, pieces: Iterable[bytes]) -> tuple[int, int]:
@@ -112,6 +112,17 @@ class Bodies:
                 pass
         return os.open(sub, _DIRECTORY, dir_fd=self._root)
 
+    def _refuse(self, what: str, error: OSError, size: int) -> NoReturn:
+        """What it means that `size` bytes were not kept (0: nobody knows how many)."""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RefusedError(
+                f"{what}: the disk of {self._path} is full: {size or 'its'} bytes are missing; "
+                "free some space there and ask again"
+            ) from error
+        if error.errno in (errno.EFBIG, errno.EMFILE, errno.ENFILE):
+            raise RefusedError(f"{what}: not kept: {error.strerror}; try again later") from error
+        raise DiskFailedError(f"{what}: not kept: {error.strerror}") from error
+
     def upload(self, key: bytes, offset: int, data: bytes, last: bool, *, limit: int) -> int:
         """Take a chunk of an upload; answers how many bytes are there. After `last`: on disk.
 
@@ -136,7 +147,7 @@ class Bodies:
             finally:
                 os.close(uploads)
         except OSError as error:
-            _refuse(f"upload {name}", error)
+            self._refuse(f"upload {name}", error, len(data))
 
     def _take_chunk(self, uploads: int, name: str, offset: int, data: bytes, last: bool) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -282,10 +293,13 @@ class Bodies:
         finally:
             os.close(folder)
 
-    def sweep(self, in_use: Container[str], older_than_s: float = KEEP_S) -> list[str]:
+    def sweep(
+        self, in_use: Container[str], older_than_s: float = KEEP_S, not_before: float = 0.0
+    ) -> list[str]:
         """Remove what no record names and is older than `older_than_s` seconds; the names removed.
 
-        The age spares what is just being made, and uploads that no run has come for yet.
+        The age spares what is just being made, and uploads that no run has come for yet. What is
+        older than `not_before` (seconds since 1970) is kept.
         """
         removed: list[str] = []
         before = self._clock() - older_than_s
@@ -298,7 +312,7 @@ class Bodies:
                 for name in sorted(os.listdir(folder)):
                     if sub != _UPLOADS and name in in_use:
                         continue
-                    if _is_old_file(folder, name, before):
+                    if _is_old_file(folder, name, not_before, before):
                         os.unlink(name, dir_fd=folder)
                         removed.append(name)
             finally:
@@ -306,12 +320,12 @@ class Bodies:
         return removed
 
 
-def _is_old_file(folder: int, name: str, before: float) -> bool:
+def _is_old_file(folder: int, name: str, after: float, before: float) -> bool:
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_mtime < before
+    return stat.S_ISREG(found.st_mode) and after <= found.st_mtime < before
 
 
 def upload_key(uid: int, key: bytes) -> bytes:
@@ -329,9 +343,3 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
     while view:
         done = os.pwrite(fd, view, offset)
         view, offset = view[done:], offset + done
-
-
-def _refuse(what: str, error: OSError) -> NoReturn:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE):
-        raise RefusedError(f"{what}: not kept: {error.strerror}; try again later") from error
-    raise DiskFailedError(f"{what}: not kept: {error.strerror}") from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from zlib import crc32
 
 from jobd.errors import ConfigError, JobdError, QueueDamagedError, RefusedError
@@ -102,18 +102,27 @@ def _survey(
         at, lsn = start, least_lsn
         while (found := find_batch(fs, fd, header, at, stop, lsn)) is not None:
             offset, its_lsn, _, length, payload_crc = found
-            lost.extend(_named_between(fs, fd, header, at, offset))
+            _sort(_named_between(fs, fd, header, at, offset), lost, sound)
             body = offset + BATCH_BYTES
             at = body
             if length <= MAX_PAYLOAD and body + length <= stop:
                 payload = read_exactly(fs, fd, length, body)
-                names = list(named_in(payload, header.seed, body))
-                (sound if crc32(payload) == payload_crc else lost).extend(names)
+                names = named_in(payload, header.seed, body)
+                if crc32(payload) == payload_crc:
+                    sound.extend(names)
+                else:
+                    _sort(names, lost, sound)
                 at = body + length
             lsn = its_lsn + 1
-        lost.extend(_named_between(fs, fd, header, at, stop))
+        _sort(_named_between(fs, fd, header, at, stop), lost, sound)
     finally:
         fs.close(fd)
+
+
+def _sort(names: Iterable[Named], lost: list[Named], sound: list[Named]) -> None:
+    """A record that its own checksum vouches for is intact, whatever became of its batch."""
+    for one in names:
+        (sound if one.whole else lost).append(one)
 
 
 def _named_between(fs: Fs, fd: int, header: Header, start: int, stop: int) -> Iterator[Named]:

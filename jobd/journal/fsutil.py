@@ -98,11 +98,18 @@ class Fs:
     def rename(self, source: str, target: str) -> None:
         os.rename(source, target)
 
+    def link(self, source: str, target: str) -> None:
+        """A second name for a file; OSError where the file system has none."""
+        os.link(source, target, follow_symlinks=False)
+
     def unlink(self, path: str) -> None:
         os.unlink(path)
 
     def mkdir(self, path: str, mode: int = 0o700) -> None:
         os.mkdir(path, mode)
+
+    def rmdir(self, path: str) -> None:
+        os.rmdir(path)
 
     def listdir(self, path: str) -> list[str]:
         return sorted(os.listdir(path))

@@ -28,6 +28,7 @@ from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.segment import Predecessor
 from jobd.journal.snapshot import Snapshot, statements_in
 from jobd.journal.space import FILL_STEP, SpaceMaker, is_full
+from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
 SEGMENT_BYTES = 64 << 20
@@ -140,6 +141,7 @@ class Journal:
         try:
             prepare_directory(fs, path)
             lock = DirectoryLock(fs, path)
+            finish(fs, path)
             found = examine(fs, path)
             space = SpaceMaker(fs, path, reserve_bytes)
             report = mend(fs, path, found, space.free_reserve)
@@ -247,12 +249,13 @@ class Journal:
         files = list(self._writer.files)
         return sum(s.end - s.header.bytes for s in files if s.header.first_lsn > known)
 
-    def seal(self) -> None:
+    def seal(self, need: int = 0) -> None:
         """Goes on in a new segment, so that all of now can go into a snapshot.
 
-        Raises RefusedError where there is no space for one (nothing has changed), DiskFailedError.
+        What room this one has left is lost: so the next one has to be ready, with room for `need`
+        bytes. Raises RefusedError where it is not (nothing has changed), DiskFailedError.
         """
-        self._writer.seal()
+        self._writer.seal(need)
 
     def adopt(self, made: Snapshot, bad: Collection[int] = ()) -> None:
         """Makes a finished snapshot the queue's own: durable under its name when this returns.
@@ -292,9 +295,10 @@ class Journal:
             try:
                 self._fill_ahead()
                 self._give_back()
-                if self._writer.spare is None:
-                    self._writer.spare = self._space.make_blank(self._writer.segment_bytes)
+                # first: a spare segment of any size would leave no space for it
                 self._space.make_reserve()
+                if self._writer.spare is None:
+                    self._writer.spare = self._space.make_smaller(self._writer.segment_bytes)
                 self._told_full = False
             except RefusedError as error:
                 self._tell_full(str(error))

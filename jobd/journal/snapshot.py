@@ -215,11 +215,9 @@ class SnapshotWriter:
             self._flush()
 
     def _put(self, batch: list[Statement], flags: int) -> None:
-        # plain tuples are what the encoder unpacks: a RecordIn for each would cost as much again
         blob, self._chain, _ = encode_batch(
-            batch,
-            0, self._header.salt, self._seed, self._lsn + 1, self._lsn, self._chain, flags,
-        )  # fmt: skip
+            batch, 0, self._header.salt, self._seed, self._lsn + 1, self._lsn, self._chain, flags
+        )
         self._lsn += 1
         self._buffer += blob
 

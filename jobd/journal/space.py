@@ -88,9 +88,23 @@ class SpaceMaker:
         return Blank(fd, path, capacity, capacity if whole else filled, filled)
 
     def make_at_any_size(self, capacity: int, least: int) -> Blank:
-        """Like `make_blank`; on a full disk frees the reserve and tries ever smaller sizes.
+        """Like `make_blank`; on a full disk tries ever smaller sizes, then with the reserve freed.
+
+        A smaller segment comes first: without the reserve nothing is left for the next time.
 
         `least` is what the batch that waits needs, in bytes of a whole segment.
+        """
+        try:
+            return self.make_smaller(capacity, least)
+        except RefusedError:
+            if not self.free_reserve():
+                raise
+        return self.make_smaller(capacity, least)
+
+    def make_smaller(self, capacity: int, least: int = 0) -> Blank:
+        """Like `make_blank`; half as large, and so on, where the disk has no space for more.
+
+        On a small disk 64 MiB never fit: the queue took nothing more until it was started anew.
         """
         least = max(least, min(_LEAST, capacity))
         size = max(capacity, least)
@@ -98,8 +112,6 @@ class SpaceMaker:
             try:
                 return self.make_blank(size)
             except RefusedError:
-                if self.free_reserve():
-                    continue
                 if size == least:
                     raise
                 size = max(size // 2, least)

@@ -88,12 +88,20 @@ class Writer:
         self._real = True
         return where
 
-    def seal(self) -> None:
-        """Goes on in a new segment where this one holds a batch: that one changes no more."""
+    def seal(self, need: int) -> None:
+        """See `Journal.seal`."""
         if self.failed is not None:
             raise self.failed
-        if not self._current.empty:
-            self._roll(0)
+        if self._current.empty:
+            return
+        spare = self.spare
+        ready = 0 if spare is None else spare.reserved - HEADER_BYTES - MARKS_BYTES - BATCH_COST
+        if need > ready:
+            raise RefusedError(
+                f"queue {self._space.directory}: the next segment is not ready, or too small;"
+                " ask again, or free some space"
+            )
+        self._roll(0)
 
     def mark_idle(self) -> bool:
         """Writes the idle mark if the last batch is a real one (DURABILITY W8)."""

@@ -56,6 +56,11 @@ class LogFolder:
         with self._opened(job, run, attempt) as fd:
             return 0 if fd is None else reader.start_of_time(fd, ms)
 
+    def missing_words(self, job: str, run: int, attempt: int, words: bytes, at: int) -> bytes:
+        """:func:`reader.missing_words` on an attempt's log, of which there may be none."""
+        with self._opened(job, run, attempt) as fd:
+            return reader.missing_words(fd, words, at)
+
     def remove(self, job: str, run: int, attempt: int) -> None:
         """Remove an attempt's log, and the job's folder where that was the last; none is as good.
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 
+from jobd.engine.base import Line, Stream
 from jobd.runlog.lines import (
+    CUT,
     MAX_LINE,
     PREFIX,
     STAMP,
     backward,
+    encode,
     encode_note,
     is_note,
     stamp,
     time_of,
+    words_of,
 )
 
 _BLOCK = 64 << 10
@@ -123,3 +127,23 @@ def start_of_time(fd: int, ms: int) -> int:
             low += len(line)
         low = after
     return end
+
+
+def missing_words(fd: int | None, words: bytes, at: int) -> bytes:
+    """Lines, as in a log file, of the last `words` of an attempt that ended `at` (ms UTC).
+
+    Empty where they are in the file: a full disk may have kept them out of it, or all of it.
+    """
+    if fd is not None:
+        for _, line in backward(fd, os.fstat(fd).st_size):
+            if not is_note(line):
+                if words.endswith(words_of(line)):
+                    return b""
+                break
+    when = at * 1_000_000
+    rows = words.split(b"\n")
+    lines = [Line(when, Stream.STDOUT, row) for row in rows[:-1]]
+    if rows[-1]:
+        lines.append(Line(when, Stream.STDOUT, rows[-1], partial=True))
+    note = f"{CUT.decode()}the disk was full; the last words, both streams mixed, from the queue:"
+    return encode_note(stamp(when), note) + b"".join(encode(lines))

@@ -198,12 +198,13 @@ class Sight:
     def __init__(self, kernel: Kernel, caller: Caller) -> None:
         self._caller = caller
         self._policy = kernel.rules.access
-        self._all = kernel.is_admin(caller)
+        #: an administrator's: nothing has to be asked
+        self.all = kernel.is_admin(caller)
         self._known: dict[tuple[int, Right], bool] = {}
 
     def job(self, job: Job, right: Right = Right.LOOK) -> bool:
         """Whether the caller has the right to the job."""
-        if self._all:
+        if self.all:
             return True
         key = (job.id, right)
         if key not in self._known:
@@ -212,7 +213,7 @@ class Sight:
 
     def run(self, run: Run, right: Right = Right.READ) -> bool:
         """Whether the caller has the right to the run."""
-        if self._all or self.job(run.job, right):
+        if self.all or self.job(run.job, right):
             return True
         return right in (Right.READ, Right.OWN) and access.owns(self._caller, run)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from jobd.codec import pack
 from jobd.core.access import Right, overridden
 from jobd.core.commands import (
     Body,
+    CancelJob,
     CancelRun,
     CancelRuns,
     Command,
@@ -18,40 +20,48 @@ from jobd.core.commands import (
     ReleaseRun,
     RetryRuns,
 )
-from jobd.core.decision import find_job
 from jobd.core.entities import Run
 from jobd.core.states import RunState
 from jobd.core.status import status
 from jobd.errors import ConflictError, ForbiddenError, InvalidError, UsageError
 from jobd.server.access import Sight
+from jobd.server.choosing import Choice
 from jobd.server.kernel import Kernel, Recall, Request
-from jobd.server.lists import filter_of
 from jobd.server.runs import MOST, MOST_BYTES, RUN_ROOM, labels_of, payloads_of, positive
 from jobd.server.selectors import resolve
 
 
 def cancel(kernel: Kernel, request: Request) -> Any:
     """run.cancel"""
-    named, single = _chosen(kernel, request)
+    arguments = request.arguments
+    if ("runs" in arguments) == ("job" in arguments):
+        raise UsageError("run.cancel: expected either runs or a job")
+    if "job" in arguments:
+        return _cancel_job(kernel, request)
+    named, single = resolve(kernel, request, arguments["runs"])
     if single:
         _check_here(named[0])
         kernel.decide(CancelRun(named[0].id), request.caller)
         return _changed(named)
-    live = [run for run in named if run.state is not RunState.DONE]
+    return _cancel_many(kernel, request, named)
+
+
+def _cancel_many(kernel: Kernel, request: Request, runs: list[Run]) -> Any:
+    live = [run for run in runs if run.state is not RunState.DONE]
     if live:
         kernel.decide(CancelRuns([run.id for run in live]), request.caller)
     return _changed(live)
 
 
-def _chosen(kernel: Kernel, request: Request) -> tuple[list[Run], bool]:
-    arguments = request.arguments
-    if ("runs" in arguments) == ("job" in arguments):
-        raise UsageError("run.cancel: expected either runs or a job")
-    if "runs" in arguments:
-        return resolve(kernel, request, arguments["runs"])
-    find_job(kernel.state, arguments["job"])
-    wanted = filter_of(kernel, request)
-    return [run for run in kernel.state.live_runs() if wanted(run)], False
+def _cancel_job(kernel: Kernel, request: Request) -> Any:
+    choice = Choice(kernel, request)
+    live = choice.all_of_job()
+    if live is None:
+        return _cancel_many(kernel, request, [run for part in choice.parts(False) for run in part])
+    first = list(islice((run for part in choice.parts(False) for run in part), MOST))
+    if live:
+        kernel.decide(CancelJob(request.arguments["job"]), request.caller)
+    return {**_changed(first), "count": live}
 
 
 def _changed(runs: list[Run]) -> Any:

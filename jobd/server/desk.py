@@ -7,10 +7,12 @@ until :meth:`Desk.flush`, which the loop calls after the sync: a reply means "on
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 from jobd.errors import JobdError, OutcomeUnknownError
@@ -41,9 +43,9 @@ class Desk:
         self._replies: list[tuple[Request, bytes, bool]] = []
         #: answers in parts, with what their iterator is to be sent (None: nothing)
         self._streams: deque[tuple[Request, Iterator[Any], Any]] = deque()
-        #: those whose iterator waits for a thread
-        self._fetching: dict[Request, Iterator[Any]] = {}
         self._offloaded: set[Request] = set()
+        #: peers for which a part of an answer is being made by a thread
+        self._making: set[int] = set()
         self._by_run: dict[int, set[Request]] = {}
         self._parked: dict[Request, frozenset[int]] = {}
         self._by_peer: dict[int, set[Request]] = {}
@@ -77,8 +79,6 @@ class Desk:
         if self._streams:
             left = [each for each in self._streams if each[0].peer not in gone]
             self._streams = deque(left)
-        for request in [each for each in self._fetching if each.peer in gone]:
-            del self._fetching[request]
 
     def changed(self, kernel: Kernel, runs: set[int], ranges: Sequence[Sequence[int]] = ()) -> None:
         """Ask again the requests that wait for one of these runs, or one in these ranges."""
@@ -87,9 +87,7 @@ class Desk:
         woken: dict[Request, None] = {}
         if ranges:
             # looked for among those that are waited for: the ranges may mean a million
-            runs |= {
-                run for run in self._by_run if any(first <= run <= last for first, last in ranges)
-            }
+            runs |= _within(self._by_run, ranges)
             runs.add(MANY)
         for run in runs:
             self._watched.discard(run)
@@ -117,8 +115,8 @@ class Desk:
             if made >= _STREAMED:
                 return True
             request, parts, value = self._streams.popleft()
-            if self._router.is_full(request.peer):
-                # the loop comes round when it has read
+            if self._router.is_full(request.peer) or request.peer in self._making:
+                # the loop comes round when that is over
                 self._streams.append((request, parts, value))
                 continue
             try:
@@ -128,27 +126,30 @@ class Desk:
                 continue
             if isinstance(body, _Last):
                 self._reply(request, envelope.result(request.number, body.body))
-            elif type(body) is Offload:
-                self._fetch(request, parts, body)
+            elif isinstance(body, Offload):
+                self._make_part(request, parts, body)
             else:
-                frame = envelope.part(request.number, body)
-                made += len(frame)
-                self._reply(request, frame, last=False)
+                if body is not None:
+                    frame = envelope.part(request.number, body)
+                    made += len(frame)
+                    self._reply(request, frame, last=False)
                 self._streams.append((request, parts, None))
                 going = True
         return going
 
-    def _fetch(self, request: Request, parts: Iterator[Any], offload: Offload) -> None:
-        """Have a thread make what the next part needs."""
-        self._fetching[request] = parts
+    def _make_part(self, request: Request, parts: Iterator[Any], offload: Offload) -> None:
+        """Have a part made by a thread: one at a time for each peer, so that none piles them up."""
+        self._making.add(request.peer)
 
-        def done(value: Any, problem: JobdError | Later | None) -> None:
-            if self._fetching.pop(request, None) is None:
-                return  # nobody is there any more to be answered
+        def done(body: Any, problem: JobdError | Later | None) -> None:
+            self._making.discard(request.peer)
             if isinstance(problem, JobdError):
                 self._refuse(request, problem)
+            elif offload.then is not None:
+                self._streams.append((request, parts, offload.then(body)))
             else:
-                self._streams.append((request, parts, value))
+                self._reply(request, envelope.part(request.number, body), last=False)
+                self._streams.append((request, parts, None))
 
         self._beside(request.verb, offload.work, done)
 
@@ -293,6 +294,15 @@ class Desk:
 
     def _reply(self, request: Request, frame: bytes, last: bool = True) -> None:
         self._replies.append((request, frame, last))
+
+
+def _within(runs: Iterable[int], ranges: Sequence[Sequence[int]]) -> set[int]:
+    """Those of the runs that are in one of the ranges `[first, last]`, of which there may be
+    thousands."""
+    ordered = sorted((first, last) for first, last in ranges)
+    firsts = [first for first, _ in ordered]
+    lasts = list(accumulate((last for _, last in ordered), max))
+    return {run for run in runs if (at := bisect_right(firsts, run)) and run <= lasts[at - 1]}
 
 
 class _Last:

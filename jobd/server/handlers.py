@@ -7,7 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
-from jobd.server import changes, events, host, images, jobs, lists, logs, outputs, runs, why
+from jobd.server import (
+    changes,
+    events,
+    host,
+    images,
+    jobs,
+    lists,
+    logs,
+    outputs,
+    runs,
+    schedules,
+    why,
+)
 from jobd.server.access import authorize
 from jobd.server.kernel import Kernel, Later, Recall, Request
 from jobd.wire.verbs import BY_NAME
@@ -32,6 +44,13 @@ HANDLERS: dict[str, Handler] = {
     "job.show": jobs.show,
     "job.pause": jobs.pause,
     "job.resume": jobs.resume,
+    "schedule.add": schedules.add,
+    "schedule.remove": schedules.remove,
+    "schedule.pause": schedules.pause,
+    "schedule.resume": schedules.resume,
+    "schedule.fire": schedules.fire,
+    "schedule.list": schedules.list_,
+    "schedule.next": schedules.next_,
     "run.queue": runs.queue,
     "run.list": lists.list_,
     "run.show": runs.show,
@@ -43,9 +62,9 @@ HANDLERS: dict[str, Handler] = {
     "run.release": changes.release,
     "run.next": changes.next_,
     "run.edit": changes.edit,
-    "run.result": runs.result,
+    "run.result": outputs.result,
     "run.output": outputs.read,
-    "run.payload": runs.payload,
+    "run.payload": outputs.payload,
     "image.build": images.build,
     "image.output": images.output,
     "log.read": logs.read,

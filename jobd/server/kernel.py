@@ -29,7 +29,7 @@ class Request:
 
     `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
     changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
-    milliseconds, once it was parked.
+    milliseconds, once it was parked. `pending`: the runs that a wait for many still waits for.
     """
 
     __slots__ = (
@@ -41,6 +41,7 @@ class Request:
         "key",
         "number",
         "peer",
+        "pending",
         "recalled",
         "verb",
     )
@@ -63,6 +64,7 @@ class Request:
         self.final = False
         self.changed: set[int] = set()
         self.deadline: int | None = None
+        self.pending: list[int] | None = None
         #: what was read for it from the archive: runs by id (None: it is not there), and others
         self.recalled: dict[Any, Any] = {}
 
@@ -90,8 +92,11 @@ class Later(Exception):
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
 
-    The loop takes one part a pass, so that a long list keeps nobody else waiting. An Offload that
-    is yielded is no part: the iterator is sent what a thread made of it.
+    A part may be an Offload (without `then`), which makes it in a thread; with `then` it is no part,
+    and the iterator is sent what `then` makes of that in the loop's own thread.
+
+    The loop takes one part a pass, so that a long list keeps nobody else waiting; None is a part
+    of the work with nothing to send.
     """
 
     __slots__ = ("parts",)
@@ -244,17 +249,20 @@ class Kernel(Protocol):
 
     # the following are safe in any thread
 
-    def payload(self, run: Run) -> bytes:
-        """The run's payload, from the queue."""
+    def keep(self, data: bytes) -> Body:
+        """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""
 
-    def result(self, run: Run) -> bytes | None:
-        """The result of the run's last ended attempt, or None."""
+    def last_words(self, run: Run, number: int) -> bytes:
+        """The end of an ended attempt's output, as its end record has it; 8 KiB at most."""
 
-    def output(self, body: Body, offset: int, size: int) -> bytes:
-        """Up to `size` bytes of an output folder's tar, from `offset` on."""
+    def result_source(self, run: Run) -> bytes | Body | None:
+        """As `payload_source`, of the result of the run's last ended attempt; or None."""
+
+    def piece(self, body: Body, offset: int, size: int) -> bytes:
+        """Up to `size` bytes of a body file, from `offset` on."""
 
     def upload(
         self,

@@ -10,7 +10,7 @@ from jobd.core.access import Right, may
 from jobd.core.commands import Caller
 from jobd.core.plain import Grant, grant, plain
 from jobd.server.kernel import Kernel, Request
-from jobd.server.runs import RUN_ROOM
+from jobd.server.runs import INLINE, RUN_ROOM
 from jobd.wire import envelope
 
 
@@ -53,6 +53,8 @@ class Lane:
         size = len(payload) + RUN_ROOM
         if by is None or (size > self._room and not self._has_room(size)):
             return None
+        if size > INLINE + RUN_ROOM:
+            return None  # it becomes a file of its own
         event = plain(self._state, by, payload, key)
         if event is None:
             return None

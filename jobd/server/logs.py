@@ -35,12 +35,19 @@ def read(kernel: Kernel, request: Request) -> Any:
     }
     if wanted == 0 or wanted > attempts:
         return _nothing_yet(run, request, hold, answer)
-    ended = (run.attempts or [])[wanted - 1].state is AttemptState.ENDED
+    attempt = (run.attempts or [])[wanted - 1]
+    ended = attempt.state is AttemptState.ENDED
+    words = b""
+    if attempt.end is not None and attempt.end.log_truncated:
+        # it may be that the disk took none of them: then they are in the queue alone
+        words = kernel.last_words(run, wanted)
+    when = (attempt.end.finished_at or attempt.end.at) if attempt.end is not None else 0
     if hold:
         # before the file is looked at: what is written after that look is told
         kernel.watch_log(run.id)
     log = _Log(kernel.logs, run.job.name, run.id, wanted)
-    return Offload(lambda: _read(log, request, ended, hold, answer))
+    last = _LastWords(words, when)
+    return Offload(lambda: _read(log, request, ended, hold, answer, last))
 
 
 def _nothing_yet(run: Run, request: Request, hold: int, answer: dict[str, Any]) -> Any:
@@ -59,13 +66,30 @@ class _Log(NamedTuple):
     attempt: int
 
 
-def _read(log: _Log, request: Request, ended: bool, hold: int, answer: dict[str, Any]) -> Any:
+class _LastWords(NamedTuple):
+    """The end of the output by the attempt's own record, and when that ended (ms UTC)."""
+
+    data: bytes
+    at: int
+
+
+def _read(
+    log: _Log,
+    request: Request,
+    ended: bool,
+    hold: int,
+    answer: dict[str, Any],
+    last: _LastWords,
+) -> Any:
     offset = _first_offset(log, request.arguments)
     data, offset = log.logs.read(*log[1:], offset, CHUNK)
     told = request.arguments.get("progress", "")
     if not data and not ended and hold and not request.final and answer["progress"] == told:
         raise Later([log.run], hold)
     answer.update(data=data, offset=offset, end=ended and not data)
+    if answer["end"] and last.data:
+        # where the file has room for them again they are not in it: they follow its end
+        answer["data"] = log.logs.missing_words(*log[1:], last.data, last.at)
     return answer
 
 

@@ -36,6 +36,25 @@ def recall(kernel: Kernel, request: Request, numbers: Iterable[int]) -> None:
         )
 
 
+def recall_between(kernel: Kernel, request: Request, low: int, high: int) -> None:
+    """See to it that :func:`runs_between` knows the runs with ids from `low` to `high`."""
+    if high - low + 1 > len(kernel.state.runs.between(low, high)):
+        recall(kernel, request, range(low, high + 1))
+
+
+def runs_between(kernel: Kernel, request: Request, low: int, high: int) -> list[Run]:
+    """The runs with ids from `low` to `high`, from memory and as they were recalled."""
+    found = kernel.state.runs.between(low, high)
+    if not request.recalled:
+        return found
+    there = {run.id: run for run in found}
+    for number in range(low, high + 1):
+        run = request.recalled.get(number)
+        if run is not None:
+            there.setdefault(number, run)
+    return [there[number] for number in sorted(there)]
+
+
 def last_of(
     kernel: Kernel,
     request: Request,

@@ -31,6 +31,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     if why is None and run.state is RunState.ACTIVE:
         why = _unseen(kernel.hold_reason(run.spec.kind))
     result = ended.result if ended is not None else None
+    source = run.option("source") or (None, None)
     return {
         "id": run.id,
         "job": run.job.name,
@@ -39,7 +40,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "dead": dead(run),
         "reason": {"code": why.code, "text": why.text} if why else None,
         "priority": run.priority,
-        "trigger": {"kind": run.origin[0], "name": None, "scheduled_at": None},
+        "trigger": {"kind": run.origin[0], "name": source[0], "scheduled_at": source[1]},
         "labels": run.option("labels") or {},
         "key": run.option("key"),
         "retry_of": run.option("retry_of"),

@@ -8,6 +8,7 @@ from typing import Any
 from jobd.core import masking
 from jobd.core.access import Right
 from jobd.core.commands import Body, QueueRun
+from jobd.core.decide import decide
 from jobd.core.decision import find_job
 from jobd.core.entities import Run
 from jobd.core.parents import outcome_of
@@ -15,37 +16,63 @@ from jobd.core.spec import to_mapping
 from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
 from jobd.core.status import status
-from jobd.errors import ConflictError, InvalidError, NotFoundError, UsageError
+from jobd.errors import InvalidError, UsageError
 from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Request
 from jobd.server.lists import PAGE, rows_of
-from jobd.server.recalling import keyed
+from jobd.server.recalling import keyed, recall, run_of
 from jobd.server.rows import run_row
-from jobd.server.selectors import one, resolve
-from jobd.wire.envelope import CHUNK, HOLD_MS
+from jobd.server.selectors import resolve
+from jobd.units import duration_text
+from jobd.wire.envelope import HOLD_MS
 
 #: runs that one request may queue
 MOST = 10_000
 #: bytes that one request may make the queue grow by
 MOST_BYTES = 8 << 20
+#: a payload that is larger is a file of its own beside the queue (ARCHITECTURE, "Bodies")
+INLINE = 4096
 #: what a queued run takes of the queue beside its payload, at most but for its options
 RUN_ROOM = 512
 
 
 def queue(kernel: Kernel, request: Request) -> Any:
     """run.queue"""
-    arguments = request.arguments
-    command = _queue_command(kernel, request)
-    if arguments.get("dry_run"):
-        return {"settings": _settings(kernel, command)}
+    # before payloads are made files: what has to be read of the archive is read once
+    command = _with_past(kernel, request, _queue_command(kernel, request))
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
-    size = sum([len(p) for p in command.payloads if isinstance(p, bytes)])
+    if request.arguments.get("dry_run"):
+        # what would be refused is refused: the same decision, and nothing is made of it
+        _require_room(kernel, command)
+        decide(kernel.state, command, kernel.now, kernel.rules, request.caller)
+        return {"settings": _settings(kernel, command)}
+    large = {id(p): p for p in command.payloads if isinstance(p, bytes) and len(p) > INLINE}
+    if large and not (request.key and kernel.state.requests.find(request.key)):
+        # files are made and synced beside the loop; the same payload for many runs is one
+        return Offload(
+            lambda: {number: kernel.keep(data) for number, data in large.items()},
+            lambda bodies: _queued(
+                kernel,
+                request,
+                command._replace(payloads=[bodies.get(id(p), p) for p in command.payloads]),
+            ),
+        )
+    return _queued(kernel, request, command)
+
+
+def _require_room(kernel: Kernel, command: QueueRun) -> None:
+    size = sum([len(p) for p in command.payloads if isinstance(p, bytes) and len(p) <= INLINE])
     room = size + len(command.payloads) * (RUN_ROOM + _options_size(command))
     if room > MOST_BYTES:
         raise UsageError(f"{room} bytes in one request: at most {MOST_BYTES} are taken; send less")
     kernel.require_room(room)
+
+
+def _queued(kernel: Kernel, request: Request, command: QueueRun) -> Any:
+    _require_room(kernel, command)
+    command = _with_past(kernel, request, command)
     runs, warnings = kernel.decide(command, request.caller)
     if warnings and not all(_readable(kernel, request, run) for run, existing in runs if existing):
         warnings = []  # they tell of another's payload
@@ -65,11 +92,26 @@ def _known(kernel: Kernel, request: Request) -> Run | None:
     return keyed(kernel, request, job, key)
 
 
+def _with_past(kernel: Kernel, request: Request, command: QueueRun) -> QueueRun:
+    """The command with what it has to know of archived runs, as of now. Raises Recall."""
+    if command.key is not None:
+        known = _known(kernel, request)
+        if known is not None:
+            command = command._replace(known=(known.id, known.option("key_crc")))
+    if command.after:
+        recall(kernel, request, [number for number, _ in command.after])
+        runs = [run_of(kernel, request, number) for number, _ in command.after]
+        past = {run.id: outcome_of(run) for run in runs if run is not None and run.archived}
+        command = command._replace(past=past)
+    return command
+
+
 def _options_size(command: QueueRun) -> int:
     """Bytes that each of the command's runs takes for what it says beside the payload."""
     if not (command.args or command.env or command.labels or command.after):
         return 0
     texts_ = [*command.args, *command.env, *command.labels]
+    texts_ += [command.key or "", command.mutex or ""]
     texts_ += [*command.env.values(), *command.labels.values()]
     # a parent: its number, its condition, and that they are a pair
     return sum(4 * len(text) + 5 for text in texts_) + 16 * len(command.after)
@@ -92,8 +134,6 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
     key = arguments.get("key")
     if key is not None and not (0 < len(key) <= 200 and key.isprintable()):
         raise InvalidError(f"key: {key!r:.60}: expected 1 to 200 printable characters")
-    after = _parents(kernel, request)
-    known = _known(kernel, request)
     return QueueRun(
         job=arguments["job"],
         payloads=payloads,
@@ -108,22 +148,24 @@ def _queue_command(kernel: Kernel, request: Request) -> QueueRun:
         labels=labels_of(labels) if labels else {},
         args=texts(args, "args") if args else (),
         key=key,
-        after=tuple(after),
+        after=_parents(kernel, request),
         batch=_batch(arguments.get("batch")),
         batch_offset=positive("batch_offset", arguments.get("batch_offset", 0)),
-        past={run.id: outcome_of(run) for run in after.values() if run.archived},
-        known=None if known is None else (known.id, known.option("key_crc")),
+        mutex=arguments.get("mutex"),
+        unmet=arguments.get("unmet", "skip"),
+        latest=bool(arguments.get("latest")),
+        debounce=arguments.get("debounce"),
     )
 
 
-def _parents(kernel: Kernel, request: Request) -> dict[tuple[int, str], Run]:
-    found: dict[tuple[int, str], Run] = {}
+def _parents(kernel: Kernel, request: Request) -> tuple[tuple[int, str], ...]:
+    found: dict[tuple[int, str], None] = {}
     for pair in request.arguments.get("after", ()):
         if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[1], str):
             raise UsageError("run.queue: after: expected pairs of a run and ok, any or fail")
         named, _ = resolve(kernel, request, [pair[0]], Right.READ)
-        found.update({(run.id, pair[1]): run for run in named})
-    return found
+        found.update(dict.fromkeys((run.id, pair[1]) for run in named))
+    return tuple(found)
 
 
 def payloads_of(kernel: Kernel, request: Request) -> list[bytes | Body]:
@@ -175,7 +217,11 @@ def _settings(kernel: Kernel, command: QueueRun) -> dict[str, Any]:
     if command.priority is not None:
         settings["priority"] = command.priority
     if command.timeout is not None:
-        settings["timeout"] = command.timeout
+        settings["timeout"] = duration_text(command.timeout)
+    if command.expires is not None:
+        settings["expires"] = duration_text(command.expires)
+    if command.key is not None:
+        settings["key"] = command.key
     settings["env"] = {**settings["env"], **command.env}
     settings["args"] = list(command.args)
     settings["labels"] = dict(command.labels)
@@ -205,10 +251,16 @@ def wait(kernel: Kernel, request: Request) -> Any:
     goal = arguments.get("for", "done")
     if goal not in ("done", "running", "succeeded"):
         raise UsageError(f"run.wait: for {goal!r:.40}: expected done, running or succeeded")
-    named, single = resolve(kernel, request, arguments["runs"])
-    open_ = [run.id for run in named if not _reached(run, goal)]
+    open_ = request.pending
+    if open_ is None:
+        named, _ = resolve(kernel, request, arguments["runs"])
+        open_ = request.pending = [run.id for run in reversed(named) if not _reached(run, goal)]
+    # each is asked for once it is the last: waiting for many costs no more with each that ends
+    while open_ and _is_over(kernel.state.runs.get(open_[-1]), goal):
+        open_.pop()
     if open_ and not request.final:
-        raise Later(open_, min(arguments.get("hold", HOLD_MS), HOLD_MS))
+        raise Later(open_[-1:], min(arguments.get("hold", HOLD_MS), HOLD_MS))
+    named, single = resolve(kernel, request, arguments["runs"])
     return {
         "ready": not open_,
         "runs": [run_row(kernel, run) for run in named[:PAGE]],
@@ -216,34 +268,11 @@ def wait(kernel: Kernel, request: Request) -> Any:
     }
 
 
+def _is_over(run: Run | None, goal: str) -> bool:
+    return run is None or _reached(run, goal)
+
+
 def _reached(run: Run, goal: str) -> bool:
     if run.state is RunState.DONE:
         return True
     return goal == "running" and status(run) in (Status.RUNNING, Status.STOPPING)
-
-
-def result(kernel: Kernel, request: Request) -> Any:
-    """run.result"""
-    run = one(kernel, request, request.arguments["run"])
-    if run.state is not RunState.DONE:
-        raise ConflictError(f"run {run.id}: has not ended: {status(run)}")
-
-    def work() -> Any:
-        data = kernel.result(run)
-        if data is None:
-            raise NotFoundError(f"run {run.id}: left no result")
-        return Parts(_chunks(data))
-
-    return Offload(work)
-
-
-def payload(kernel: Kernel, request: Request) -> Any:
-    """run.payload"""
-    run = one(kernel, request, request.arguments["run"])
-    return Offload(lambda: Parts(_chunks(kernel.payload(run))))
-
-
-def _chunks(data: bytes) -> Generator[Any, None, Any]:
-    for start in range(0, len(data), CHUNK):
-        yield {"data": data[start : start + CHUNK]}
-    return {"size": len(data)}

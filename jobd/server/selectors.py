@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobd.core.access import Right
-from jobd.core.entities import Run
+from jobd.core.entities import Job, Run
 from jobd.errors import NotFoundError, UsageError
 from jobd.server.access import HiddenError, Sight, require_run, visible_job
 from jobd.server.kernel import Kernel, Request
-from jobd.server.recalling import last_of, recall, run_of
+from jobd.server.recalling import last_of, recall, recall_between, run_of, runs_between
 from jobd.wire.verbs import BY_NAME
 
 #: runs that one request may name
@@ -34,12 +34,14 @@ def resolve(
     words = [word for selector in selectors for word in selector.split(",")]
     sight = Sight(kernel, request.caller)
     right = right or _right(request.verb)
-    recall(kernel, request, [number for word in words for number in _numbers(kernel, word)])
+    # all of them at once, so that a thread is asked once
+    recall(kernel, request, [int(word) for word in words if word.isdecimal() and len(word) < 20])
     for word in words:
-        for run in _runs(kernel, request, sight, word):
+        named = _runs(kernel, request, sight, word)
+        for run in named if not sight.all else ():
             if not sight.run(run, right):
                 require_run(kernel, request.caller, right, run)
-            found[run.id] = run
+        found.update((run.id, run) for run in named)
     return list(found.values()), len(words) == 1 and "-" not in words[0].partition(":")[0]
 
 
@@ -57,49 +59,59 @@ def _right(verb: str) -> Right:
     return Right.READ if right is Right.LOOK else right
 
 
-def _numbers(kernel: Kernel, word: str) -> range:
-    """The ids that a word means; `last` means none. Raises UsageError."""
-    if word == "last" or word.startswith("last:"):
-        return range(0)
-    first, dash, last = word.partition("-")
-    if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
-        raise UsageError(f"{word!r:.80} names no run: expected 42, 40-45, 40,42, last or last:JOB")
-    low = int(first)
-    if not dash:
-        return range(low, low + 1)
-    high = min(int(last), kernel.state.next_run - 1)
-    if high - low >= MOST:
-        raise UsageError(f"{word}: at most {MOST} runs can be named at once")
-    return range(low, high + 1)
-
-
 def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run]:
     if word == "last" or word.startswith("last:"):
         return [_last(kernel, request, sight, word[5:])]
-    numbers = _numbers(kernel, word)
-    if "-" not in word:
-        run = run_of(kernel, request, numbers.start)
+    first, dash, last = word.partition("-")
+    if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
+        raise UsageError(f"{word!r:.80} names no run: expected 42, 40-45, 40,42, last or last:JOB")
+    if not dash:
+        recall(kernel, request, [int(first)])
+        run = run_of(kernel, request, int(first))
         if run is None or not sight.run(run):
             missing = NotFoundError if run is None else HiddenError
-            raise missing(f"run {word}: no such run; `jobctl ls --all` lists them")
+            raise missing(f"run {first}: no such run; `jobctl ls --all` lists them")
         return [run]
-    runs = [run_of(kernel, request, number) for number in numbers]
-    known = [run for run in runs if run is not None and sight.run(run)]
+    low, high = int(first), min(int(last), kernel.state.next_run - 1)
+    if high - low >= MOST:
+        raise UsageError(f"{word}: at most {MOST} runs can be named at once")
+    recall_between(kernel, request, low, high)
+    known = runs_between(kernel, request, low, high)
+    if not sight.all:
+        known = [run for run in known if sight.run(run)]
     if not known:
         raise NotFoundError(f"runs {word}: none of them is there; `jobctl ls --all` lists them")
     return known
 
 
 def _last(kernel: Kernel, request: Request, sight: Sight, job: str) -> Run:
-    newest = None
-    for run in kernel.state.runs.newest_first():
-        if (not job or run.job.name == job) and sight.run(run):
-            newest = run
-            break
-    jobs = [each for each in kernel.state.jobs_by_id.values() if each.name == job] if job else None
-    found = last_of(kernel, request, jobs, newest, sight.run)
+    state = kernel.state
+    jobs = [each for each in state.jobs_by_id.values() if not job or each.name == job]
+    # of jobs whose runs may all be seen the newest; of others one's own, where that is newer
+    open_ = [each for each in jobs if sight.job(each, Right.READ)]
+    newest = max((run for each in open_ for run in _newest(kernel, each)), default=0)
+    if len(open_) < len(jobs):
+        closed = set(jobs).difference(open_)
+        for run in state.runs.newest_first():
+            if run.id <= newest:
+                break
+            if run.job in closed and sight.run(run):
+                newest = run.id
+                break
+    found = last_of(kernel, request, jobs if job else None, state.runs.get(newest), sight.run)
     if found is not None:
         return found
     if job:
         visible_job(kernel, request.caller, job)
     raise NotFoundError(f"last{':' if job else ''}{job}: no run yet")
+
+
+def _newest(kernel: Kernel, job: Job) -> list[int]:
+    """The id of the job's newest run, if it has any."""
+    below = None
+    while ids := job.runs.below(below, 100):
+        for number in reversed(ids):
+            if kernel.state.runs.get(number) is not None:
+                return [number]
+        below = ids[0]
+    return []

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobd.capacity.ledger import mib
 from jobd.core.entities import Job, Run
-from jobd.core.estimate import MOST, Estimate, estimate, remaining
+from jobd.core.estimate import Estimate, estimate, remaining
 from jobd.core.model import Needs
 from jobd.core.states import RunState
 from jobd.core.status import draining, parents_text, reason, status
@@ -16,6 +16,8 @@ from jobd.server.selectors import resolve
 from jobd.units import duration_text
 
 Constraint = dict[str, Any]
+#: places in the queue that are told exactly; who is behind that many has to wait in any case
+_PLACES = 10_000
 
 
 def why(kernel: Kernel, request: Request) -> Any:
@@ -56,12 +58,13 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
     ready = run.state is RunState.WAITING and run.due is None and not run.parents
     ahead: list[Run] = []
     if ready:
-        ahead, own = kernel.state.ready.ahead(run, MOST, _open)
+        ahead, own = kernel.state.ready.ahead(run, _PLACES, _open)
         job = run.job
         row["place"] = {
             "in_job": own + 1,
             "of_job": job.waiting - sum(job.parked.values()),
             "ahead": len(ahead),
+            "more": len(ahead) >= _PLACES,
         }
     constraints = [*_of_run(kernel, run), *_of_job(run), *_of_host(kernel, run)]
     row["constraints"] = [*constraints, *_turn(run, ahead, ready)]
@@ -188,7 +191,7 @@ def _turn(run: Run, ahead: list[Run], ready: bool) -> Iterator[Constraint]:
         return
     told = run.job.reason
     if ahead:
-        more = "or more " if len(ahead) >= MOST else ""
+        more = "or more " if len(ahead) >= _PLACES else ""
         text = f"{len(ahead)} {more}{'run is' if len(ahead) == 1 else 'runs are'} before it"
         yield _constraint("order", False, text, ahead=len(ahead))
     elif told is not None and "is kept for run" in told.text:

@@ -15,6 +15,25 @@ _TYPES: dict[str, Any] = {
     "map": dict,
 }
 
+#: the module below jobd.wire that declares the verbs of a noun, which is what stands before the dot
+NOUN_MODULES = {
+    "ping": "hostverbs",
+    "status": "hostverbs",
+    "host": "hostverbs",
+    "events": "hostverbs",
+    "job": "jobverbs",
+    "run": "runverbs",
+    "schedule": "scheduleverbs",
+    "log": "transferverbs",
+    "upload": "transferverbs",
+    "image": "transferverbs",
+}
+
+#: keys in answers whose values are times in integer milliseconds UTC (or None)
+TIME_KEYS = frozenset(
+    {"at", "queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
+    | {"estimated_start", "loaded_at", "next_at", "last_at", "problem_at"}
+)
 
 #: rights, as core/access.py has them (which the client must not load)
 LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN = "look", "submit", "read", "own", "manage", "admin"
@@ -62,3 +81,18 @@ class Verb:
         if not self.required <= given.keys():
             missing = sorted(self.required - given.keys())
             raise UsageError(f"{self.name}: argument {missing[0]!r} is missing")
+
+
+def find(name: str) -> Verb:
+    """The declaration of one verb, with no module loaded but its noun's; KeyError where none is.
+
+    However many nouns there are, `jobctl queue` pays for one (tests/unit/test_jobctl_imports.py).
+    """
+    from importlib import import_module
+
+    module = import_module(f"jobd.wire.{NOUN_MODULES[name.partition('.')[0]]}")
+    for verb in module.VERBS:
+        if verb.name == name:
+            found: Verb = verb
+            return found
+    raise KeyError(name)

@@ -4,49 +4,25 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 
 from jobctl.client import Client
 from jobd.errors import JobdError
 from tests.support.harness import Daemon
+from tests.support.process_daemon import ProcessDaemon
 from tests.support.processes import open_folder
-from tests.support.zygote import ForkedDaemon
 
 CYCLES = int(
     os.environ.get("JOBD_TEST_CYCLES") or (40 if os.environ.get("JOBD_TEST_FAST") else 200)
 )
 
 pytestmark = pytest.mark.timeout(600)
-
-
-class ProcessDaemon(ForkedDaemon):
-    """One that runs processes and no containers, as nobody where this is root."""
-
-    kind = "process"
-
-    def __init__(self, home: Path) -> None:
-        super().__init__(home, "unix:///nonexistent")
-        home.chmod(0o755)
-        (home / "jobd.toml").write_text(
-            '[process]\nuser = "nobody"\n\n[capacity]\ncpus = 64\nmemory = "4G"\n'
-            'reserve_memory = "16M"\n'
-        )
-        self.said = home / "said"
-        self.said.mkdir()
-        self.said.chmod(0o777)
-
-    def words(self) -> Counter[str]:
-        """What the commands themselves took down, each in one write with O_APPEND."""
-        path = self.said / "words"
-        return Counter(path.read_text().splitlines() if path.exists() else [])
 
 
 @pytest.fixture
@@ -56,11 +32,7 @@ def processes() -> Iterator[ProcessDaemon]:
         daemon = ProcessDaemon(folder / "h")
         yield daemon
         daemon.close()
-        for claim in (daemon.home / "state" / "process").glob("*/claim.*"):
-            try:
-                os.kill(int(claim.read_text().split()[1]), signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it has ended
+        daemon.end_attempts()
 
 
 @dataclass

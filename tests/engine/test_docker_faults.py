@@ -90,6 +90,9 @@ def test_frozen_says_that_the_outcome_is_unknown_and_a_repeat_finds_it(folder, h
     one = make_order(harmed, tmp_path, ("sleep", "60"))
     pid = process_of(folder)
     os.kill(pid, signal.SIGSTOP)
+    # a thread that has not stopped yet may still answer
+    while not all(b") T" in stat.read_bytes() for stat in Path(f"/proc/{pid}/task").glob("*/stat")):
+        time.sleep(0.01)
     try:
         with pytest.raises(EngineUnreachableError, match="whether it acted is unknown"):
             harmed.phase(one.ref)

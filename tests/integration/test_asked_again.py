@@ -11,7 +11,7 @@ import pytest
 from jobctl.client import Client
 from jobd.wire import envelope
 from jobd.wire.verbs import VERBS
-from tests.support.fakehost import SMALL, FakeHost
+from tests.support.fakehost import SMALL, FakeHost, until
 from tests.support.people import People, is_root
 from tests.support.rawpeer import RawPeer, long_frame, raw_peer
 
@@ -65,6 +65,11 @@ def test_every_changing_verb_answers_the_same_again(host: FakeHost, client: Clie
     twice("run.cancel", runs=[first])
     twice("run.retry", runs=[first])
     assert len(client.runs(job="again", everything=True)) == 4
+    twice("schedule.add", job="again", schedule={"every": "1h"})
+    twice("schedule.pause", job="again", name="every")
+    twice("schedule.resume", job="again", name="every")
+    twice("schedule.fire", job="again", name="every")
+    twice("schedule.remove", job="again", name="every")
     twice("run.cancel", job="again")
     twice("job.resume", job="again")
     twice("host.drain")
@@ -110,3 +115,39 @@ def test_another_user_is_not_shown_the_answer(host: FakeHost, client: Client) ->
         assert people.say("nobody", "pause", "mine", "--request-key", key).status != 0
     finally:
         people.close()
+
+
+def test_a_reply_that_was_lost_is_had_by_asking_again(host: FakeHost, client: Client) -> None:
+    client.register(spec("lost"))
+    path = host.home / "run" / "jobd.sock"
+    key = os.urandom(16)
+    frame = long_frame(envelope.request(3, "job.pause", {"job": "lost"}, key))
+    with raw_peer(path) as peer:
+        peer.send(frame)
+        # the connection ends with the reply unread, once the work is done
+        until(lambda: client.job("lost")["paused"])
+    with raw_peer(path) as peer:
+        peer.send(frame)
+        _, kind, answer = last(peer)
+    assert (kind, answer) == (
+        envelope.RESULT,
+        {"job": "lost", "paused": True, "changed": True},
+    )
+
+
+def test_after_a_restart_what_was_done_is_found_done(host: FakeHost, client: Client) -> None:
+    client.register(spec("kept"))
+    path = host.home / "run" / "jobd.sock"
+    pause = long_frame(envelope.request(3, "job.pause", {"job": "kept"}, os.urandom(16)))
+    queue = long_frame(envelope.request(4, "run.queue", {"job": "kept"}, os.urandom(16)))
+    answers = []
+    for _ in range(2):
+        with raw_peer(path) as peer:
+            for frame in (pause, queue):
+                peer.send(frame)
+                answers.append(last(peer)[2])
+        host.restart()
+    assert answers[2] == {"job": "kept", "paused": True, "changed": False}
+    assert answers[3]["runs"] == answers[1]["runs"]  # type: ignore[index]
+    with host.client() as again:
+        assert len(again.runs(job="kept")) == 1

@@ -15,15 +15,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from jobctl import statuses
 from jobd import errors
+from jobd.daemon import cli
 from tests.support.fakehost import ENVIRONMENT, PATIENCE, SMALL, FakeHost
 from tests.support.people import People, is_root
 
-#: INTERFACE, "Exit statuses" and "jobd"; 42 and 143 stand for the attempt's own
-STATUSES = {0, 1, 2, 42, 143, 65, 66, 69, 70, 73, 74, 75, 76, 77, 78, 124, 130}
+#: what both programs say they may exit with; 42 and 143 stand for the attempt's own
+STATUSES = {status for status, _ in (*statuses.STATUSES, *cli.STATUSES) if type(status) is int}
+STATUSES |= {42, 143}
 
 Case = Callable[["Programs"], int]
 CASES: dict[str, Case] = {}
@@ -53,6 +57,20 @@ class Programs:
         assert done.returncode == status, done.stderr.decode() + done.stdout.decode()
         found = json.loads(done.stdout)
         assert (found["error"]["code"] if "error" in found else None) == code
+        return done.returncode
+
+    def plain(self, *words: str, out: IO[bytes], says: str) -> int:
+        """The exit status of jobctl in its usual mode, with its stdout elsewhere."""
+        words = (sys.executable, "-m", "jobctl", "--home", str(self.host.home), *words)
+        done = subprocess.run(
+            words,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            env=ENVIRONMENT,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert says in done.stderr.decode()
         return done.returncode
 
     def jobd(self, home: Path, says: str, *around: str) -> int:
@@ -148,7 +166,7 @@ def _outcome_unknown(programs: Programs) -> int:
 
 @case("internal")
 def _internal(programs: Programs) -> int:
-    bug = "import jobctl.calls\njobctl.calls.runs_and_more = lambda *a, **k: 1 / 0"
+    bug = "import jobctl.runcalls\njobctl.runcalls.runs_and_more = lambda *a, **k: 1 / 0"
     return programs.jobctl("ls", code="internal", status=70, before=bug)
 
 
@@ -222,6 +240,20 @@ def _interrupted(programs: Programs) -> int:
             process.communicate(timeout=PATIENCE)
             client.cancel(found[0]["id"])
     return process.returncode
+
+
+@case("a full disk behind stdout")
+def _full(programs: Programs) -> int:
+    with open("/dev/full", "wb") as full:
+        return programs.plain("--help", out=full, says="No space left on device")
+
+
+@case("nobody reads stdout")
+def _left(programs: Programs) -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as left:
+        return programs.plain("--help", out=left, says="")
 
 
 @case("config")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import stat
@@ -11,12 +12,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from jobctl.client import Client
 from jobd.daemon.cli import OneLine
+from jobd.daemon.places import refuse_open_parents
+from jobd.errors import ConfigError
 from jobd.wire import envelope
 from tests.support.fakehost import ENVIRONMENT, PATIENCE, SMALL
 from tests.support.rawpeer import long_frame, raw_peer
@@ -140,3 +144,42 @@ def test_nobody_forges_a_line_of_the_log() -> None:
     except KeyError:
         record.exc_info = sys.exc_info()
     assert "\n" in OneLine("%(message)s").format(record)
+
+
+def test_a_folder_that_others_can_put_in_its_place_is_refused(folder: Path) -> None:
+    above = folder / "above"
+    above.mkdir()
+    above.chmod(0o777)
+    words = [sys.executable, "-m", "jobd", "run", "--home", str(above / "h"), "--engine", "fake"]
+    for verb in (words, [*words[:3], "check", "--home", str(above / "h")]):
+        done = subprocess.run(
+            verb, capture_output=True, env=ENVIRONMENT, timeout=PATIENCE, check=False
+        )
+        assert done.returncode == ConfigError.status, done.stderr
+        assert f"chmod go-w {above}".encode() in done.stderr
+    assert list(above.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "gid", "refused"),
+    [
+        (0o755, 0, False),
+        (0o757, 0, True),
+        (0o1777, 0, False),
+        (0o775, os.getgid(), False),
+        (0o775, 1, True),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to a group")
+def test_which_folders_others_can_write_to(
+    folder: Path, mode: int, gid: int, refused: bool
+) -> None:
+    above = folder / "above"
+    above.mkdir()
+    os.chown(above, 0, gid)
+    above.chmod(mode)
+    # the way by a link counts, and what it leads to does
+    (folder / "link").symlink_to(above)
+    for path in (above / "a" / "state", folder / "link" / "state"):
+        with pytest.raises(ConfigError, match="others") if refused else nullcontext():
+            refuse_open_parents(path)

@@ -15,6 +15,7 @@ from jobd.core.effects import Effect
 from jobd.core.entities import Job, Run
 from jobd.core.model import Needs, Now, Reason
 from jobd.core.policy import Rules
+from jobd.core.runs import PIECE
 from jobd.core.state import State
 from jobd.core.states import Kind, RunState, Status
 from jobd.core.timers import Timers
@@ -219,6 +220,7 @@ def problems(state: State) -> Iterator[str]:
     runs = list(state.runs.oldest_first())
     yield from _count_problems(state, runs)
     yield from _ready_problems(state, runs)
+    yield from _table_problems(state, runs)
     active = {run.id for run in runs if run.state is RunState.ACTIVE}
     if set(state.active) != active:
         yield f"active index {set(state.active)}, active runs {active}"
@@ -243,6 +245,21 @@ def problems(state: State) -> Iterator[str]:
                 yield f"run {run.id}: waits for run {parent}, whose end would not be told to it"
         if (run.note is not None) != (run.state in (RunState.HELD, RunState.DONE)):
             yield f"run {run.id}: {run.state!r}, noted {run.note}"
+
+
+def _table_problems(state: State, runs: list[Run]) -> Iterator[str]:
+    """Where the table's counts by state, or a job's ids, are not those of the runs."""
+    table: dict[int, list[int]] = {}
+    of_job: dict[int, list[int]] = {}
+    for run in runs:
+        table.setdefault(run.id // PIECE, [0] * len(RunState))[run.state] += 1
+        of_job.setdefault(run.job.id, []).append(run.id)
+    if table != state.runs._counts:
+        yield f"table counts {state.runs._counts}, recount {table}"
+    for job in state.jobs_by_id.values():
+        ids = [id_ for id_ in job.runs.between(0, 1 << 62) if state.runs.get(id_) is not None]
+        if ids != of_job.get(job.id, []) or len(job.runs) != len(ids):
+            yield f"job {job.name}: has ids {ids}, {len(job.runs)}, runs {of_job.get(job.id)}"
 
 
 def _count_problems(state: State, runs: list[Run]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jobd.core import events as e
+from jobd.core.schedule import to_mapping as schedule_mapping
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
 from jobd.core.statements import end_in, payload_in
@@ -75,10 +76,25 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
         job, [[run + 5, run + 5]], at + 81, ANN
     )]  # fmt: skip
     yield [e.JobPaused(job, at + 90, ANN), e.JobResumed(job, at + 91, ANN)]
+    nightly = {"name": "nightly", "cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+    often = {"name": "often", "every": "90s", "timezone": "UTC", "payload": "p", "jitter": "5s"}
+    yield [e.ScheduleAdded(job, each["name"], each, at + 91, ANN) for each in (nightly, often)]
+    yield [e.SchedulePaused(job, "nightly", at + 91, ANN)]
+    yield [
+        e.SchedulePaused(job, "often", at + 91, ANN),
+        e.ScheduleResumed(job, "often", at + 91, ANN),
+    ]
+    yield [e.ScheduleFired(job, "often", at + 91_000, at + 91_001, 1, 2, run + 3, "", "boot")]
+    gone = {"name": "gone", "at": "2030-01-01T00:00:00", "timezone": "UTC"}
+    yield [e.ScheduleAdded(job, "gone", gone, at + 91, ANN), e.ScheduleRemoved(
+        job, "gone", at + 91, ANN
+    )]  # fmt: skip
     yield [e.HostDrainStarted(1, at + 92, ANN), e.HostDrainEnded(1, at + 93, ANN)]
     yield [e.JobRegistered(job + 1, f"old-{job}", 1, _spec(f"old-{job}"), at + 94, JOBD)]
     yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
-    yield [e.HostDrainStarted(1, at + 97, ANN), e.RunsArchived(1, at + 98, [[run + 2, run + 2]])]
+    yield [e.HostDrainStarted(1, at + 97, ANN)]
+    yield [e.HostSalvaged(1, at + 98, ANN, run + 9, job + 5)]
+    yield [e.RunsArchived(1, at + 99, [[run + 2, run + 2]])]
 
 
 def make(folder: Path) -> None:
@@ -143,6 +159,23 @@ def listing(folder: Path) -> dict[str, Any]:
             "done": {str(outcome): count for outcome, count in state.done.items()},
             "requests": {
                 key.hex(): [runs.start, len(runs)] for key, runs in state.requests.oldest_first()
+            },
+            "schedules": {
+                f"{each.job.id} {each.spec.name}": [
+                    schedule_mapping(each.spec),
+                    each.added_at,
+                    each.caller,
+                    each.from_file,
+                    each.cursor,
+                    each.paused,
+                    each.fired,
+                    each.missed,
+                    each.last_at,
+                    each.last_run,
+                    each.refused,
+                    each.mark,
+                ]
+                for each in state.schedules.every()
             },
             "turns": [
                 [priority, [run.id for run in state.ready.heads(priority)]]

@@ -320,6 +320,17 @@ class SimDisk(Fs):
         if cut:
             raise PowerCut
 
+    def link(self, source: str, target: str) -> None:
+        old, old_name = self._parent(source)
+        new, new_name = self._parent(target)
+        if new_name in new.entries:
+            raise _error(errno.EEXIST)
+        cut = self._step("link")
+        new.entries[new_name] = old.entries[old_name]
+        new.changed()
+        if cut:
+            raise PowerCut
+
     def unlink(self, path: str) -> None:
         folder, name = self._parent(path)
         if name not in folder.entries:
@@ -336,6 +347,18 @@ class SimDisk(Fs):
             raise _error(errno.EEXIST)
         cut = self._step("mkdir")
         folder.entries[name] = Folder()
+        folder.changed()
+        if cut:
+            raise PowerCut
+
+    def rmdir(self, path: str) -> None:
+        folder, name = self._parent(path)
+        node = folder.entries[name]
+        assert isinstance(node, Folder)
+        if node.entries:
+            raise _error(errno.ENOTEMPTY)
+        cut = self._step("rmdir")
+        del folder.entries[name]
         folder.changed()
         if cut:
             raise PowerCut

@@ -11,6 +11,12 @@ from jobd.core.statements import Record, statements
 from jobd.core.states import RunState
 from tests.support.core import dump_all
 
+#: what is stated of a schedule
+SCHEDULE = (
+    "spec", "added_at", "caller", "from_file", "cursor", "paused", "fired", "missed", "last_at",
+    "last_run", "refused", "mark",
+)  # fmt: skip
+
 
 class Kept:
     """The records of a queue, by a number that stands for their place, as the core asks for them.
@@ -75,6 +81,10 @@ def told(state: State) -> dict[str, Any]:
         for parent in state.children.parents()
         if (kept := [child for child in state.children.of(parent) if child in live])
     }
+    found["schedules"] = {
+        each.key: [getattr(each, name) for name in SCHEDULE] for each in state.schedules.every()
+    }
+    found["newest"] = state.schedules.newest
     found["times"] = {job.id: list(job.times) for job in state.jobs_by_id.values()}
     found["made"] = {
         job.id: {number: (at, list(by)) for number, (at, by) in job.made.items()}

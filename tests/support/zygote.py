@@ -66,6 +66,11 @@ class ForkedDaemon(Daemon):
         assert not self._pid, "runs already"
         self._pid = self._ask(f"start run --home {self.home} --engine {self.kind}")
 
+    @property
+    def pid_now(self) -> int:
+        """Of the process that runs; 0 where none does."""
+        return self._pid
+
     def alive(self) -> bool:
         """True while it runs."""
         try:

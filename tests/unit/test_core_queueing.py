@@ -212,5 +212,5 @@ def test_forgetting_leaves_the_key_of_another_run(bench: Bench) -> None:
     first, second = bench.queue(key="k"), bench.queue()
     bench.state.jobs["job"].keys["k"] = second.id
     bench.state.forget(first)
-    assert bench.state.jobs["job"].keys == {"k": second.id}
+    assert dict(bench.state.jobs["job"].keys) == {"k": second.id}
     bench.state.forget(second)

@@ -70,7 +70,7 @@ def test_a_retry_is_a_new_run_of_the_newest_revision(bench: Bench) -> None:
         "env": {"A": "1"}, "labels": {"l": "m"}, "args": ["x"], "timeout": 9_000,
         "expires_at": bench.now.wall + 5_000, "retry_of": old.id,
     }  # fmt: skip
-    assert bench.state.jobs["job"].keys == {"k": old.id}, "its key is the first one's"
+    assert dict(bench.state.jobs["job"].keys) == {"k": old.id}, "its key is the first one's"
     assert bench.do(RetryRuns([(old.id, b"one")], request=b"k" * 16)) == ([], [], [(old.id, 2)])
 
 

@@ -12,10 +12,12 @@ from jobd.core import events as e
 from jobd.core import statements as s
 from jobd.core.entities import Attempt, Host, Job, Run
 from jobd.core.machine import TransitionError
+from jobd.core.schedules import Schedule
+from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
 from tests.support.core import Bench, problems
 from tests.support.simulation import Life
-from tests.support.stating import Kept, restore, told
+from tests.support.stating import SCHEDULE, Kept, restore, told
 
 EVENTS_MD = Path(e.__file__).with_name("EVENTS.md")
 
@@ -26,15 +28,18 @@ STATED = {
     Job: {"id", "name", "rev", "revision", "revisions", "made", "registered_at", "origin"}
     | {"paused", "removed", "ready", "done", "times"},
     Attempt: {"number", "claimed_at", "state", "started", "stopping", "end"},
-    Host: {"rev", "drained_at", "drained_by"},
+    Host: {"rev", "drained_at", "drained_by", "salvaged_at"},
+    Schedule: {"job", *SCHEDULE},
 }
 MADE_ANEW = {
-    Run: {"spec", "where"},
-    Job: {"reason", "keys", "waiting", "parked", "held", "active", "passed"},
+    Run: {"where"},
+    Job: {"reason", "passed", "keys", "runs", "waiting", "parked", "held", "active"},
     Attempt: {"where"},
     Host: set[str](),
+    Schedule: {"_timing", "ghost", "next"},
 }
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
+    "schedules",
     "next_job",
     "done",
     "gone",
@@ -51,6 +56,12 @@ OF_THE_STATE_ANEW = {
     "dirty",
     "_origins",
     "_appliers",
+    # what the last run that was queued had, so that the next shares it
+    "_queued",
+    "_at",
+    "_trigger",
+    "_caller",
+    "_options",
 }
 
 
@@ -110,6 +121,35 @@ def test_payload_and_last_words_are_found_in_a_statement() -> None:
     assert again[0].end is not None
     assert (again[0].end.result, again[0].end.log_tail) == (1, b"")
     assert run.due == state.run(1).due
+
+
+def test_schedules_stand_where_they_stood() -> None:
+    at, who = 1_770_000_000_000, [0, "root", 1, "uid:0"]
+    told_of = [
+        {"name": "nightly", "cron": "0 3 * * *", "timezone": "Europe/Berlin", "jitter": "5m"},
+        {"name": "often", "every": "90s", "timezone": "UTC", "times": 3, "payload": "p"},
+    ]
+    spec = to_mapping(parse({"name": "j", "image": "i", "schedule": told_of}))
+    other = {"name": "added", "cron": "@hourly", "timezone": "UTC"}
+    kept, state = Kept(), State()
+    kept.apply(state, [
+        e.JobRegistered(1, "j", 1, spec, at, who),
+        e.ScheduleAdded(1, "added", other, at + 5, who),
+        e.SchedulePaused(1, "nightly", at + 6, who),
+        e.ScheduleFired(1, "often", at + 90_000, at + 90_010, 1, 2, 7, "", "boot"),
+        e.ScheduleFired(1, "added", at + 90_000, at + 90_020, 0, 0, None, "queue full"),
+    ])  # fmt: skip
+    restored, _ = kept.through(state)
+    assert len(restored.schedules) == 3
+    assert told(restored) == told(state)
+    for one in state.schedules.every():
+        again = restored.schedules.get(*one.key)
+        assert again is not None
+        assert again.after(again.cursor) == one.after(one.cursor)
+    # a new revision that says the same leaves them where they stand
+    for each in (state, restored):
+        each.apply(e.JobRegistered(1, "j", 2, spec, at + 100_000, who))
+    assert told(restored) == told(state)
 
 
 def test_what_is_too_long_for_one_statement(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,7 +217,7 @@ def test_requests_are_forgotten_after_their_time() -> None:
     assert [number for number in range(1, 6) if requests.find(key(number))] == [4, 5]
     requests.expire(queued.get, 10_000)
     assert [number for number in range(1, 6) if requests.find(key(number))] == []
-    assert not requests._order
+    assert not any(requests._parts)
     requests.expire(queued.get, 10_000)
 
 
@@ -276,12 +276,16 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
     assert {number: cls.__name__ for number, cls in e.BY_TYPE.items()} == {
         1: "JobRegistered", 2: "JobRemoved", 3: "JobPaused", 4: "JobResumed",
         5: "JobRunsCancelled", 21: "RunEdited", 22: "RunMovedFirst",
-        48: "HostDrainStarted", 49: "HostDrainEnded", 60: "RunsArchived",
+        6: "ScheduleAdded", 7: "ScheduleRemoved", 8: "SchedulePaused", 9: "ScheduleResumed",
+        10: "ScheduleFired",
+        48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged",
+        60: "RunsArchived",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
     }  # fmt: skip
     assert {cls for cls, kind in e.KIND_OF.items() if kind == e.JOB} == {
         e.JobRegistered, e.JobRemoved, e.JobPaused, e.JobResumed, e.JobRunsCancelled,
+        e.ScheduleAdded, e.ScheduleRemoved, e.SchedulePaused, e.ScheduleResumed, e.ScheduleFired,
     }  # fmt: skip
 
 

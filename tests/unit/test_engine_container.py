@@ -274,3 +274,19 @@ def test_no_order_leads_to_a_forbidden_field(one, driver):
 def test_unknown_settings_never_pass(extra):
     with pytest.raises(ForbiddenSettingError):
         validate({**host_of(order()), **{f"X{key}": value for key, value in extra.items()}})
+
+
+JOINED = "ab" * 32
+
+
+def test_network_none_joins_who_is_named_and_no_other_does() -> None:
+    settings = Settings(joined=JOINED)
+    made = body(order(), "image", settings)
+    assert made["HostConfig"]["NetworkMode"] == f"container:{JOINED}"
+    assert body(order(network="bridge"), "image", settings)["HostConfig"]["NetworkMode"] == "bridge"
+
+
+@pytest.mark.parametrize("joined", ["", "other", JOINED[1:], JOINED.upper()])
+def test_only_an_id_is_joined(joined: str) -> None:
+    with pytest.raises(ForbiddenSettingError, match="not an id"):
+        body(order(), "image", Settings(joined=joined))

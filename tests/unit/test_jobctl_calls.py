@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobctl import calls, control, queueing, transfers
+from jobctl import calls, control, jobcalls, queueing, runcalls, scheduling, transfers
 from jobctl.aio import AsyncClient
 from jobctl.client import Client
 from jobd.wire.verbs import VERBS
@@ -16,7 +16,8 @@ from jobd.wire.verbs import VERBS
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: where calls are declared; follow.py reads logs for one of them
-SOURCES = ("calls.py", "queueing.py", "control.py", "transfers.py", "follow.py")
+MODULES = (control, jobcalls, queueing, runcalls, scheduling, transfers)
+SOURCES = (*(f"{module.__name__.rpartition('.')[2]}.py" for module in MODULES), "follow.py")
 
 
 def public(cls: type) -> dict[str, object]:
@@ -36,7 +37,7 @@ def test_both_clients_have_the_same_calls() -> None:
 def test_no_call_is_left_out() -> None:
     declared = {
         function
-        for module in (calls, control, queueing, transfers)
+        for module in (calls, *MODULES)
         for name, function in vars(module).items()
         if inspect.isfunction(function)
         and function.__module__ == module.__name__

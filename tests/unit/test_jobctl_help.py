@@ -6,13 +6,18 @@ import argparse
 import re
 import shlex
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobctl import arguments
-from jobctl.cli import VERBS
+from jobctl import arguments, statuses
+from jobctl.cli import VERBS, main
 from jobctl.output import Output
+from jobd import errors
+from jobd.daemon import cli as daemon
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def command(verb: str) -> Any:
@@ -76,3 +81,15 @@ def test_help_fits_a_page_and_names_every_option(verb: str) -> None:
     assert max(map(len, text.splitlines())) <= 100
     for action in parser(verb)._actions:
         assert all(option in text for option in action.option_strings)
+
+
+def test_readme_and_help_have_the_exit_statuses(capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert "| | |\n|---|---|\n" + "\n".join(statuses.rows()) + "\n\n`jobd`: " in readme
+    stops = "; ".join(f"{status} {meaning}" for status, meaning in daemon.STATUSES)
+    assert f"\n`jobd`: {stops}.\n" in readme
+    assert main(["help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {'own' if isinstance(s, str) else s} " in said for s, _ in statuses.STATUSES)
+    told = {status for status, _ in (*statuses.STATUSES, *daemon.STATUSES)}
+    assert {status for _, status, _ in errors.table()} <= told

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobd.errors import DiskFailedError
+from jobd.errors import DiskFailedError, RefusedError
 from tests.support.sim_disk import PowerCut, SimDisk
 from tests.support.snapped import Q, Queue, batches, expected, live, snapshots, standing
 from tests.support.stating import told
@@ -156,6 +156,26 @@ def test_a_sync_that_fails_is_no_snapshot() -> None:
         queue.journal.close(clean=False)
         assert standing(disk.after_cut("lost")) == 7
     pytest.fail("no end")
+
+
+def test_what_was_promised_keeps_its_room() -> None:
+    """A segment is left early only where the next one is ready and has room (DURABILITY W4)."""
+    disk = SimDisk()
+    queue = Queue(disk)
+    queue.write(0)
+    with pytest.raises(RefusedError, match="not ready"):
+        queue.journal.seal(1)
+    queue.journal.spare()
+    room = (8 << 10) - 4096
+    with pytest.raises(RefusedError, match="too small"):
+        queue.journal.seal(room)
+    assert queue.journal.sealed() is None
+    queue.journal.seal(room - 200)
+    assert queue.journal.sealed() is not None
+    queue.write(1)
+    assert queue.journal.room() < room
+    queue.journal.close()
+    assert standing(disk) == 2
 
 
 def test_a_failed_disk_lets_nothing_be_sealed() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from jobd import codec
 from jobd.errors import InternalError, NotFoundError, UsageError, VersionError
 from jobd.wire import envelope, verbs
+from jobd.wire.verb import NOUN_MODULES, find
 
 KEY = bytes(range(envelope.KEY_BYTES))
 
@@ -96,6 +99,20 @@ def test_verbs_have_one_name_and_a_manual() -> None:
     for verb in verbs.VERBS:
         assert verb.manual
         assert verb.required <= set(verb.arguments)
+
+
+@pytest.mark.parametrize("verb", verbs.VERBS, ids=lambda verb: verb.name)
+def test_a_verb_is_found_by_its_noun(verb: verbs.Verb) -> None:
+    assert find(verb.name) is verb
+
+
+def test_every_module_of_verbs_is_in_the_table() -> None:
+    there = {path.stem for path in Path(verbs.__file__).parent.glob("*verbs.py")} - {"verbs"}
+    assert there == set(NOUN_MODULES.values())
+    declared = {verb.name for name in there for verb in import_module(f"jobd.wire.{name}").VERBS}
+    assert declared == verbs.BY_NAME.keys()
+    with pytest.raises(KeyError):
+        find("run.frobnicate")
 
 
 EXAMPLES: dict[type, Any] = {str: "x", bytes: b"x", int: 1, bool: True, list: [], dict: {}}

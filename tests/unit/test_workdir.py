@@ -46,6 +46,7 @@ def test_layout(work: Workdir, tmp_path: Path, umask: int) -> None:
     assert work.path == tmp_path / "work/7.2"
     modes = {str(path.relative_to(work.path)): mode(path) for path in work.path.rglob("*")}
     assert modes == {
+        "boot": "0o600",
         "job": "0o755",
         "job/payload": "0o644",
         "job/config": "0o644",
@@ -64,7 +65,7 @@ def test_layout(work: Workdir, tmp_path: Path, umask: int) -> None:
 
 def test_no_secrets_no_folder(work: Workdir) -> None:
     work.prepare(Inputs())
-    assert sorted(os.listdir(work.path)) == ["job"]
+    assert sorted(os.listdir(work.path)) == ["boot", "job"]
     assert sorted(os.listdir(work.task_dir)) == ["config", "out", "payload", "result"]
 
 
@@ -73,6 +74,25 @@ def test_prepared_twice_keeps_the_result(work: Workdir) -> None:
     (work.task_dir / "result").write_bytes(b"result")
     work.prepare(Inputs(b"two"))
     assert (work.task_dir / "payload").read_bytes() == b"one"
+    assert work.collect_result().result == b"result"
+
+
+@pytest.mark.parametrize("boot", [b"", b"\0" * 36, b"e7a1b0fc-0000-0000-0000-000000000000"])
+def test_what_was_laid_out_before_the_kernel_started_is_laid_out_anew(
+    work: Workdir, boot: bytes
+) -> None:
+    work.prepare(Inputs(b"one"))
+    (work.path / "boot").write_bytes(boot)
+    (work.task_dir / "payload").write_bytes(b"")  # as a power cut leaves it
+    work.prepare(Inputs(b"one"))
+    assert (work.task_dir / "payload").read_bytes() == b"one"
+
+
+def test_what_an_earlier_version_has_laid_out_is_left_as_it_is(work: Workdir) -> None:
+    work.prepare(Inputs(b"one"))
+    (work.path / "boot").unlink()
+    (work.task_dir / "result").write_bytes(b"result")
+    work.prepare(Inputs(b"two"))
     assert work.collect_result().result == b"result"
 
 

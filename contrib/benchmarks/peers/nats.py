@@ -32,7 +32,7 @@ def start(rig: Rig, payload: int, port: int = 18_312) -> Peer:
         raise Missing(f"nats: {answer[-200:]!r}")
     arguments = {"port": port, "payload": payload}
     return Peer(
-        "nats jetstream", "one publish a request, sync_interval always",
+        "nats jetstream", "one publish a request, sync_interval always (by strace: one fsync each)",
         lambda n: {"wire": "Nats", "arguments": arguments, "clients": n},
         pid=process.pid,
     )  # fmt: skip

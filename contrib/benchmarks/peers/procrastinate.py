@@ -25,7 +25,7 @@ asyncio.run(main())
 #: `defer_jobs` of its sql/queries.sql, with the arguments in place
 _DEFER = (
     "SELECT unnest(procrastinate_defer_jobs_v1(ARRAY[ROW('bench', 'task', 0, NULL, NULL, "
-    "'{{\"payload\": \"{payload}\"}}'::jsonb, NULL)]::procrastinate_job_to_defer_v1[])) AS id;"
+    '\'{{"payload": "{payload}"}}\'::jsonb, NULL)]::procrastinate_job_to_defer_v1[])) AS id;'
 )
 
 
@@ -47,13 +47,16 @@ def start(rig: Rig, payload: int) -> Peer:
     run = {"capture_output": True, "cwd": folder, **options}
     data = folder / "data"
     made = subprocess.run(
-        [f"{bins[-1]}/initdb", "-A", "trust", "-U", "bench", "-D", data], **run  # type: ignore[call-overload]
+        [f"{bins[-1]}/initdb", "-A", "trust", "-U", "bench", "-D", data],
+        **run,  # type: ignore[call-overload]
     )
     if made.returncode != 0:
         raise Missing(f"initdb: {made.stderr.decode().strip()[-200:]}")
     env, syncs = rig.counting("postgres")
     settings = f"-c listen_addresses= -c unix_socket_directories={folder} -c max_connections=100"
-    rig.start([f"{bins[-1]}/postgres", "-D", str(data), *settings.split()], env, cwd=folder, **options)
+    rig.start(
+        [f"{bins[-1]}/postgres", "-D", str(data), *settings.split()], env, cwd=folder, **options
+    )
     where = str(folder / ".s.PGSQL.5432")
     wait_for(lambda: Path(where).exists() and _answers(where), "postgres")
     made = subprocess.run(

@@ -12,7 +12,7 @@ from benchmarks.wires import MARK, Redis, unix
 
 #: run in the peers' environment: what RQ sends to enqueue one job, and how many replies come
 _RECORD = """
-import sys, redis, rq
+import os, sys, redis, rq
 from redis.connection import AbstractConnection
 sent, mark = [], "00000000-0000-4000-8000-000000000000"
 queue = rq.Queue("bench", connection=redis.Redis(unix_socket_path=sys.argv[1]))
@@ -22,7 +22,7 @@ def keep(self, command, *args, **kwargs):
     sent.append(b"".join([command] if isinstance(command, (bytes, str)) else list(command)))
     return plain(self, command, *args, **kwargs)
 AbstractConnection.send_packed_command = keep
-queue.enqueue("os.path.basename", "x" * int(sys.argv[2]), job_id=mark)
+queue.enqueue("os.path.basename", os.urandom(int(sys.argv[2]) // 2).hex(), job_id=mark)
 sys.stdout.buffer.write(b"".join(sent).replace(mark.encode(), b"~" * 36))
 """
 

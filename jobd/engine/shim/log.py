@@ -11,6 +11,9 @@ from jobd.engine.shim.records import AGAIN
 PART = 16 << 10
 #: bytes before each frame's data: kind, length, time
 HEADER = 13
+#: of what a full disk did not take so much is kept to the end, in space taken before the beginning
+WORDS = 8 << 10
+_WORDS = "words"
 
 
 class Log:
@@ -28,6 +31,11 @@ class Log:
         #: lines and bytes that had to go
         self.cut = [0, 0]
         self._fd = self._open()
+        #: frames that the disk did not take, the last ones, and how many bytes they are
+        self._kept: list[tuple[bytes, bytes, int]] = []
+        self._kept_size = 0
+        self._words = os.open(_WORDS, AGAIN, 0o600, dir_fd=folder)
+        os.posix_fallocate(self._words, 0, 2 * WORDS)
 
     def _open(self) -> int:
         self._size = 0
@@ -51,11 +59,46 @@ class Log:
         for stream, rest in self._rest.items():
             if rest:
                 self._frame(stream + 2, rest)
+        self._last_words()
+
+    def _last_words(self) -> None:
+        """The end of what the disk did not take, as the last segment, in the space kept for it."""
+        if not self._kept:
+            os.unlink(_WORDS, dir_fd=self._folder)
+            return
+        data = b"".join(header + text for header, text, _ in self._kept)
+        os.pwrite(self._words, data, 0)
+        os.ftruncate(self._words, len(data))
+        os.fdatasync(self._words)
+        os.rename(
+            _WORDS,
+            f"out.{self._number + 1}",
+            src_dir_fd=self._folder,
+            dst_dir_fd=self._folder,
+        )
+        for _, text, lines in self._kept:
+            self.cut[0] -= lines
+            self.cut[1] -= len(text)
+
+    def _keep(self, kind: int, data: bytes) -> None:
+        """Remember the end of what was not written, in whole lines where there are any."""
+        if len(data) > WORDS:
+            data = data[-WORDS:]
+            if kind <= 2:
+                data = data[data.find(b"\n") + 1 :] or data
+        self._kept.append((self._header(kind, data), data, data.count(b"\n") or 1))
+        self._kept_size += len(data)
+        # many short frames would be more headers than words
+        while self._kept_size > WORDS or len(self._kept) * HEADER > WORDS:
+            self._kept_size -= len(self._kept.pop(0)[1])
+
+    def _header(self, kind: int, data: bytes) -> bytes:
+        return bytes((kind,)) + len(data).to_bytes(4, "big") + self._time.to_bytes(8, "big")
 
     def _frame(self, kind: int, data: bytes) -> None:
         # times do not go back, also where somebody sets the clock
         self._time = max(self._time, time.time_ns())
-        header = bytes((kind,)) + len(data).to_bytes(4, "big") + self._time.to_bytes(8, "big")
+        header = self._header(kind, data)
         lines = data.count(b"\n") or 1
         try:
             if self._size >= self._half:
@@ -68,7 +111,11 @@ class Log:
             self.cut[0] += lines
             self.cut[1] += len(data)
             os.ftruncate(self._fd, self._size)
+            self._keep(kind, data)
             return
+        # what comes later is in the log, and what was kept would stand behind it
+        self._kept.clear()
+        self._kept_size = 0
         self._size += written
         self._counts[self._number][0] += lines
         self._counts[self._number][1] += len(data)
