@@ -52,22 +52,38 @@ def queue(
     after: Sequence[int | str] = (),
     batch: str | None = None,
     batch_offset: int | None = None,
+    mutex: str | None = None,
+    unmet: str | None = None,
+    latest: bool = False,
+    debounce: float | None = None,
 ) -> Steps[dict[str, Any]]:
     """Queues one run, `count` alike, or one for each of `payloads`; returned means: on disk.
 
     Answers `{runs: [{id, existing}], warnings}`; with `dry_run` nothing is queued and
     `settings` tells what a run would have. A large payload may be a file opened for reading.
     Several payloads are one request of less than 1 MiB, all or none; `queue_each` and `queue_many`
-    send more. `after` are runs to wait for, each `RUN`, `RUN:ok`, `RUN:any` or `RUN:fail`. `batch`
-    and `batch_offset` tell runs of several requests that they belong together.
+    send more. `after` are runs to wait for, each `RUN`, `RUN:ok`, `RUN:any` or `RUN:fail`; where
+    one ends otherwise, `unmet` says what becomes of it: `skip`, `fail` or `hold`. `batch` and
+    `batch_offset` tell runs of several requests that they belong together. Of the runs with one
+    `mutex` one at a time is active. `latest` skips those that wait with the key; `debounce`
+    (seconds) does, and starts when no other has come for so long.
 
         jobd.queue("resize", open("photo.jpg", "rb"), key="photo-1", delay=60)
     """
     to.new_keys()
     asked: dict[str, Any] = {"job": job, **given(count=count, priority=priority, key=key)}
     asked.update(given(after=[list(split_after(str(text))) for text in after] or None))
-    asked.update(given(batch=batch, batch_offset=batch_offset))
-    for name, seconds in (("delay", delay), ("expires", expires), ("timeout", timeout)):
+    asked.update(
+        given(
+            batch=batch, batch_offset=batch_offset, mutex=mutex, latest=latest or None, unmet=unmet
+        )
+    )
+    for name, seconds in (
+        ("delay", delay),
+        ("expires", expires),
+        ("timeout", timeout),
+        ("debounce", debounce),
+    ):
         if seconds is not None:
             asked[name] = round(seconds * 1000)
     if at is not None:
@@ -126,7 +142,8 @@ def _queue_part(
 
 def _own_bytes(options: Mapping[str, Any]) -> int:
     """What a run's own options take of the queue, in bytes; never too little."""
-    texts: list[str] = [str(options.get("key") or ""), *(options.get("args") or ())]
+    texts: list[str] = [str(options.get(name) or "") for name in ("key", "mutex")]
+    texts += options.get("args") or ()
     for name in ("env", "labels"):
         for key, value in (options.get(name) or {}).items():
             texts += [key, value]

@@ -13,17 +13,36 @@ CONFIG = """\
 # docker_config = "/etc/jobd/docker"   # the folder with config.json: credentials for registries
 # request_timeout = "10s"          # an answer that takes longer: the engine counts as away
 # start_timeout = "30s"            # the same for creating, starting and removing
+# concurrency = 20                 # containers at once
 # share_none = true               # attempts with network "none" share one namespace: faster
 
 [process]                          # jobs without an image: children of the host, not isolated
 # enabled = false
 # user = "jobd-run"                # who they run as where jobd is root
+# concurrency = 20                 # processes at once
 
 [capacity]                         # what runs may take in all
 # cpus = 4.0
 # memory = "12G"
 # reserve_cpus = 0.25              # kept from runs while others run
 # reserve_memory = "512M"
+# concurrency = 40                 # runs at once, whatever they need
+
+[admission]                        # a host that is busy by itself makes runs wait; "off"
+# pressure_memory = 0.5            # share of the last 10 s that something waited (/proc/pressure)
+# pressure_cpu = "off"
+# pressure_io = "off"
+# load = "off"                     # of the last minute, for each core
+# disk_free = "128M"               # of queue, logs and images; at most a tenth of the disk
+# images_path = "/var/lib/docker"  # where the engine keeps them
+
+[order]                            # who is next: priority, then age, jobs in turn
+# reserve_after = "60s"            # smaller runs may pass one that does not fit for so long
+# age_after = "10m"                # each so long of waiting is one priority more; "never"
+
+[groups]                           # limits that jobs share: `group = "NAME"` in their [limits]
+# gpu = { concurrency = 1 }
+# mail = { rate = "100/h", burst = 10 }
 
 [maxima]                           # what no job may exceed
 # cpus = 4.0
@@ -33,6 +52,7 @@ CONFIG = """\
 # payload = "16M"
 # output = "256M"                  # of the files that an attempt leaves in OUTPUT_DIR
 # context = "512M"                 # of what `register --build` sends
+# user_queue = 10000               # runs of one user that wait at once
 
 [images]
 # allow = ["*"]                    # patterns of images that jobs may use

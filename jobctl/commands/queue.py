@@ -28,6 +28,8 @@ disk. ARGS behind `--` are put behind the job's command.
 
 With --after the run is `blocked` until those runs have ended, and `skipped` where one ends in
 another way than was asked for: `ok` (it succeeded; the default), `fail` (in any other way), `any`.
+--unmet fail or hold ends or keeps it instead. It finds what its parents left as results in
+/job/parents/RUN/result ($TASK_DIR/parents/RUN/result).
 
 Many runs are sent in requests of at most 1000, each acknowledged and printed before the next; they
 share BATCH_ID. Ctrl-C tells how many are queued, and how to queue the rest.
@@ -80,7 +82,25 @@ def add_run_arguments(parser: ArgumentParser) -> None:
         help="start once RUN has succeeded (ok), ended, or failed; may be repeated",
     )
     parser.add_argument(
+        "--unmet",
+        metavar="skip|fail|hold",
+        choices=("skip", "fail", "hold"),
+        help="with --after: what becomes of it where one ends otherwise (skip)",
+    )
+    parser.add_argument(
         "--key", metavar="KEY", help="the run of this job that has the key is returned, if any"
+    )
+    parser.add_argument(
+        "--latest", action="store_true", help="with --key: those that wait with it are skipped"
+    )
+    parser.add_argument(
+        "--debounce",
+        metavar="D",
+        type=typed(values.duration),
+        help="with --key: start when no other has come for so long; older ones are skipped",
+    )
+    parser.add_argument(
+        "--mutex", metavar="KEY", help="of the runs with this KEY, of any job, one at a time starts"
     )
 
 
@@ -91,9 +111,18 @@ def check(given: Namespace, out: Output) -> None:
         raise UsageError("queue: --each-line brings the payloads: not with -p or -f")
     if given.key and (given.each_line or given.count):
         raise UsageError("queue: --key names one run: not with --count or --each-line")
+    check_latest(given)
     if given.dry_run and (given.each_line or given.wait):
         raise UsageError("queue: --dry-run goes with neither --each-line nor --wait")
     options(given, out)
+
+
+def check_latest(given: Namespace) -> None:
+    """Refuses --latest and --debounce without the key that they go by."""
+    if (given.latest or given.debounce is not None) and not given.key:
+        raise UsageError("--latest and --debounce go with --key: which runs are meant")
+    if given.debounce is not None and (given.delay or given.at or given.after):
+        raise UsageError("--debounce says when the run starts: not with --in, --at or --after")
 
 
 def check_job(name: str) -> None:
@@ -117,6 +146,10 @@ def options(given: Namespace, out: Output) -> dict[str, Any]:
         "labels": values.pairs(given.label, "--label"),
         "args": given.rest,
         "key": given.key,
+        "mutex": given.mutex,
+        "unmet": given.unmet,
+        "latest": given.latest,
+        "debounce": None if given.debounce is None else given.debounce / 1000,
         "after": given.after or (),
     }
     clock = now()

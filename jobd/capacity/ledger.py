@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jobd.capacity.gates import Gates
 from jobd.core.entities import Run
+from jobd.core.limits import PLAIN, Pace
 from jobd.core.model import Needs, Reason
 from jobd.core.states import Kind
 from jobd.units import size_text
@@ -50,9 +52,13 @@ class Free(NamedTuple):
 class Ledger:
     """The admission that core/dispatch.py asks. Changed by the core loop's thread alone."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, pace: Pace = PLAIN) -> None:
         self.host = host
+        #: how runs are taken on, beside what fits
+        self.pace = pace
         self.sample: Sample | None = None
+        #: what the live host lets start, beside memory
+        self.gates = Gates()
         #: why nothing at all starts: a drain
         self.hold: Reason | None = None
         #: why nothing of a kind starts: its engine, or the reconciliation with it
@@ -64,7 +70,7 @@ class Ledger:
 
     def closed(self, kind: Kind) -> Reason | None:
         """What keeps every run of that kind from starting, or None."""
-        return self.hold or self.engines[kind] or self.disk
+        return self.hold or self.engines[kind] or self.disk or self.gates.closed(kind)
 
     def free(self, reserved: Needs, running: int) -> Free:
         """What a further run may take beside what `running` attempts hold."""
@@ -127,7 +133,7 @@ class Ledger:
 
     def unused(self, active: Iterable[Run], used: dict[int, int]) -> int:
         """What the active runs have reserved and not yet taken, in bytes; unknown: all of it."""
-        return sum(max(0, run.spec.memory - used.get(run.id, 0)) for run in active)
+        return sum(max(0, run.memory - used.get(run.id, 0)) for run in active)
 
 
 def mib(size: int) -> str:

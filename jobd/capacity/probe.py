@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import psutil
+
+from jobd.capacity.gates import Disk
 
 #: where a kernel with pressure stall information tells of it
 _PRESSURE = "/proc/pressure/{}"
@@ -28,6 +31,29 @@ def available_memory() -> int:
 def used_cpu() -> float:
     """Cores in use since the last call, by everything on the host (0.0 at the first one)."""
     return float(psutil.cpu_percent(interval=None)) / 100 * host_cpus()
+
+
+def load() -> float:
+    """The host's load of the last minute, for each core that this process may use."""
+    return os.getloadavg()[0] / host_cpus()
+
+
+def disks(paths: Iterable[tuple[str, bool]]) -> tuple[Disk, ...]:
+    """Room of the file systems that hold the paths, for who is not root; each only once.
+
+    A path comes with whether it is for images; one that is not there is left out.
+    """
+    found: dict[int, Disk] = {}
+    for path, images in paths:
+        try:
+            device, room = os.stat(path).st_dev, os.statvfs(path)
+        except OSError:
+            continue
+        free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+        # one that is for both is for both
+        if device not in found or not images:
+            found[device] = Disk(path, free, total, images)
+    return tuple(found.values())
 
 
 def step_back() -> None:

@@ -96,6 +96,12 @@ def _limits(spec: JobSpec, rules: Rules) -> Iterator[str]:
             f"resources.memory {size_text(spec.memory)}: this host lets a run "
             f"have {size_text(rules.max_memory)} at most"
         )
+    most = spec.retry.memory_max
+    if rules.max_memory is not None and most is not None and most > rules.max_memory:
+        yield (
+            f"retry.memory_max {size_text(most)}: this host lets a run "
+            f"have {size_text(rules.max_memory)} at most"
+        )
     if rules.max_timeout is not None and spec.timeout > rules.max_timeout:
         yield (
             f"timeout {duration_text(spec.timeout)}: "

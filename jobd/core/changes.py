@@ -16,6 +16,7 @@ from jobd.core.commands import (
     HoldRun,
     MoveRunFirst,
     ReleaseRun,
+    SetGroups,
 )
 from jobd.core.decision import (
     NOTHING,
@@ -31,6 +32,7 @@ from jobd.core.decision import (
 from jobd.core.edits import cancelled_by
 from jobd.core.effects import Effect, SignalAttempt
 from jobd.core.entities import Job, Run
+from jobd.core.groups import groups_mapping, read_groups
 from jobd.core.model import Now
 from jobd.core.policy import Rules
 from jobd.core.salvage import UNREADABLE
@@ -60,13 +62,13 @@ def _cancelled(run: Run, now: Now, who: list[Any]) -> e.RunFinished:
     return e.RunFinished(run.id, now.wall, Outcome.CANCELLED, "cancelled", text, who)
 
 
-def stop(run: Run, now: Now, why: str, who: list[Any] | None) -> Decision:
+def stop(run: Run, now: Now, why: str, who: list[Any] | None, text: str = "") -> Decision:
     """Tell the run's attempt to stop, if it has not been told so already."""
     attempt = run.attempt
     assert attempt is not None
     if attempt.stopping is not None and attempt.stopping.why in (why, "cancelled"):
         return NOTHING
-    event = e.AttemptStopping(run.id, attempt.number, now.wall, why, who)
+    event = e.AttemptStopping(run.id, attempt.number, now.wall, why, who, text)
     if attempt.stopping is not None:
         return Decision([event], [])
     return Decision([event], [SignalAttempt(run.id, attempt.number, run.spec.stop_signal)])
@@ -242,6 +244,16 @@ def _drain(state: State, command: DrainHost, now: Now, rules: Rules, caller: Cal
     return Decision([event(1, now.wall, caller_fields(caller))], [], True)
 
 
+def _set_groups(
+    state: State, command: SetGroups, now: Now, rules: Rules, caller: Caller
+) -> Decision:
+    groups = read_groups(command.groups)
+    if groups == state.groups.limits():
+        return NOTHING
+    who = caller_fields(caller)
+    return Decision([e.HostGroupsSet(1, now.wall, groups_mapping(groups), who)], [])
+
+
 DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     CancelRun: _cancel,
     CancelRuns: _cancel_many,
@@ -251,4 +263,5 @@ DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     MoveRunFirst: _move_first,
     EditRun: _edit,
     DrainHost: _drain,
+    SetGroups: _set_groups,
 }

@@ -164,6 +164,16 @@ class QueueRun(NamedTuple):
     batch_offset: int = 0
     #: for each payload what triggered it, by name, and the moment that was meant (ms UTC)
     sources: Sequence[tuple[str, int]] = ()
+    #: what becomes of runs that overlap, in place of what the job says
+    overlap: str | None = None
+    #: the key of which one run at a time is active, in place of what the job's template makes
+    mutex: str | None = None
+    #: what becomes of it where a parent ends otherwise: `skip`, `fail` or `hold`
+    unmet: str = "skip"
+    #: with a key: those that wait with it are skipped, and this one is queued
+    latest: bool = False
+    #: as `latest`, and due when no other has come with the key for so many milliseconds
+    debounce: int | None = None
     #: of the parents that have left memory: how each ended
     past: Mapping[int, str] = _NOTHING_PAST
     #: the run in the archive that has the key, and what it says of the payload it came with
@@ -271,6 +281,14 @@ class ReportEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportQuiet:
+    """A running attempt has given no output for as long as its job allows."""
+
+    run: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReportLost:
     """An attempt that had started is gone, and nobody can tell how it ended."""
 
@@ -332,15 +350,23 @@ class DrainHost:
 
 
 @dataclass(frozen=True, slots=True)
+class SetGroups:
+    """Take what jobd.toml says of groups (core/groups.py), in its form."""
+
+    groups: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class TimeOver:
-    """A timer of a run came due: `timeout` of an attempt, `grace` of a stop, or it `expires`."""
+    """A timer of a run came due: `timeout` of an attempt, `grace` of a stop, the run's `total`
+    time, or it `expires`."""
 
     what: str
     run: int
     attempt: int
 
 
-Report = ReportStarted | ReportRefused | ReportEnded | ReportLost | ReportUnstarted
+Report = ReportStarted | ReportRefused | ReportEnded | ReportQuiet | ReportLost | ReportUnstarted
 Command = (
     RegisterJob
     | UnregisterJob
@@ -362,6 +388,7 @@ Command = (
     | MoveRunFirst
     | EditRun
     | DrainHost
+    | SetGroups
     | ArchiveRuns
     | Report
     | TimeOver

@@ -20,6 +20,7 @@ from jobd.core.policy import Rules
 from jobd.core.skips import skipped_by
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.units import duration_text
 
 __all__ = ["Decision", "caller_fields", "decide", "find_job", "find_run"]
 
@@ -51,6 +52,10 @@ def _time_over(state: State, command: TimeOver, now: Now, rules: Rules, caller: 
     attempt = run.attempt
     if attempt is None or attempt.number != command.attempt:
         return NOTHING
+    if command.what == "total" and run.state is RunState.WAITING:
+        total = duration_text(run.spec.total_timeout or 0)
+        text = f"its total time ({total}) was over before attempt {attempt.number + 1}"
+        return Decision([e.RunFinished(run.id, now.wall, Outcome.TIMED_OUT, "timed-out", text)], [])
     if command.what == "timeout" and attempt.state is AttemptState.RUNNING:
         return stop(run, now, "timed-out", None)
     if command.what == "grace" and attempt.state is AttemptState.STOPPING:

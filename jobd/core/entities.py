@@ -18,7 +18,7 @@ from jobd.core.events import (
     RunFinished,
     RunHeld,
 )
-from jobd.core.model import JobSpec, Reason, met
+from jobd.core.model import JobSpec, Needs, Reason, met
 from jobd.core.runids import RunIds
 from jobd.core.shards import Shards
 from jobd.core.states import AttemptState, Outcome, RunState, Status
@@ -39,6 +39,18 @@ class Host:
         self.drained_by = ""
         #: when the queue was last written anew after damage, or None
         self.salvaged_at: int | None = None
+
+
+class Breaker:
+    """Straight failures of a job, and (while it is open) until when nothing of it starts."""
+
+    __slots__ = ("failures", "opened_at", "text", "until")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.opened_at = 0
+        self.until: int | None = None
+        self.text = ""
 
 
 class Job:
@@ -195,6 +207,38 @@ class Run:
         """Whether its condition on that parent lets it start, now that the parent has ended."""
         conditions = self.option("after") or ()
         return all(met(outcome, how) for number, how in conditions if number == parent)
+
+    @property
+    def ruling(self) -> JobSpec:
+        """The definition whose limits count for it: its job's newest, not the one it is pinned to.
+
+        Else a limit that is lowered would count only for what is queued from then on.
+        """
+        return self.spec if self.job.removed else self.job.spec
+
+    @property
+    def user(self) -> int | str:
+        """Who queued it, for counting: a uid, or the principal of a gateway's caller."""
+        return self.origin[4] or int(self.origin[1])
+
+    @property
+    def memory(self) -> int:
+        """Bytes that an attempt of it gets: more than its job says after it ran out of memory."""
+        more: int | None = self.options.get("memory") if self.options is not None else None
+        return self.spec.memory if more is None else more
+
+    @property
+    def needs(self) -> Needs:
+        """What its next attempt takes of the host, or its live one holds."""
+        return Needs(self.spec.cpus, self.memory)
+
+    @property
+    def total_ends_at(self) -> int | None:
+        """Wall time at which its total time is over; None: nothing limits it, or not started."""
+        if self.spec.total_timeout is None:
+            return None
+        started = next((a.started for a in self.attempts or () if a.started is not None), None)
+        return None if started is None else started.at + self.spec.total_timeout
 
     @property
     def timeout(self) -> int:

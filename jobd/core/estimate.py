@@ -12,6 +12,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from jobd.core.entities import Job, Run
+from jobd.core.limits import concurrency
 from jobd.core.model import Needs, Now
 from jobd.core.state import State
 from jobd.core.states import RunState
@@ -88,7 +89,7 @@ def _simulate(state: State, order: list[Run], host: Needs, now: Now) -> Estimate
             end, _, over = heapq.heappop(ends)
             at = max(at, end)
             cpus += over.spec.cpus
-            memory += over.spec.memory
+            memory += over.memory
             busy[over.job.id] -= 1
         if run is order[-1]:
             break
@@ -97,13 +98,13 @@ def _simulate(state: State, order: list[Run], host: Needs, now: Now) -> Estimate
             return Estimate(None, f"no run of job {run.job.name} has ended yet")
         heapq.heappush(ends, (at + takes, run.id, run))
         cpus -= run.spec.cpus
-        memory -= run.spec.memory
+        memory -= run.memory
         busy[run.job.id] += 1
     return Estimate(at, f"from the last {len(order[-1].job.times) or 'few'} run times")
 
 
 def _fits(run: Run, cpus: float, memory: int, busy: Counter[int]) -> bool:
-    limit = run.job.spec.concurrency if not run.job.removed else run.spec.concurrency
+    limit = concurrency(run)
     if limit is not None and busy[run.job.id] >= limit:
         return False
-    return run.spec.cpus <= cpus + 1e-9 and run.spec.memory <= memory
+    return run.spec.cpus <= cpus + 1e-9 and run.memory <= memory

@@ -14,9 +14,19 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
+from jobd.core import jobevents
 
 #: what a record is about; the host is one thing, its id is 1
 JOB, RUN, HOST = 1, 2, 3
+
+# of schedules and breakers, which have a file of their own
+ScheduleAdded = jobevents.ScheduleAdded
+ScheduleRemoved = jobevents.ScheduleRemoved
+SchedulePaused = jobevents.SchedulePaused
+ScheduleResumed = jobevents.ScheduleResumed
+ScheduleFired = jobevents.ScheduleFired
+JobBreakerOpened = jobevents.JobBreakerOpened
+JobBreakerClosed = jobevents.JobBreakerClosed
 
 
 class JobRegistered(NamedTuple):
@@ -71,67 +81,11 @@ class JobRunsCancelled(NamedTuple):
     caller: list[Any]
 
 
-class ScheduleAdded(NamedTuple):
-    """A schedule was added beside the job's definition, or took the place of one. `spec` is in a
-    job file's form."""
-
-    job: int
-    name: str
-    spec: dict[str, Any]
-    at: int
-    caller: list[Any]
-
-
-class ScheduleRemoved(NamedTuple):
-    """A schedule was removed."""
-
-    job: int
-    name: str
-    at: int
-    caller: list[Any]
-
-
-class SchedulePaused(NamedTuple):
-    """A schedule does not fire from now on."""
-
-    job: int
-    name: str
-    at: int
-    caller: list[Any]
-
-
-class ScheduleResumed(NamedTuple):
-    """A schedule may fire again; what fell into its pause is not caught up."""
-
-    job: int
-    name: str
-    at: int
-    caller: list[Any]
-
-
-class ScheduleFired(NamedTuple):
-    """A schedule's time has come: all up to `cursor` (ms UTC, nominal) is dealt with.
-
-    `fired` firings made runs, the last of them `run`; `lost` were not caught up. `refused`: why
-    they made none. `mark`: the boot of the host, or the start of jobd, that it fired for.
-    """
-
-    job: int
-    name: str
-    cursor: int
-    at: int
-    fired: int = 1
-    lost: int = 0
-    run: int | None = None
-    refused: str = ""
-    mark: str = ""
-
-
 class RunQueued(NamedTuple):
     """A run was taken on. `payload`: bytes, or `[name, size, crc]` of a body file.
 
     `options` holds what few runs have: not_before, expires_at, env, labels, args, timeout, key,
-    after, retry_of, source.
+    after, retry_of, source, mutex (jobd/core/EVENTS.md has all).
     `request` is the client's key, `batch_index` the run's place among those of the same request.
     """
 
@@ -149,11 +103,15 @@ class RunQueued(NamedTuple):
 
 
 class RunRequeued(NamedTuple):
-    """A run goes back into the queue; it is due `delay` milliseconds after `at`."""
+    """A run goes back into the queue; it is due `delay` milliseconds after `at`.
+
+    `memory`: bytes that its attempts get from now on, where it ran out of memory; else None.
+    """
 
     run: int
     at: int
     delay: int
+    memory: int | None = None
 
 
 class RunFinished(NamedTuple):
@@ -226,13 +184,17 @@ class AttemptStarted(NamedTuple):
 
 
 class AttemptStopping(NamedTuple):
-    """It was told to stop. `why`: `cancelled` or `timed-out`, which becomes its outcome."""
+    """It was told to stop. `why`: `cancelled` or `timed-out`, which becomes its outcome.
+
+    `text` says more of it, as the end of a sentence that begins with "attempt 1".
+    """
 
     run: int
     number: int
     at: int
     why: str
     caller: list[Any] | None = None
+    text: str = ""
 
 
 class AttemptEnded(NamedTuple):
@@ -290,6 +252,15 @@ class HostDrainEnded(NamedTuple):
     caller: list[Any]
 
 
+class HostGroupsSet(NamedTuple):
+    """What jobd.toml says of groups from now on, in its own form."""
+
+    host: int
+    at: int
+    groups: dict[str, Any]
+    caller: list[Any]
+
+
 class HostSalvaged(NamedTuple):
     """The queue was damaged and written anew from what could be read.
 
@@ -325,6 +296,8 @@ Event = (
     | SchedulePaused
     | ScheduleResumed
     | ScheduleFired
+    | JobBreakerOpened
+    | JobBreakerClosed
     | RunQueued
     | RunRequeued
     | RunFinished
@@ -338,6 +311,7 @@ Event = (
     | AttemptEnded
     | HostDrainStarted
     | HostDrainEnded
+    | HostGroupsSet
     | HostSalvaged
     | RunsArchived
 )
@@ -354,6 +328,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (8, JOB, SchedulePaused),
     (9, JOB, ScheduleResumed),
     (10, JOB, ScheduleFired),
+    (11, JOB, JobBreakerOpened),
+    (12, JOB, JobBreakerClosed),
     (16, RUN, RunQueued),
     (17, RUN, RunRequeued),
     (18, RUN, RunFinished),
@@ -368,6 +344,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (48, HOST, HostDrainStarted),
     (49, HOST, HostDrainEnded),
     (50, HOST, HostSalvaged),
+    (51, HOST, HostGroupsSet),
     (60, HOST, RunsArchived),
 )
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobd.core.rates import Rate
 from jobd.core.schedule import ScheduleSpec
 from jobd.core.states import Kind, Outcome
 
@@ -38,6 +39,10 @@ class Reason(NamedTuple):
 CONDITIONS = {"ok": "succeed", "any": "end", "fail": "fail"}
 
 
+#: what becomes of a run where a parent ended otherwise than was asked for (`queue --unmet`)
+UNMET = ("skip", "fail", "hold")
+
+
 def met(outcome: str, condition: str) -> bool:
     """Whether a parent that ended so meets the condition."""
     return condition == "any" or (condition == "ok") is (outcome == Outcome.SUCCEEDED)
@@ -60,6 +65,9 @@ class Retry:
     statuses: tuple[tuple[int, int], ...] = ()
     #: `retry`, `hold` or `dead`: what becomes of a started attempt that the host lost
     interrupted: str = "hold"
+    #: bytes more after an attempt ran out of memory, and at most
+    memory_step: int | None = None
+    memory_max: int | None = None
 
 
 class Mount(NamedTuple):
@@ -100,7 +108,13 @@ class JobSpec:
     mounts: tuple[Mount, ...] = ()
     devices: tuple[str, ...] = ()
     priority: int = 0
+    #: `allow`, `queue` (one at a time), `skip` or `replace`: see core/overlap.py
+    overlap: str = "allow"
     timeout: int = 3_600_000
+    #: of one attempt without output
+    idle_timeout: int | None = None
+    #: of the run, from its first start
+    total_timeout: int | None = None
     expires: int | None = None
     stop_signal: str = "SIGTERM"
     stop_grace: int = 30_000
@@ -109,6 +123,16 @@ class JobSpec:
     pids: int = 512
     concurrency: int | None = None
     queue: int | None = None
+    #: starts in a time, and how many of them at once; None: its count
+    rate: Rate | None = None
+    burst: int | None = None
+    #: of jobd.toml, whose limits it shares
+    group: str | None = None
+    #: what its runs' keys are made from, of which one at a time is active
+    mutex: str | None = None
+    #: failures in a row after which nothing starts, and how long until one run is tried
+    breaker_failures: int | None = None
+    breaker_probe: int = 300_000
     retry: Retry = field(default_factory=Retry)
     #: `none` or `payload`: what its standard input gives
     stdin: str = "none"

@@ -11,14 +11,17 @@ from collections import deque
 from typing import Any
 
 from jobd.core import machine
-from jobd.core.entities import Attempt, Host, Job, Run
+from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.gone import Gone
+from jobd.core.groups import Groups
+from jobd.core.mutexes import Mutexes
 from jobd.core.parents import Children
+from jobd.core.rates import Bucket
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
 from jobd.core.schedules import Schedules
-from jobd.core.states import AttemptState, Outcome, RunState, Status
+from jobd.core.states import AttemptState, Kind, Outcome, RunState, Status
 
 
 class Moves:
@@ -32,6 +35,14 @@ class Moves:
         self.ready = Ready(self.runs)
         self.requests = Requests()
         self.children = Children()
+        self.groups = Groups()
+        self.mutexes = Mutexes()
+        #: what is left of the rates of jobs that have one, by job
+        self.buckets: dict[int, Bucket] = {}
+        #: straight failures of jobs that have a breaker, by job
+        self.breakers: dict[int, Breaker] = {}
+        #: runs of jobs with overlap = replace that are not over, by job
+        self.replaceable: dict[int, dict[int, None]] = {}
         self.schedules = Schedules()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
@@ -49,8 +60,14 @@ class Moves:
         self.finished: deque[int] = deque()
         #: when runs that have left were queued
         self.gone = Gone()
+        #: how many runs of each kind have a live attempt
+        self.active_of = dict.fromkeys(Kind, 0)
+        #: how many runs wait of each user (uid, or the principal of a gateway's caller)
+        self.waiting_of: dict[int | str, int] = {}
         #: set by whatever may let a waiting run start; cleared by dispatch
         self.dirty = True
+        #: monotonic moment at which time alone may let one start, as of the last look
+        self.look_at: int | None = None
         #: what of the definitions on record is not as it was said (core/stored.py)
         self.notes: list[str] = []
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -88,6 +105,13 @@ class Moves:
         """How many runs are over and still in memory."""
         return len(self.runs) - self.waiting - self.held - len(self.active)
 
+    def breaker(self, job: int) -> Breaker:
+        """The job's breaker, made where there is none."""
+        found = self.breakers.get(job)
+        if found is None:
+            found = self.breakers[job] = Breaker()
+        return found
+
     def shared_origin(self, origin: tuple[Any, ...]) -> tuple[Any, ...]:
         """The same trigger and caller, as one object for many runs."""
         shared = self._origins.setdefault(origin, origin)
@@ -107,8 +131,10 @@ class Moves:
             )
         self.runs.move(run, after)
         if before is RunState.WAITING:
-            self.waiting -= 1
-            run.job.waiting -= 1
+            self.count(run, -1)
+            if run.options is not None:
+                self.mutexes.leave(run)
+                self.let_go(run)
             if not self.lift(run) and run.job.reason is not None:
                 self.dirty = True  # it may be the one that others had to wait behind
         elif before is RunState.HELD:
@@ -126,9 +152,33 @@ class Moves:
 
     def wait(self, run: Run, *, front: bool = False) -> None:
         """Take a run among the waiting, and put it where it belongs."""
-        self.waiting += 1
-        run.job.waiting += 1
+        self.count(run, 1)
         self.settle(run, front=front)
+
+    def count(self, run: Run, by: int) -> None:
+        """Count a run among those that wait, or no more."""
+        self.waiting += by
+        run.job.waiting += by
+        self.count_user(run.user, by)
+
+    def count_user(self, user: int | str, by: int) -> None:
+        """Count runs of a user among those that wait, or no more."""
+        left = self.waiting_of.get(user, 0) + by
+        if left:
+            self.waiting_of[user] = left
+        else:
+            del self.waiting_of[user]
+
+    def let_go(self, run: Run) -> None:
+        """Have others looked at that wait for the run's key, where nobody holds that."""
+        key = run.option("mutex")
+        if key is not None:
+            self.wake(key)
+
+    def wake(self, key: str) -> None:
+        """Put the first of each job that wait for a key back where they can start."""
+        for run in self.mutexes.woken(key, self.runs):
+            self.push(run, front=True)
 
     def lift(self, run: Run) -> bool:
         """Take a waiting run out of where it is put aside; False where it is nowhere aside.
@@ -174,6 +224,8 @@ class Moves:
         self.finished.append(run.id)
         if run.options is not None:
             self.children.over(run)
+        if self.replaceable:
+            self.replaceable.get(run.job.id, {}).pop(run.id, None)
         self.count_done(run.job, outcome, 1)
         if self.children:
             self.free_children(run, outcome)
@@ -187,7 +239,10 @@ class Moves:
         """Let the children of a run that is over have it."""
         for child in self.children.pop(run.id):
             found = self.runs.get(child)
-            if found is None or not found.parents or not found.meets(run.id, outcome):
+            if found is None or not found.parents:
+                continue
+            # one that is to be held is held by an event of its own, and free when released
+            if not found.meets(run.id, outcome) and found.option("unmet") != "hold":
                 continue
             waits = found.state is RunState.WAITING
             if waits:

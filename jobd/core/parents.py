@@ -48,13 +48,13 @@ class Children:
         that ended otherwise stays among them: an event in the same batch skips the run.
         """
         open_ = set()
+        self.read_by(child)
         for number, condition in child.option("after"):
-            self._readers[number] = self._readers.get(number, 0) + 1
             parent = runs.get(number)
             if parent is None:
                 continue
             if parent.state is RunState.DONE:
-                if not met(outcome_of(parent), condition):
+                if not met(outcome_of(parent), condition) and child.option("unmet") != "hold":
                     open_.add(number)
             elif number not in open_:
                 open_.add(number)
@@ -62,13 +62,10 @@ class Children:
                 self.pairs += 1
         return open_
 
-    def restore(self, child: Run) -> None:
-        """Take in a run whose `parents` are known, and which is not over."""
+    def read_by(self, child: Run) -> None:
+        """A run that is not over may read the results of its parents."""
         for number, _ in child.option("after") or ():
             self._readers[number] = self._readers.get(number, 0) + 1
-        for number in sorted(child.parents or ()):
-            self._of.setdefault(number, []).append(child.id)
-            self.pairs += 1
 
     def needed(self, parent: int) -> bool:
         """Whether a run that is not over may read the parent's result: it must not be forgotten."""
@@ -87,12 +84,11 @@ class Children:
             else:
                 self._readers.pop(number, None)
 
-    def all_over(self, children: list[Run]) -> None:
-        """As :meth:`over`, of many at once."""
-        if self._readers:
-            for child in children:
-                if child.options is not None:
-                    self.over(child)
+    def restore(self, child: Run) -> None:
+        """Take in a run whose `parents` are known."""
+        for number in sorted(child.parents or ()):
+            self._of.setdefault(number, []).append(child.id)
+            self.pairs += 1
 
     def of(self, parent: int) -> list[int]:
         """The ids of the runs that wait for `parent`; some may be over by now."""

@@ -14,6 +14,7 @@ from jobd.core.events import AttemptEnded, RunFinished, RunHeld, RunRequeued
 from jobd.core.model import Retry
 from jobd.core.states import Outcome
 from jobd.core.status import ended_text
+from jobd.units import duration_text
 
 #: what may follow the end of an attempt
 Next = RunRequeued | RunFinished | RunHeld
@@ -33,6 +34,8 @@ class Rules:
     max_timeout: int | None = None
     max_attempts: int | None = None
     max_payload: int = 16 << 20
+    #: runs of one user that wait at once
+    max_user_queue: int | None = None
     networks: frozenset[str] = frozenset({"none", "bridge"})
     #: patterns of images, of users (`uid[:gid]`), of devices
     images: tuple[str, ...] = ("*",)
@@ -100,6 +103,7 @@ def _after_end(run: Run, attempt: Attempt, end: AttemptEnded) -> Next:
     outcome = Outcome(end.outcome)
     ended = Attempt(attempt.number, attempt.claimed_at)
     ended.end = end
+    ended.stopping = attempt.stopping
     text = f"attempt {attempt.number} {ended_text(ended)}"
     finish = RunFinished(run.id, end.at, outcome, _code(outcome), text)
     retry = run.spec.retry
@@ -120,7 +124,21 @@ def _after_end(run: Run, attempt: Attempt, end: AttemptEnded) -> Next:
         if retry.attempts > 1:
             return finish._replace(text=f"{text}; all {retry.attempts} attempts are used up")
         return finish
-    return RunRequeued(run.id, end.at, backoff(retry, charged, run.id))
+    delay = backoff(retry, charged, run.id)
+    over = run.total_ends_at
+    if over is not None and end.at + delay >= over:
+        total = duration_text(run.spec.total_timeout or 0)
+        return finish._replace(text=f"{text}; its total time ({total}) leaves none for another")
+    return RunRequeued(run.id, end.at, delay, _memory(run, outcome))
+
+
+def _memory(run: Run, outcome: Outcome) -> int | None:
+    """Bytes for the next attempt, where the one that ended had too few and may have more."""
+    retry = run.spec.retry
+    if outcome is not Outcome.OOM_KILLED or retry.memory_step is None or retry.memory_max is None:
+        return None
+    more = min(run.memory + retry.memory_step, retry.memory_max)
+    return more if more > run.memory else None
 
 
 def _after_interruption(run: Run, end: AttemptEnded, text: str) -> Next:

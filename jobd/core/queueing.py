@@ -20,8 +20,11 @@ from jobd.core.decision import (
     find_run,
     held_as,
 )
+from jobd.core.effects import Effect
 from jobd.core.entities import Job, Run
-from jobd.core.model import CONDITIONS, JobSpec, Now
+from jobd.core.model import CONDITIONS, UNMET, JobSpec, Now
+from jobd.core.mutexes import LONGEST, fill
+from jobd.core.overlap import PUT_OFF, Superseded, settle, superseded
 from jobd.core.parents import MOST as MOST_PARENTS
 from jobd.core.parents import MOST_PAIRS
 from jobd.core.policy import Rules
@@ -41,21 +44,52 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
         if made:
             return Decision([], [], ([(run, False) for run in made], []))
     job = find_job(state, command.job)
-    spec = job.spec
     if command.key is not None and len(command.payloads) != 1:
         raise InvalidError(f"job {job.name}: a key names one run, not {len(command.payloads)}")
-    if command.key is not None and (command.key in job.keys or command.known is not None):
+    latest = command.latest or command.debounce is not None
+    if latest:
+        _check_latest(command)
+    elif command.key is not None and (command.key in job.keys or command.known is not None):
         return _existing(state, job, command)
-    _check_submission(job, command, rules)
+    _check_submission(state, job, command, rules)
     _check_times(command, now, rules)
     if command.after:
         _check_after(state, command)
+    older = Superseded([])
+    if latest and command.key is not None:
+        parents = {number for number, _ in command.after}
+        older = superseded(state, job, command.key, state.next_run, parents, now)
+        if command.debounce is not None:
+            command = command._replace(not_before=older.due(command.debounce, now))
+    queued = _new_runs(state, job, command, older.options(command.debounce, now), now)
+    answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in queued], [])
+    overlap = command.overlap or job.spec.overlap
+    if overlap in ("allow", "queue") and not older.ends and not command.after:
+        return Decision([*queued], [], answer)
+    settled = settle(state, job, queued, overlap, now)
+    over = {end.run for end in older.ends}
+    others = [event for event in settled.events if event[0] not in over]
+    events: list[e.Event] = [*queued, *older.ends, *others]
+    for number, _ in answer[0] if command.after else ():
+        skip = skipped_at_once(state, number, command.after, command.unmet, command.past, now.wall)
+        if skip is not None:
+            events.append(skip)
+    return Decision(events, settled.effects, answer)
+
+
+def _new_runs(
+    state: State, job: Job, command: QueueRun, more: dict[str, Any], now: Now
+) -> list[e.RunQueued]:
+    spec = job.spec
     options = _options(state, spec, command, now)
+    if more:
+        options = {**(options or {}), **more}
+    keyed = command.mutex is not None or spec.mutex is not None
     priority = spec.priority if command.priority is None else command.priority
     # each attribute looked up once, and all by position: this is the hot path
     trigger, request, who = command.trigger, command.request, caller_fields(command.caller)
     first, job_id, revision, at = state.next_run, job.id, job.revision, now.wall
-    events: list[e.Event] = []
+    events: list[e.RunQueued] = []
     for number, payload in enumerate(command.payloads, first):
         kept = payload if type(payload) is bytes else payload_fields(payload)
         events.append(
@@ -68,7 +102,7 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
                 who,
                 kept,
                 priority,
-                options,
+                with_mutex(options, mutex_of(spec, command, payload)) if keyed else options,
                 request,
                 number - first,
             )
@@ -76,17 +110,48 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
     if command.sources:
         pairs = zip(events, command.sources, strict=True)
         events = [_from(event, source) for event, source in pairs]
-    answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in events], [])
-    for number, _ in answer[0] if command.after else ():
-        skip = skipped_at_once(state, number, command.after, command.past, now.wall)
-        if skip is not None:
-            events.append(skip)
-    return Decision(events, [], answer)
+    return events
 
 
-def _from(event: e.Event, source: tuple[str, int]) -> e.Event:
+def _check_latest(command: QueueRun) -> None:
+    if command.key is None:
+        raise InvalidError("latest, debounce: they go with a key: which runs are meant")
+    if command.debounce is not None:
+        if not 1 <= command.debounce <= MAX_MS // PUT_OFF:
+            raise InvalidError(f"debounce: {command.debounce} ms: expected more than nothing")
+        if command.not_before is not None or command.after:
+            raise InvalidError("debounce: it says when the run is due: not with a date or parents")
+
+
+def mutex_of(spec: JobSpec, command: QueueRun, payload: bytes | Body) -> str | None:
+    """The key of which one run at a time is active, or None. Raises InvalidError."""
+    if command.mutex is not None:
+        if spec.mutex is not None:
+            raise InvalidError(f"mutex: job {spec.name} makes its own (limits.mutex)")
+        if not 0 < len(command.mutex) <= LONGEST or not command.mutex.isprintable():
+            raise InvalidError(
+                f"mutex: {command.mutex!r:.60}: expected 1 to {LONGEST} printable characters"
+            )
+        return command.mutex
+    if spec.mutex is None:
+        return None
+    known = {
+        "job": spec.name,
+        "user": command.caller.principal or command.caller.user,
+        "key": command.key,
+        "label": command.labels,
+        "env": {**spec.env, **command.env},
+    }
+    return fill(spec.mutex, known, payload)
+
+
+def with_mutex(options: dict[str, Any] | None, key: str | None) -> dict[str, Any] | None:
+    """Options with the key of one run; those of a request's other runs are left as they are."""
+    return options if key is None else {**(options or {}), "mutex": key}
+
+
+def _from(event: e.RunQueued, source: tuple[str, int]) -> e.RunQueued:
     """The run's event with what triggered it, and the moment that was meant."""
-    assert type(event) is e.RunQueued
     return event._replace(options={**(event.options or {}), "source": [*source]})
 
 
@@ -128,9 +193,16 @@ def check_allowed(job: Job, rules: Rules) -> None:
         job.passed = found
 
 
-def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | None = None) -> None:
-    """Refuse what may not be queued; `more` is how many come to the job, where not all of them
-    are in `command`."""
+def _check_submission(
+    state: State,
+    job: Job,
+    command: QueueRun,
+    rules: Rules,
+    more: int | None = None,
+    all_: int | None = None,
+) -> None:
+    """Refuse what may not be queued; `more` is how many come to the job, and `all_` how many in
+    all, where not all of them are in `command`."""
     check_allowed(job, rules)
     for payload in command.payloads:
         size = len(payload) if type(payload) is bytes else _size(payload)
@@ -145,6 +217,13 @@ def _check_submission(job: Job, command: QueueRun, rules: Rules, more: int | Non
     if limit is not None and job.waiting + (more or len(command.payloads)) > limit:
         raise RefusedError(
             f"job {job.name}: its queue is full: {job.waiting} of {limit} runs wait (limits.queue)"
+        )
+    most, who = rules.max_user_queue, command.caller
+    waiting = state.waiting_of.get(who.principal or who.uid, 0)
+    if most is not None and waiting + (all_ or len(command.payloads)) > most:
+        raise RefusedError(
+            f"user {who.principal or who.user}: {waiting} of {most} runs wait already "
+            "(maxima.user_queue)"
         )
     if command.priority is not None:
         check_priority(command.priority)
@@ -168,6 +247,8 @@ def _check_after(state: State, command: QueueRun) -> None:
             f"after: {state.children.pairs} times a run waits for another already, "
             f"{MOST_PAIRS} at most; queue fewer, or later"
         )
+    if command.unmet not in UNMET:
+        raise InvalidError(f"unmet: {command.unmet!r:.40}: expected one of {', '.join(UNMET)}")
     for number, condition in command.after:
         if number not in command.past:
             find_run(state, number)
@@ -190,8 +271,12 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
     expires = spec.expires if command.expires is None else command.expires
     if expires is not None:
         options["expires_at"] = max(now.wall, command.not_before or 0) + expires
+    if command.overlap is not None and command.overlap != spec.overlap:
+        options["overlap"] = command.overlap
     if command.after:
         options["after"] = [list(pair) for pair in command.after]
+        if command.unmet != "skip":
+            options["unmet"] = command.unmet
     if command.retry_of is not None:
         options["retry_of"] = command.retry_of
     if command.key is not None:
@@ -208,18 +293,19 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
 
 def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Caller) -> Decision:
     if command.request is not None:
-        made = state.requests.find(command.request)
-        if made:
-            return Decision([], [], _asked_again(state, command, made))
-    events: list[e.Event] = []
+        asked = state.requests.find(command.request)
+        if asked:
+            return Decision([], [], _asked_again(state, command, asked))
+    events: list[e.RunQueued] = []
     more: Counter[str] = Counter()
     for index, (number, payload) in enumerate(command.runs):
         run = command.past.get(number) or find_run(state, number)
         again = _again(run, index, payload, command, caller)
         job = find_job(state, again.job)
         more[job.name] += 1
-        _check_submission(job, again, rules, more[job.name])
+        _check_submission(state, job, again, rules, more[job.name], index + 1)
         options = _options(state, job.spec, again, now)
+        options = with_mutex(options, mutex_of(job.spec, again, payload))
         events.append(
             e.RunQueued(
                 state.next_run + index,
@@ -236,7 +322,16 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
             )
         )
     pairs = zip(command.runs, events, strict=True)
-    return Decision(events, [], [(old, event[0]) for (old, _), event in pairs])
+    answer = [(old, event.run) for (old, _), event in pairs]
+    made: list[e.Event] = list(events)
+    effects: list[Effect] = []
+    for name in more:
+        job = state.jobs[name]
+        new = [event for event in events if event.job == job.id]
+        settled = settle(state, job, new, job.spec.overlap, now)
+        made += settled.events
+        effects += settled.effects
+    return Decision(made, effects, answer)
 
 
 def _asked_again(state: State, command: RetryRuns, made: range) -> list[tuple[int, int]]:
@@ -280,6 +375,7 @@ def _again(
         # counted from where it is as if all of its batch stood there again
         batch_offset=run.id - batch[1] - index if batch else 0,
         retry_of=run.id,
+        mutex=run.option("mutex") if run.job.spec.mutex is None else None,
     )
 
 

@@ -76,12 +76,12 @@ class Ready:
         for priority in self.priorities():
             if priority <= run.priority:
                 break
-            for job in self._rings[priority]:
+            for job in list(self._rings.get(priority, ())):
                 if job is run.job or open_(job):
                     found += self._before(job, priority, None, most - len(found))
         others = [
             self._before(job, run.priority, None, min(len(own) + 1, most))
-            for job in self._rings.get(run.priority, ())
+            for job in list(self._rings.get(run.priority, ()))
             if job is not run.job and open_(job)
         ]
         for turn, mine in enumerate([*own, None]):
@@ -122,6 +122,14 @@ class Ready:
             if not ring:
                 del self._rings[run.priority]
 
+    def pop(self, run: Run) -> None:
+        """Take out the head of a job's queue without its turn being over."""
+        queue = run.job.ready[run.priority]
+        if not queue or queue.popleft() != run.id:
+            raise ValueError(f"run {run.id} is not the next of job {run.job.name}")
+        if not queue:
+            self._drop(run.job, run.priority)
+
     def rings(self) -> dict[int, list[int]]:
         """At each priority the ids of the jobs that have a queue, by their turns."""
         return {priority: [job.id for job in ring] for priority, ring in self._rings.items()}
@@ -133,9 +141,17 @@ class Ready:
     def restore_rings(self, rings: dict[int, list[Job]]) -> None:
         """Let the jobs take turns in this order: those of them that have a queue."""
         for priority, jobs in rings.items():
+            for job in jobs:
+                if priority in job.ready:
+                    job.ready[priority] = self._shared(job.ready[priority])
             ring = deque(job for job in jobs if priority in job.ready)
             if ring:
                 self._rings[priority] = ring
+
+    def _shared(self, ids: deque[int]) -> deque[int]:
+        """The same ids, each as the object that its run has: one of its own takes 32 bytes."""
+        runs = ((number, self._runs.get(number)) for number in ids)
+        return deque(number if run is None else run.id for number, run in runs)
 
     def clean(self, job: Job) -> None:
         """Drop a job's stale entries: worth it where most of them are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import access, applying
+from jobd.core import access, applying, breaker
 from jobd.core import events as e
 from jobd.core.allowed import all_problems, check_places, check_rules, check_unmasked
 from jobd.core.commands import (
@@ -19,7 +19,7 @@ from jobd.core.commands import (
 )
 from jobd.core.decision import Decision, caller_fields, find_job
 from jobd.core.entities import Job
-from jobd.core.model import Now
+from jobd.core.model import JobSpec, Now
 from jobd.core.policy import Rules
 from jobd.core.schedule import with_zone
 from jobd.core.settings import with_settings
@@ -41,6 +41,7 @@ def _register(
     check_unmasked(spec)
     check_rules(spec, rules)
     check_places(spec, rules)
+    _check_group(state, spec)
     same = job is not None and job.spec == spec
     if job is not None and same and command.origin in ("", job.origin):
         return Decision([], [], (job.revision, False))
@@ -55,6 +56,15 @@ def _register(
         number, spec.name, revision, to_mapping(spec), now.wall, who, command.origin
     )
     return Decision([event], [], (revision, not same))
+
+
+def _check_group(state: State, spec: JobSpec) -> None:
+    known = state.groups.limits()
+    if spec.group is not None and spec.group not in known:
+        names = f"known are {', '.join(sorted(known))}" if known else "there is none"
+        raise InvalidError(
+            f"limits.group: no group {spec.group!r:.70} in jobd.toml ([groups]): {names}"
+        )
 
 
 def _check_origin(job: Job, origin: str) -> None:
@@ -109,10 +119,14 @@ def _unregister(
 
 def _pause(state: State, command: PauseJob, now: Now, rules: Rules, caller: Caller) -> Decision:
     job = find_job(state, command.job)
-    if job.paused == command.paused:
-        return Decision([], [], False)
-    event = e.JobPaused if command.paused else e.JobResumed
-    return Decision([event(job.id, now.wall, caller_fields(caller))], [], True)
+    who = caller_fields(caller)
+    events: list[e.Event] = []
+    if job.paused != command.paused:
+        event = e.JobPaused if command.paused else e.JobResumed
+        events.append(event(job.id, now.wall, who))
+    if not command.paused:
+        events += breaker.closing(state, job, now.wall, who)
+    return Decision(events, [], bool(events))
 
 
 DECIDERS: dict[type[Any], Callable[..., Decision]] = {

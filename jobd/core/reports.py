@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from jobd.core import breaker
 from jobd.core import events as e
+from jobd.core.changes import stop
 from jobd.core.commands import (
     Body,
     ReportEnded,
     ReportLost,
+    ReportQuiet,
     ReportRefused,
     ReportStarted,
     ReportUnstarted,
@@ -24,6 +27,7 @@ from jobd.core.model import Now
 from jobd.core.policy import after_end, outcome_of
 from jobd.core.state import State
 from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.units import duration_text
 
 #: events and effects
 Consequence = tuple[list[e.Event], list[Effect]]
@@ -39,8 +43,9 @@ def _live(state: State, run_id: int, number: int) -> tuple[Run, Attempt] | None:
     return run, attempt
 
 
-def _end(run: Run, end: e.AttemptEnded) -> Consequence:
-    return [end, after_end(run, end)], [DiscardAttempt(run.id, end.number)]
+def _end(state: State, run: Run, end: e.AttemptEnded) -> Consequence:
+    events: list[e.Event] = [end, after_end(run, end), *breaker.after_end(state, run, end)]
+    return events, [DiscardAttempt(run.id, end.number)]
 
 
 def _started(state: State, report: ReportStarted, now: Now) -> Consequence:
@@ -98,7 +103,7 @@ def _ended(state: State, report: ReportEnded, now: Now) -> Consequence:
         report.output_files,
         report.note,
     )
-    return _end(run, end)
+    return _end(state, run, end)
 
 
 def _error(report: ReportEnded, outcome: Outcome) -> str | None:
@@ -125,7 +130,17 @@ def _refused(state: State, report: ReportRefused, now: Now) -> Consequence:
     end = e.AttemptEnded(
         run.id, attempt.number, now.wall, outcome, True, report.exit_code, report.error
     )
-    return _end(run, end)
+    return _end(state, run, end)
+
+
+def _quiet(state: State, report: ReportQuiet, now: Now) -> Consequence:
+    found = _live(state, report.run, report.attempt)
+    idle = found[0].spec.idle_timeout if found is not None else None
+    if found is None or idle is None or found[1].state is not AttemptState.RUNNING:
+        return [], []
+    text = f"gave no output for {duration_text(idle)} (idle_timeout)"
+    told = stop(found[0], now, "timed-out", None, text)
+    return told.events, told.effects
 
 
 def _lost(state: State, report: ReportLost, now: Now) -> Consequence:
@@ -136,7 +151,7 @@ def _lost(state: State, report: ReportLost, now: Now) -> Consequence:
     stopping = attempt.stopping
     outcome = Outcome(stopping.why) if stopping else Outcome.LOST
     end = e.AttemptEnded(run.id, attempt.number, now.wall, outcome, True, None, report.error)
-    return _end(run, end)
+    return _end(state, run, end)
 
 
 def _unstarted(state: State, report: ReportUnstarted, now: Now) -> Consequence:
@@ -148,13 +163,14 @@ def _unstarted(state: State, report: ReportUnstarted, now: Now) -> Consequence:
     outcome = Outcome(stopping.why) if stopping else Outcome.INTERRUPTED
     charged = outcome is not Outcome.INTERRUPTED
     end = e.AttemptEnded(run.id, attempt.number, now.wall, outcome, charged, None, report.error)
-    return _end(run, end)
+    return _end(state, run, end)
 
 
 TAKERS: dict[type[Any], Callable[[State, Any, Now], Consequence]] = {
     ReportStarted: _started,
     ReportEnded: _ended,
     ReportRefused: _refused,
+    ReportQuiet: _quiet,
     ReportLost: _lost,
     ReportUnstarted: _unstarted,
 }

@@ -18,12 +18,14 @@ from jobd.core import schedule
 from jobd.core import statements as s
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Job, Run
+from jobd.core.groups import read_groups
 from jobd.core.machine import TransitionError
 from jobd.core.moves import aside
+from jobd.core.rates import Bucket
 from jobd.core.schedules import Schedule
-from jobd.core.spec import parse
-from jobd.core.state import State
+from jobd.core.state import State, shared_size
 from jobd.core.states import AttemptState, Outcome, RunState
+from jobd.core.stored import stored
 from jobd.errors import InvalidError
 
 _REQUEST = Struct("<16sQI")
@@ -42,6 +44,8 @@ class Restoring:
         self._last_origin: list[Any] = []
         self._origin: tuple[Any, ...] = ()
         self._ended: list[tuple[int, int]] = []
+        self._last_options: dict[str, Any] = {}
+        self._last_at = 0
         self.takers: dict[int, Callable[[int, int, bytes], None]] = {
             s.TYPE_OF[s.JobStands]: self._job,
             s.TYPE_OF[s.RevisionStands]: self._revision,
@@ -50,6 +54,7 @@ class Restoring:
             s.TYPE_OF[s.RunStands]: self._run,
             s.TYPE_OF[s.HostStands]: self._host,
             s.TYPE_OF[s.RequestsStand]: self._requests,
+            s.TYPE_OF[s.PolicyStands]: self._policy,
         }
 
     def take(self, type_: int, id_: int, revision: int, body: bytes) -> None:
@@ -74,9 +79,10 @@ class Restoring:
         said = _read(s.RevisionStands, body)
         job = self.state.job(id_)
         try:
-            job.revisions[said.number] = parse(said.spec)
+            job.revisions[said.number], notes = stored(said.spec, job.name)
         except InvalidError as error:
             raise TransitionError(f"job {id_}: its definition: {error}") from None
+        self.state.notes += [f"job {job.name}, revision {said.number}: {note}" for note in notes]
         job.made[said.number] = (said.at, said.caller)
 
     def _schedule(self, id_: int, revision: int, body: bytes) -> None:
@@ -106,22 +112,34 @@ class Restoring:
         job = state.jobs_by_id.get(said[0])
         if job is None or said[1] not in job.revisions:
             raise TransitionError(f"run {id_}: no revision {said[1]} of job {said[0]}")
+        # of what many have the same one object does for all, as where events made them
+        if said[4] != self._last_at:
+            self._last_at = said[4]
+        said[4] = self._last_at
         if said[5] != self._last_origin:
             self._last_origin = said[5]
             self._origin = state.shared_origin(tuple(said[5]))
+        if said[6] is not None:
+            if said[6] != self._last_options:
+                self._last_options = said[6]
+            said[6] = self._last_options
         note = None if said[11] is None else self._note(said[11])
         run = _run_of(id_, job, revision, said, self._origin, note)
-        if said[6] is not None:
-            if "key" in said[6]:
-                job.keys[said[6]["key"]] = id_
-            if "after" in said[6] and run.state is not RunState.DONE:
-                state.children.restore(run)
+        if run.parents is not None:
+            state.children.restore(run)
+        if said[6] is not None and "key" in said[6]:
+            job.keys[said[6]["key"]] = id_
         state.runs.add(run)
+        if run.options is not None and "labels" in run.options:
+            state.runs.labelled(id_)
+        if run.state is RunState.DONE and run.note is not None:
+            state.runs.ended(id_, run.note.at)
         if said[2] == _WAITING and said[9] is None and said[10] is None:
-            state.waiting += 1
-            job.waiting += 1
+            state.count(run, 1)
         else:
             self._count(run)
+        if said[6] is not None and run.state is not RunState.DONE:
+            state.children.read_by(run)
 
     def _note(self, said: list[Any]) -> Any:
         # many that were cancelled at once had one note in common
@@ -133,8 +151,7 @@ class Restoring:
     def _count(self, run: Run) -> None:
         state, job = self.state, run.job
         if run.state is RunState.WAITING:
-            state.waiting += 1
-            job.waiting += 1
+            state.count(run, 1)
             word = aside(run)
             if word is not None:
                 state.parked[word] += 1
@@ -145,7 +162,9 @@ class Restoring:
         elif run.state is RunState.ACTIVE:
             job.active += 1
             state.reserved_millicpus += round(run.spec.cpus * 1000)
-            state.reserved_memory += run.spec.memory
+            state.reserved_memory += run.memory
+            state.active_of[run.spec.kind] += 1
+            state.mutexes.claimed(run)
         elif run.note is not None:
             self._ended.append((run.note.at, run.id))
 
@@ -165,6 +184,23 @@ class Restoring:
         state.ready.restore_rings(
             {priority: [state.job(number) for number in jobs] for priority, jobs in said.rings}
         )
+
+    def _policy(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.PolicyStands, body)
+        state = self.state
+        try:
+            state.groups.set(read_groups(said.groups))
+        except InvalidError as error:
+            raise TransitionError(f"groups: {error}") from None
+        for name, full_at, active in said.held:
+            state.groups.restore(name, full_at, active)
+        for job, full_at in said.buckets:
+            state.buckets[job] = Bucket(full_at)
+        for job, *fields in said.breakers:
+            breaker = state.breaker(job)
+            breaker.failures, breaker.opened_at, breaker.until, breaker.text = fields
+        for job, runs in said.replaceable:
+            state.replaceable[job] = dict.fromkeys(runs)
 
     def _requests(self, id_: int, revision: int, body: bytes) -> None:
         put = self.state.requests.put
@@ -198,7 +234,7 @@ def _run_of(
     run.priority, run.queued_at = said[3], said[4]
     run.origin = origin
     run.options = said[6]
-    run.size = said[7]
+    run.size = shared_size(said[7])
     if said[8] is not None:
         run.body = Body(*said[8])
     run.due = said[9]

@@ -205,6 +205,7 @@ def _queued(
         "schedule",
         caller,
         sources=[(found.spec.name, firing.at) for firing in firings],
+        overlap=found.spec.overlap,
     )
     return queue(state, command, now, rules, caller)
 

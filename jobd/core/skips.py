@@ -19,9 +19,11 @@ from jobd.core.states import Outcome, RunState
 def skipped_by(state: State, events: Sequence[e.Event], at: int) -> list[e.Event]:
     """The ends of all runs that the ends in `events` (not applied yet) let down, and so on."""
     over = deque(_ends(state, events))
+    # those that are over or held by this very decision
     gone = {number for number, _ in over}
     cancelled = [event for event in events if type(event) is e.JobRunsCancelled]
     made: list[e.Event] = []
+    ends: dict[int, str] = {}
     while over:
         number, outcome = over.popleft()
         for child in map(state.runs.get, state.children.of(number)):
@@ -31,18 +33,40 @@ def skipped_by(state: State, events: Sequence[e.Event], at: int) -> list[e.Event
             if text is None or any(_means(event, child) for event in cancelled):
                 continue
             gone.add(child.id)
-            made.append(_skip(child.id, text, at))
-            over.append((child.id, Outcome.SKIPPED))
-    return made
+            event = _unmet(child.id, child.option("unmet"), text, at)
+            if isinstance(event, e.RunFinished):
+                over.append((child.id, event.outcome))
+            elif child.state is RunState.HELD:
+                continue  # somebody holds it already, and is told by `why`
+            made.append(event)
+        ends[number] = outcome
+    return made + list(_skipped_anew(events, ends, at))
+
+
+def _skipped_anew(
+    events: Sequence[e.Event], ends: dict[int, str], at: int
+) -> Iterator[e.RunFinished | e.RunHeld]:
+    """The ends of runs that are queued behind one that their very queueing ends (`--latest`)."""
+    over = {event.run for event in events if type(event) is e.RunFinished}
+    for event in events:
+        if type(event) is e.RunQueued and event.options and event.run not in over:
+            after = event.options.get("after") or ()
+            texts = (
+                _let_down(number, ends[number], after) for number, _ in after if number in ends
+            )
+            text = next((text for text in texts if text is not None), None)
+            if text is not None:
+                yield _unmet(event.run, event.options.get("unmet"), text, at)
 
 
 def skipped_at_once(
     state: State,
     run: int,
     after: Sequence[Sequence[object]],
+    unmet: str,
     past: Mapping[int, str],
     at: int,
-) -> e.RunFinished | None:
+) -> e.RunFinished | e.RunHeld | None:
     """The end of a run that is queued behind one that has ended otherwise already; else None.
 
     `past`: how those ended that have left memory.
@@ -58,7 +82,7 @@ def skipped_at_once(
             continue
         text = _let_down(number, outcome, after)
         if text is not None:
-            return _skip(run, text, at)
+            return _unmet(run, unmet, text, at)
     return None
 
 
@@ -70,8 +94,12 @@ def _let_down(parent: int, outcome: str, after: Sequence[Sequence[object]]) -> s
     return None
 
 
-def _skip(run: int, text: str, at: int) -> e.RunFinished:
-    return e.RunFinished(run, at, Outcome.SKIPPED, "parent", text)
+def _unmet(run: int, unmet: str | None, text: str, at: int) -> e.RunFinished | e.RunHeld:
+    """What becomes of a run whose parent ended otherwise, as its submitter asked."""
+    if unmet == "hold":
+        return e.RunHeld(run, at, "parent", f"{text}; release or cancel it")
+    outcome = Outcome.FAILED if unmet == "fail" else Outcome.SKIPPED
+    return e.RunFinished(run, at, outcome, "parent", text)
 
 
 def _ends(state: State, events: Iterable[e.Event]) -> Iterator[tuple[int, str]]:

@@ -15,6 +15,8 @@ from jobd.core import schedule
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
+from jobd.core.mutexes import check_template
+from jobd.core.rates import rate_text, read_rate
 from jobd.core.states import Outcome
 from jobd.errors import InvalidError
 from jobd.units import duration_text, size_text
@@ -56,7 +58,10 @@ KEYS: dict[str, Key] = {
     "mounts": Key("mounts", a.mounts, a.mounts_listed),
     "devices": Key("devices", a.devices, v.listed),
     "priority": Key("priority", v.whole(-1000, 1000)),
+    "overlap": Key("overlap", v.choice("allow", "queue", "skip", "replace")),
     "timeout": Key("timeout", v.duration(1), duration_text),
+    "idle_timeout": Key("idle_timeout", v.duration(1000), duration_text),
+    "total_timeout": Key("total_timeout", v.duration(1), duration_text),
     "expires": Key("expires", v.duration(1), duration_text),
     "stop_signal": Key("stop_signal", v.signal),
     "stop_grace": Key("stop_grace", v.duration(0), duration_text),
@@ -65,6 +70,12 @@ KEYS: dict[str, Key] = {
     "pids": Key("resources.pids", v.whole(1, 1 << 22)),
     "concurrency": Key("limits.concurrency", v.whole(1, 1 << 20)),
     "queue": Key("limits.queue", v.whole(1, 1 << 31)),
+    "rate": Key("limits.rate", read_rate, rate_text),
+    "burst": Key("limits.burst", v.whole(1, 1 << 20)),
+    "group": Key("limits.group", v.text(63)),
+    "mutex": Key("limits.mutex", check_template),
+    "breaker_failures": Key("breaker.failures", v.whole(1, 1000)),
+    "breaker_probe": Key("breaker.probe_after", v.duration(1000), duration_text),
     "schedules": Key("schedule", schedule.read_all, schedule.write_all),
 }
 
@@ -75,6 +86,8 @@ RETRY_KEYS: dict[str, Key] = {
     "max_delay": Key("retry.max_delay", v.duration(0), duration_text),
     "jitter": Key("retry.jitter", v.number(0, 1)),
     "interrupted": Key("retry.interrupted", v.choice("retry", "hold", "dead")),
+    "memory_step": Key("retry.memory_step", v.size(1 << 20), size_text),
+    "memory_max": Key("retry.memory_max", v.size(6 << 20), size_text),
 }
 
 #: of INTERFACE's job file, what this version does not do: refused, never silently left out
@@ -82,12 +95,7 @@ _LATER = frozenset(
     {
         "alert",
         "api",
-        "idle_timeout",
-        "limits.group",
-        "limits.rate",
         "on",
-        "overlap",
-        "total_timeout",
     }
 )
 
@@ -100,7 +108,7 @@ ACCESS_KEYS: dict[str, Key] = {
 
 _PLAIN = Retry()
 #: keys that are tables of keys
-TABLES = ("resources", "limits", "retry", "access")
+TABLES = ("resources", "limits", "breaker", "retry", "access")
 #: every key by its path
 PATHS = {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.values()} | {
     "name",
@@ -134,7 +142,13 @@ def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -
         # defaults for containers are nothing to a process
         flat.update(dict.fromkeys(_CONTAINERS_ALONE))
     access = Access(**_read(ACCESS_KEYS, flat))
-    return JobSpec(name=name, retry=_parse_retry(flat), access=access, **_read(KEYS, flat))
+    spec = JobSpec(name=name, retry=_parse_retry(flat), access=access, **_read(KEYS, flat))
+    if spec.retry.memory_max is not None and spec.retry.memory_max < spec.memory:
+        raise InvalidError(
+            f"retry.memory_max: {size_text(spec.retry.memory_max)} is less than resources.memory "
+            f"({size_text(spec.memory)})"
+        )
+    return spec
 
 
 def _read(keys: Mapping[str, Key], flat: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,6 +256,8 @@ def _parse_retry(flat: Mapping[str, Any]) -> Retry:
     if flat.get("retry.on") is not None:
         fields["on"], fields["statuses"] = parse_on(flat["retry.on"])
     retry = Retry(**fields)
+    if (retry.memory_step is None) is not (retry.memory_max is None):
+        raise InvalidError("retry.memory_step: goes with retry.memory_max, which is its bound")
     if retry.max_delay < retry.delay:
         raise InvalidError(
             f"retry.max_delay: {duration_text(retry.max_delay)} is less than retry.delay "

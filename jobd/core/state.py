@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import edits, machine, scheduled
+from jobd.core import breaker, edits, machine, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
 from jobd.core.moves import Moves
+from jobd.core.rates import Bucket
 from jobd.core.states import Outcome, RunState
 from jobd.core.stored import stored
 from jobd.errors import InvalidError
@@ -24,6 +25,11 @@ _NEW = machine.run_after(0, None, e.RunQueued)
 #: small sizes, each number once
 _SIZES_KEPT = 4096
 _SIZES = tuple(range(_SIZES_KEPT))
+
+
+def shared_size(size: int) -> int:
+    """The same number; a small one as one object for all, as its own would cost a run 32 bytes."""
+    return _SIZES[size] if size < _SIZES_KEPT else size
 
 
 class State(Moves):
@@ -155,10 +161,6 @@ class State(Moves):
             raise machine.TransitionError(f"job {job_id}: no revision {revision}")
         run = Run(number, job, revision)
         run.state = _NEW
-        try:
-            self.runs.add(run)
-        except ValueError:
-            raise machine.TransitionError(f"run {number}: queued twice") from None
         run.rev = 1
         run.priority = priority
         if at == self._at:
@@ -166,6 +168,10 @@ class State(Moves):
         else:
             self._at = at
         run.queued_at = at
+        try:
+            self.runs.add(run)
+        except ValueError:
+            raise machine.TransitionError(f"run {number}: queued twice") from None
         if who == self._caller and trigger == self._trigger and self._queued is not None:
             run.origin = self._queued.origin
         else:
@@ -176,23 +182,18 @@ class State(Moves):
             self._trigger, self._caller = trigger, who
         self._queued = run
         if type(payload) is bytes:
-            size = len(payload)
-            # a number of one's own would cost 32 bytes, in each of a million runs
-            run.size = _SIZES[size] if size < _SIZES_KEPT else size
+            run.size = shared_size(len(payload))
         else:
             run.body, run.size = Body(*payload), payload[1]
+        if run.spec.overlap == "replace" or (options and options.get("overlap") == "replace"):
+            self.replaceable.setdefault(job.id, {})[number] = None
         if number >= self.next_run:
             self.next_run = number + 1
         if request is not None:
             self.requests.add(request, number, n)
-        if options is None:
-            # nothing keeps it aside
-            self.waiting += 1
-            job.waiting += 1
-            self.push(run)
-        else:
+        if options is not None:
             self._take_options(run, options, at)
-            self.wait(run)
+        self.wait(run)
         return 1
 
     def _take_options(self, run: Run, options: dict[str, Any], at: int) -> None:
@@ -202,6 +203,8 @@ class State(Moves):
         else:
             self._options = options
         run.options = options
+        if "labels" in options:
+            self.runs.labelled(run.id)
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         not_before = options.get("not_before")
@@ -213,6 +216,8 @@ class State(Moves):
     def _run_requeued(self, event: e.RunRequeued) -> None:
         run = self.run(event.run)
         self.leave(run, e.RunRequeued)
+        if event.memory is not None:
+            run.options = {**(run.options or {}), "memory": event.memory}
         if event.delay > 0:
             run.due = event.at + event.delay
         self.wait(run, front=True)
@@ -227,6 +232,7 @@ class State(Moves):
         run = self.run(event.run)
         self.leave(run, e.RunFinished)
         run.note = event
+        self.runs.ended(run.id, event.at)
         self.finish(run, outcome)
 
     def _run_held(self, event: e.RunHeld) -> None:
@@ -274,12 +280,24 @@ class State(Moves):
         if run.attempts is None:
             run.attempts = []
         run.attempts.append(attempt)
-        self.waiting -= 1
-        run.job.waiting -= 1
-        run.job.active += 1
+        self.count(run, -1)
+        job = run.job
+        job.active += 1
         self.active[run.id] = run
+        self.active_of[run.spec.kind] += 1
         self.reserved_millicpus += round(run.spec.cpus * 1000)
-        self.reserved_memory += run.spec.memory
+        self.reserved_memory += run.memory
+        self._claim_limits(run, event.at)
+
+    def _claim_limits(self, run: Run, at: int) -> None:
+        """Take of what the run's limits allow; with what counted when it was claimed."""
+        spec = run.ruling
+        if spec.rate is not None:
+            self.buckets.setdefault(run.job.id, Bucket()).take(spec.rate, spec.burst, at)
+        if spec.group is not None:
+            self.groups.claimed(run.id, spec.group, at)
+        if run.options is not None:
+            self.mutexes.claimed(run)
 
     def _attempt_started(self, event: e.AttemptStarted) -> None:
         self.move_attempt(event.run, event.number, e.AttemptStarted).started = event
@@ -301,7 +319,14 @@ class State(Moves):
             finished = event.finished_at or event.at
             run.job.times.append(max(0, finished - attempt.started.started_at))
         del self.active[run.id]
+        self.active_of[run.spec.kind] -= 1
         run.job.active -= 1
         self.reserved_millicpus -= round(run.spec.cpus * 1000)
-        self.reserved_memory -= run.spec.memory
+        self.reserved_memory -= run.memory
+        breaker.count(self, run.job, event)
+        self.groups.ended(run.id)
+        if run.options is not None:
+            key = self.mutexes.ended(run)
+            if key is not None:
+                self.wake(key)
         self.dirty = True

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from jobd.codec import pack_shared, unpack
 from jobd.core import events as e
 from jobd.core.entities import Attempt, Job, Run
+from jobd.core.groups import groups_mapping
 from jobd.core.moves import Moves
 from jobd.core.schedule import to_mapping as to_schedule_mapping
 from jobd.core.schedules import Schedule
@@ -122,6 +123,19 @@ class HostStands(NamedTuple):
     gone: list[list[int]] | None = None
 
 
+class PolicyStands(NamedTuple):
+    """What limits and policies count. `groups`: as in `HostGroupsSet`; `held`: of each group its
+    name, when its bucket is full, and its active runs; `buckets`: job and when full; `breakers`:
+    job, failures, when opened, until when, and why; `replaceable`: job and its live runs.
+    """
+
+    groups: dict[str, Any]
+    held: list[list[Any]]
+    buckets: list[list[Any]]
+    breakers: list[list[Any]]
+    replaceable: list[list[Any]]
+
+
 class RequestsStand(NamedTuple):
     """Requests that may be asked again, oldest first: of each 16 bytes of key, the first run's id
     in 8 bytes, and in 4 how many runs it made."""
@@ -138,6 +152,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (72, e.RUN, RunStands),
     (80, e.HOST, HostStands),
     (81, e.HOST, RequestsStand),
+    (82, e.HOST, PolicyStands),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}
@@ -166,6 +181,7 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
         state.host.salvaged_at, state.gone.marks(),
     )  # fmt: skip
     yield _record(host, 1, state.host.rev)
+    yield _record(_policy(state), 1, state.host.rev)
     entries: list[bytes] = []
     for key, runs in state.requests.oldest_first():
         entries.append(key + runs.start.to_bytes(8, "little") + len(runs).to_bytes(4, "little"))
@@ -174,6 +190,18 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
             entries.clear()
     if entries:
         yield _record(RequestsStand(b"".join(entries)), 1, state.host.rev)
+
+
+def _policy(state: Moves) -> PolicyStands:
+    named = sorted(state.groups.named.items())
+    breakers = sorted(state.breakers.items())
+    return PolicyStands(
+        groups=groups_mapping(state.groups.limits()),
+        held=[[name, group.bucket.full_at, sorted(group.active)] for name, group in named],
+        buckets=[[job, bucket.full_at] for job, bucket in sorted(state.buckets.items())],
+        breakers=[[job, b.failures, b.opened_at, b.until, b.text] for job, b in breakers],
+        replaceable=[[job, list(runs)] for job, runs in sorted(state.replaceable.items())],
+    )
 
 
 def run_record(run: Run, kept: Kept) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobd.core.entities import Attempt, Run
+from jobd.core.limits import waits_for_key
 from jobd.core.model import CONDITIONS, Now, Reason
 from jobd.core.state import State
 from jobd.core.states import DEAD_OUTCOMES, AttemptState, Outcome, RunState, Status
@@ -39,8 +40,11 @@ def dead(run: Run) -> bool:
     return run.state is RunState.DONE and outcome in DEAD_OUTCOMES
 
 
-def reason(run: Run, now: Now, host: Reason | None) -> Reason | None:
-    """Why the run is where it is; `host` is what keeps every run from starting, or None."""
+def reason(run: Run, now: Now, host: Reason | None, state: State | None = None) -> Reason | None:
+    """Why the run is where it is; `host` is what keeps every run from starting, or None.
+
+    With `state`, who holds the key of a run that is set aside.
+    """
     if run.note is not None:
         return Reason(run.note.code, run.note.text)
     if run.state is RunState.ACTIVE:
@@ -56,7 +60,8 @@ def reason(run: Run, now: Now, host: Reason | None) -> Reason | None:
         return Reason("parents", parents_text(run))
     if run.job.paused:
         return Reason("paused", f"job {run.job.name} is paused: jobctl resume {run.job.name}")
-    return host or run.job.reason or Reason("order", "its turn has not come yet")
+    aside = waits_for_key(state, run) if state is not None else None
+    return host or aside or run.job.reason or Reason("order", "its turn has not come yet")
 
 
 def parents_text(run: Run) -> str:
@@ -82,7 +87,8 @@ def _active_reason(run: Run) -> Reason | None:
     attempt = run.attempt
     if attempt is None or attempt.stopping is None:
         return None
-    return Reason(attempt.stopping.why, f"was told to stop: {attempt.stopping.why}")
+    why = attempt.stopping
+    return Reason(why.why, f"was told to stop: {why.text or why.why}")
 
 
 def ended_text(attempt: Attempt) -> str:
@@ -100,6 +106,8 @@ def ended_text(attempt: Attempt) -> str:
         return f"was interrupted: {end.error or 'its host failed'}"
     if end.outcome == Outcome.LOST:
         return f"was lost: {end.error or 'its container is gone'}"
+    if end.outcome == Outcome.TIMED_OUT and attempt.stopping and attempt.stopping.text:
+        return attempt.stopping.text
     return {
         Outcome.SUCCEEDED: "succeeded",
         Outcome.TIMED_OUT: "ran out of time",

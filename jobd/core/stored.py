@@ -17,6 +17,7 @@ from jobd.core import spec as s
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Mount, Retry
+from jobd.core.rates import rate_text, read_rate
 from jobd.core.states import Outcome
 from jobd.errors import InvalidError
 from jobd.units import duration_ms, duration_text, size_bytes, size_text
@@ -123,6 +124,7 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     duration_text: lambda value: duration_ms(value, "a duration"),
     size_text: lambda value: size_bytes(value, "a size"),
     a.mounts_listed: _mounts,
+    rate_text: lambda value: read_rate(value, "a rate"),
     schedule.write_all: _schedules,
 }
 

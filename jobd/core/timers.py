@@ -54,7 +54,7 @@ class Timers:
         if kind is e.AttemptStarted or kind is e.AttemptStopping:
             if run.attempt is not None:
                 self._arm_attempt(run, run.attempt, now)
-        elif run.due is not None or run.options:
+        elif run.due is not None or run.options or run.attempts:
             self._arm_waiting(run, now)
 
     def arm_all(self, state: State, now: Now) -> None:
@@ -62,7 +62,8 @@ class Timers:
         self._mono.clear()
         self._wall.clear()
         for run in state.runs.oldest_first():
-            if run.state is RunState.WAITING and (run.due is not None or run.options):
+            waits = run.state is RunState.WAITING
+            if waits and (run.due is not None or run.options or run.attempts):
                 self._arm_waiting(run, now)
         for run in state.active.values():
             if run.attempt is not None:
@@ -79,6 +80,10 @@ class Timers:
                 whole = max(0, run.due - last.end.at)
                 left = min(max(0, run.due - now.wall), whole)
                 heapq.heappush(self._mono, (now.mono + left, run.id, last.number, "due"))
+        over = run.total_ends_at
+        if over is not None and run.attempt is not None:
+            left = min(max(0, over - now.wall), run.spec.total_timeout or 0)
+            heapq.heappush(self._mono, (now.mono + left, run.id, run.attempt.number, "total"))
         if run.expires_at is not None and not run.attempts:
             heapq.heappush(self._wall, (run.expires_at, run.id, 0, "expires"))
 
@@ -87,6 +92,9 @@ class Timers:
             what, since, whole = "grace", attempt.stopping.at, run.spec.stop_grace
         elif attempt.started is not None:
             what, since, whole = "timeout", attempt.started.at, run.timeout
+            over = run.total_ends_at
+            if over is not None:
+                whole = min(whole, max(0, over - since))
         else:
             return
         left = min(max(0, since + whole - now.wall), whole)
@@ -95,6 +103,9 @@ class Timers:
     def advance(self, state: State, now: Now) -> list[TimeOver]:
         """Move runs whose time has come into the ready index; say what else came due."""
         over: list[TimeOver] = []
+        if state.look_at is not None and state.look_at <= now.mono:
+            state.look_at = None
+            state.dirty = True
         for heap, moment in ((self._wall, now.wall), (self._mono, now.mono)):
             while heap and heap[0][0] <= moment:
                 _, run_id, number, what = heapq.heappop(heap)
@@ -106,6 +117,9 @@ class Timers:
                 elif what == "expires":
                     if _expired(run, now):
                         over.append(TimeOver(what, run_id, 0))
+                elif what == "total":
+                    if run.state is RunState.WAITING and run.attempt:
+                        over.append(TimeOver(what, run_id, run.attempt.number))
                 elif self._live(run, number, what):
                     over.append(TimeOver(what, run_id, number))
                     if what == "grace":
@@ -130,9 +144,12 @@ class Timers:
         wanted = AttemptState.STOPPING if what == "grace" else AttemptState.RUNNING
         return attempt.state is wanted
 
-    def wait_ms(self, now: Now) -> int | None:
-        """How long nothing comes due, in milliseconds; None: nothing is set."""
-        waits = []
+    def wait_ms(self, now: Now, look_at: int | None = None) -> int | None:
+        """How long nothing comes due, in milliseconds; None: nothing is set.
+
+        `look_at`: the state's, a moment (monotonic) at which its waiting runs want to be looked at.
+        """
+        waits = [] if look_at is None else [look_at - now.mono]
         if self._mono:
             waits.append(self._mono[0][0] - now.mono)
         if self._wall:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobd import VERSION
+from jobd.capacity.gates import Readings
 from jobd.capacity.ledger import Ledger, Sample
 from jobd.core.commands import Report, ReportStarted
 from jobd.core.decision import held_as
@@ -146,7 +147,11 @@ class Daemon:
         logs = LogFolder(places.logs)
         self._closers.append(logs.close)
         self.loop = CoreLoop(
-            journal, state, Ledger(self.config.host), self.config.rules, self.pulse
+            journal,
+            state,
+            Ledger(self.config.host, self.config.pace),
+            self.config.rules,
+            self.pulse,
         )
         self._router = Router(places.socket, doors, Users())
         self._closers.append(self._router.close)
@@ -278,7 +283,7 @@ class Daemon:
         self._closers.append(Repeating("history", self._keeper.work, loop.fatal).close)
         self._closers.append(self._keeper.close)
         for name, work in (
-            ("sampler", sampling(self._drivers.samples, self._sampled)),
+            ("sampler", sampling(self._drivers.samples, self._sampled, self._disks())),
             ("space", keeping_space(journal)),
         ):
             self._closers.append(Repeating(name, work, loop.fatal).close)
@@ -311,12 +316,20 @@ class Daemon:
 
         self.loop.post(compare)
 
-    def _sampled(self, available: int, used_cpu: float, used: dict[int, int]) -> None:
+    def _disks(self) -> list[tuple[str, bool]]:
+        """The places whose free room counts: queue and logs, and where images go."""
+        own = [(str(self.places.state), False), (str(self.places.logs), False)]
+        return [*own, (str(self.config.images_path), True)]
+
+    def _sampled(
+        self, available: int, used_cpu: float, used: dict[int, int], readings: Readings
+    ) -> None:
         def take() -> None:
             loop = self.loop
             unused = loop.ledger.unused(loop.state.active.values(), used)
             reserved = loop.state.reserved_memory
             loop.ledger.sample = Sample(available, used_cpu, unused, reserved)
+            loop.ledger.gates.look(readings)
             # a run that waits for memory may fit now
             loop.state.dirty = True
 

@@ -14,6 +14,7 @@ from jobd.core.commands import (
     Report,
     ReportEnded,
     ReportLost,
+    ReportQuiet,
     ReportRefused,
     ReportStarted,
     ReportUnstarted,
@@ -142,6 +143,8 @@ class AttemptDriver:
             losses=self._losses,
             timing=self._timing,
             progress=self._progress,
+            idle=self._order.idle,
+            quiet=lambda: self._post(ReportQuiet(*self._id)),
         )
         if self._assignment.recovered and self._assignment.started:
             log.resume()

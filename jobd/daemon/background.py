@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jobd.capacity import probe
+from jobd.capacity.gates import Readings
 from jobd.daemon.sdnotify import notify
 from jobd.errors import DiskFailedError
 from jobd.journal import Journal
@@ -48,13 +49,19 @@ class Repeating:
 
 
 def sampling(
-    used: Callable[[], dict[int, int]], took: Callable[[int, float, dict[int, int]], None]
+    used: Callable[[], dict[int, int]],
+    took: Callable[[int, float, dict[int, int], Readings], None],
+    disks: Sequence[tuple[str, bool]] = (),
 ) -> Callable[[], float]:
-    """The work of the sampler: `took(available memory, used cpu, memory by run)`."""
+    """The work of the sampler: `took(available memory, used cpu, memory by run, readings)`.
+
+    `disks` are the paths whose file systems are looked at, each with whether it is for images.
+    """
 
     def work() -> float:
         attempts = used()
-        took(probe.available_memory(), probe.used_cpu(), attempts)
+        readings = Readings(probe.pressure(), probe.load(), probe.disks(disks))
+        took(probe.available_memory(), probe.used_cpu(), attempts, readings)
         return SAMPLE_BUSY if attempts else SAMPLE_IDLE
 
     return work

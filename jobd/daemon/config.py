@@ -14,16 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from jobd.capacity import probe
+from jobd.capacity.gates import Thresholds
 from jobd.capacity.ledger import Host
 from jobd.core import specaccess
 from jobd.core import specvalues as v
 from jobd.core.access import Policy
 from jobd.core.archiving import Window
+from jobd.core.groups import GroupLimits, read_groups
+from jobd.core.limits import PLAIN, Pace
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.core.tomlkeys import line_of, lines_of_keys
 from jobd.cron import zones
+from jobd.daemon import configreaders as r
+from jobd.daemon.configreaders import pace, thresholds
 from jobd.daemon.imagegc import Keep
 from jobd.daemon.places import Places
 from jobd.daemon.workdir import OUTPUT_LIMIT
@@ -75,38 +80,17 @@ class Config:
     socket_mode: int = 0o660
     #: the socket's group, or None for the daemon's own
     socket_group: str | None = None
+    #: when the live host lets nothing start, and where its images are
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    images_path: Path = Path("/var/lib/docker")
+    #: how runs are taken on, and how many at once
+    pace: Pace = PLAIN
+    #: what jobs share, by name
+    groups: Mapping[str, GroupLimits] = field(default_factory=dict)
     #: bytes written to the queue after which a snapshot is made, where a third of it is not more
     snapshot_after: int = SNAPSHOT_AFTER
     #: what [defaults] says, of a job file's form
     defaults: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _names(value: Any, path: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise InvalidError(f"{path}: {v.shown(value)}: expected a list of names")
-    return tuple(value)
-
-
-def _roots(value: Any, path: str) -> tuple[tuple[str, bool], ...]:
-    """Folders that may be mounted, links resolved; `:ro` behind one keeps it from being written."""
-    if not isinstance(value, list):
-        raise InvalidError(f"{path}: {v.shown(value)}: expected a list of folders")
-    roots = []
-    for item in value:
-        plain = item.removesuffix(":ro") if isinstance(item, str) else item
-        roots.append((os.path.realpath(specaccess.absolute(plain, path)), plain == item))
-    return tuple(roots)
-
-
-def _mode(value: Any, path: str) -> int:
-    """A socket's mode, as text in octal or as TOML's 0o660."""
-    mode = value
-    if isinstance(value, str):
-        mode = int(value, 8) if value.isdecimal() and not set(value) & {"8", "9"} else -1
-    # who cannot write cannot connect; a socket is not executed
-    if type(mode) is not int or mode & ~0o666 or mode & 0o600 != 0o600:
-        raise InvalidError(f"{path}: {v.shown(value)}: expected a mode such as '0660' or '0666'")
-    return mode
 
 
 #: path in the file -> how it is read
@@ -116,13 +100,24 @@ _KEYS: dict[str, v.Reader] = {
     "engine.docker_config": v.text(4096),
     "engine.request_timeout": v.duration(100),
     "engine.start_timeout": v.duration(100),
+    "engine.concurrency": v.whole(1, 1 << 20),
     "engine.share_none": v.truth,
     "process.enabled": v.truth,
     "process.user": v.text(64),
+    "process.concurrency": v.whole(1, 1 << 20),
     "capacity.cpus": v.number(0.01, 4096),
     "capacity.memory": v.size(16 << 20),
     "capacity.reserve_cpus": v.number(0, 4096),
     "capacity.reserve_memory": v.size(0),
+    "capacity.concurrency": v.whole(1, 1 << 20),
+    "admission.pressure_cpu": r.off(v.number(0, 1)),
+    "admission.pressure_memory": r.off(v.number(0, 1)),
+    "admission.pressure_io": r.off(v.number(0, 1)),
+    "admission.load": r.off(v.number(0.1, 1000)),
+    "admission.disk_free": r.off(v.size(1)),
+    "admission.images_path": v.text(4096),
+    "order.reserve_after": v.duration(0),
+    "order.age_after": r.ages,
     "maxima.cpus": v.number(0.01, 4096),
     "maxima.memory": v.size(6 << 20),
     "maxima.timeout": v.duration(1),
@@ -130,14 +125,15 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.payload": v.size(0),
     "maxima.output": v.size(0),
     "maxima.context": v.size(0),
-    "images.allow": _names,
+    "maxima.user_queue": v.whole(1, 1 << 31),
+    "images.allow": r.names,
     "images.pull": v.choice("missing", "always", "never"),
     "images.keep_age": v.duration(1),
     "images.keep_size": v.size(0),
-    "allow.mounts": _roots,
-    "allow.networks": _names,
-    "allow.devices": _names,
-    "allow.users": _names,
+    "allow.mounts": r.roots,
+    "allow.networks": r.names,
+    "allow.devices": r.names,
+    "allow.users": r.names,
     "logs.per_attempt": v.size(64 << 10),
     "history.keep": v.duration(60_000),
     "history.keep_dead": v.duration(60_000),
@@ -148,10 +144,10 @@ _KEYS: dict[str, v.Reader] = {
     "access.admin": specaccess.people,
     "access.submit": specaccess.people,
     "access.read": specaccess.people,
-    "access.socket_mode": _mode,
+    "access.socket_mode": r.mode,
     "access.socket_group": v.text(64),
 }
-_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults"}
+_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults", "groups"}
 
 #: a payload is one argument of one run: what is larger belongs in a file that is mounted
 _LARGEST_PAYLOAD = 1 << 30
@@ -233,7 +229,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
             raise InvalidError(f"[{table}]: unknown table{_near(table, _TABLES)}")
         if not isinstance(content, Mapping):
             raise InvalidError(f"{table}: expected a table, got {v.kind(content)}")
-        if table == "defaults":
+        if table in ("defaults", "groups"):
             continue
         for key, value in content.items():
             path = f"{table}.{key}"
@@ -271,6 +267,10 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),
+        thresholds=thresholds(values),
+        images_path=Path(values.get("admission.images_path", "/var/lib/docker")),
+        pace=pace(values),
+        groups=read_groups(given.get("groups", {})),
         snapshot_after=values.get("journal.snapshot_after", SNAPSHOT_AFTER),
         defaults=defaults,
     )
@@ -368,6 +368,7 @@ def _rules(
         max_timeout=values.get("maxima.timeout"),
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,
+        max_user_queue=values.get("maxima.user_queue"),
         networks=frozenset(values.get("allow.networks", plain.networks)),
         images=values.get("images.allow", plain.images),
         users=values.get("allow.users", plain.users),

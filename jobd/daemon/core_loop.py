@@ -266,7 +266,7 @@ class CoreLoop:
             return
         if self.ledger.disk is not None and self.room.for_attempt():
             self.ledger.disk = None
-        for run in picks(self.state, self.ledger, self.now):
+        for run in picks(self.state, self.ledger, self.now, self.ledger.pace):
             if not self.room.for_attempt():
                 self.ledger.disk = Reason("disk", "the queue's disk has no room for another end")
                 self.state.dirty = True
@@ -325,7 +325,7 @@ class CoreLoop:
     def _wait_ms(self) -> int:
         now = self._clock()
         waits = [_LONGEST_WAIT_MS]
-        due = self.timers.wait_ms(now)
+        due = self.timers.wait_ms(now, self.state.look_at)
         if due is not None:
             waits.append(due)
         if self.desk is not None:

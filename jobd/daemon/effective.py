@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jobd.core.groups import groups_mapping
 from jobd.daemon.config import Config
 from jobd.units import duration_text, size_text
 
@@ -16,13 +17,28 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "engine.docker_config": lambda config: _text(config.docker_config),
     "engine.request_timeout": lambda config: duration_text(config.engine_request),
     "engine.start_timeout": lambda config: duration_text(config.engine_start),
+    "engine.concurrency": lambda config: config.pace.containers,
     "engine.share_none": lambda config: config.share_none,
     "process.enabled": lambda config: not isinstance(config.process, str),
     "process.user": lambda config: getattr(config.process, "name", None),
+    "process.concurrency": lambda config: config.pace.processes,
     "capacity.cpus": lambda config: config.host.cpus,
     "capacity.memory": lambda config: size_text(config.host.memory),
     "capacity.reserve_cpus": lambda config: config.host.reserve_cpus,
     "capacity.reserve_memory": lambda config: size_text(config.host.reserve_memory),
+    "capacity.concurrency": lambda config: config.pace.at_once,
+    "admission.pressure_cpu": lambda config: _or_off(config.thresholds.pressure_cpu),
+    "admission.pressure_memory": lambda config: _or_off(config.thresholds.pressure_memory),
+    "admission.pressure_io": lambda config: _or_off(config.thresholds.pressure_io),
+    "admission.load": lambda config: _or_off(config.thresholds.load),
+    "admission.disk_free": lambda config: _or_off(
+        _optional(config.thresholds.disk_free, size_text)
+    ),
+    "admission.images_path": lambda config: str(config.images_path),
+    "order.reserve_after": lambda config: duration_text(config.pace.reserve_after),
+    "order.age_after": lambda config: (
+        "never" if config.pace.age_after is None else duration_text(config.pace.age_after)
+    ),
     "maxima.cpus": lambda config: config.rules.max_cpus,
     "maxima.memory": lambda config: _optional(config.rules.max_memory, size_text),
     "maxima.timeout": lambda config: _optional(config.rules.max_timeout, duration_text),
@@ -30,6 +46,7 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "maxima.payload": lambda config: size_text(config.rules.max_payload),
     "maxima.output": lambda config: size_text(config.output_bytes),
     "maxima.context": lambda config: size_text(config.context_bytes),
+    "maxima.user_queue": lambda config: config.rules.max_user_queue,
     "images.allow": lambda config: list(config.rules.images),
     "images.pull": lambda config: config.rules.defaults.get("pull"),
     "images.keep_age": lambda config: _optional(
@@ -68,6 +85,8 @@ def lines(config: Config) -> list[str]:
             made.append(f"[{head}]")
         value = show(config)
         made.append(f"# {key}: not set" if value is None else f"{key} = {toml(value)}")
+    made.append("[groups]")
+    made += [f"{_key(name)} = {toml(t)}" for name, t in groups_mapping(config.groups).items()]
     made.append("[defaults]")
     made += [f"{key} = {toml(_sized(value))}" for key, value in config.rules.defaults.items()]
     return made
@@ -98,6 +117,10 @@ def _key(name: str) -> str:
 
 def _optional(value: Any, write: Callable[[Any], str]) -> str | None:
     return None if value is None else write(value)
+
+
+def _or_off(value: Any) -> Any:
+    return "off" if value is None else value
 
 
 def _text(value: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from jobd.daemon.control import Control
@@ -47,7 +47,15 @@ class Follower:
         losses: Losses,
         timing: Timing,
         progress: Progress,
+        idle: float | None = None,
+        quiet: Callable[[], None] = lambda: None,
     ) -> None:
+        """`quiet` is called when no output has come for `idle` seconds, and again each so long.
+
+        Only what is followed can be found silent: not where the log is full, or the engine away.
+        """
+        self._idle = idle
+        self._quiet = quiet
         self._engine = engine
         self._ref = ref
         self._log = log
@@ -87,12 +95,17 @@ class Follower:
 
     def _take(self, stream: Iterator[list[Line]]) -> None:
         log = self._log
+        last = time.monotonic()
         with _closed(stream) as batches:
             for batch in batches:
                 self._control.check_open()
                 self._answered()
                 if batch:
                     log.append(batch)
+                    last = time.monotonic()
+                elif self._idle is not None and time.monotonic() - last >= self._idle:
+                    last = time.monotonic()
+                    self._quiet()
                 if log.full or log.stalled:
                     return
                 if batch:

@@ -8,6 +8,7 @@ for where that is quick: in a daemon with few runs, at rest.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import time
 
@@ -23,6 +24,7 @@ class Garbage:
     """The core loop's own: nothing else may call it."""
 
     def __init__(self) -> None:
+        give_back_memory()
         self._whole_at = time.monotonic()
 
     def loaded(self) -> None:
@@ -51,3 +53,15 @@ class Garbage:
     def _collect() -> None:
         gc.collect()
         gc.freeze()
+
+
+def give_back_memory() -> None:
+    """Have the C library return large buffers to the host when they are freed.
+
+    Left to itself it raises its threshold with each, and a daemon that once held many megabytes of
+    requests or payloads would keep them for ever (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    try:
+        ctypes.CDLL(None).mallopt(-3, 128 * 1024)
+    except AttributeError:
+        pass  # not glibc

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from jobd.core.commands import SetGroups
+from jobd.core.groups import groups_mapping
 from jobd.core.jobfile import JobFile
 from jobd.daemon.config import Config
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
@@ -46,8 +48,10 @@ class InForce:
         self._say = say
 
     def start(self, jobs: Sequence[JobFile]) -> None:
-        """Register what the job files say, durably. Without room on the disk the daemon starts all
-        the same, as what is queued has to go on (DURABILITY W4)."""
+        """Take the groups, and register what the job files say, durably. Without room on the disk
+        the daemon starts all the same, as what is queued has to go on (DURABILITY W4)."""
+        self._take_groups(self._config)
+        self._loop.ledger.gates.thresholds = self._config.thresholds
         try:
             self._apply(jobs)
         except RefusedError as error:
@@ -78,18 +82,26 @@ class InForce:
         loop.rules = replace(
             config.rules, no_processes=before.no_processes, process_user=before.process_user
         )
+        # before the jobs, which are held against them
+        self._take_groups(config)
         try:
             text = self._apply(settings.jobs)
         except JobdError:
             loop.rules = before
+            self._take_groups(self._config)
             raise
         loop.ledger.host = config.host
+        loop.ledger.pace = config.pace
+        loop.ledger.gates.thresholds = config.thresholds
         loop.state.dirty = True
         self._take_beside(config)
         for name in not_taken(self._config, config):
             _log.warning("jobd.toml: %s has changed: it is taken at the next start", name)
         self._config = config
         return text
+
+    def _take_groups(self, config: Config) -> None:
+        self._loop.decide(SetGroups(groups_mapping(config.groups)), SYSTEM)
 
     def _apply(self, jobs: Sequence[JobFile]) -> str:
         """Register what the job files say; what was done, in one clause."""

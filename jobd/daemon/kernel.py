@@ -271,7 +271,7 @@ class DaemonKernel:
                 head = next((run for run in self._heads(job.name)), None)
                 why = None
                 if head is not None:
-                    why = reason(head, self.now, self.hold_reason(head.spec.kind))
+                    why = reason(head, self.now, self.hold_reason(head.spec.kind), self.state)
                 if why is not None:
                     found.append({"job": job.name, "runs": due, "reason": why[0], "text": why[1]})
         found.sort(key=lambda row: -int(str(row["runs"])))

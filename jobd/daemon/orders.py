@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +63,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         network=spec.network,
         mounts=tuple(Mount(*mount) for mount in spec.mounts),
         cpus=spec.cpus,
-        memory=spec.memory,
+        memory=run.memory,
         pids=spec.pids,
         stop_signal=spec.stop_signal,
         task_dir=folder / "job",
@@ -71,6 +71,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         secrets_dir=folder / "secrets" if files else None,
         stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
         devices=spec.devices,
+        idle=None if spec.idle_timeout is None else spec.idle_timeout / 1000,
     )
 
 
@@ -136,9 +137,11 @@ def inputs(
     payload: Callable[[], bytes | Body],
     secrets: Path,
     owner: tuple[int, int] | None = None,
+    parents: Mapping[int, bytes | Body] | None = None,
 ) -> Inputs:
     """The bytes that an attempt finds in its folder. Raises StartRefusedError for a secret.
 
+    `parents` are the results of its parents, by run.
     `owner` is who processes of the host run as, where that is not the daemon's own user.
     """
     files = {
@@ -151,6 +154,7 @@ def inputs(
         payload=payload(),
         config=run.spec.config.encode(),
         secrets=files,
+        parents=parents or {},
         in_place=process,
         owner=owner if process else None,
     )

@@ -89,9 +89,10 @@ class EffectPerformer:
     def _start(self, effect: StartAttempt) -> None:
         run, attempt = self._find(effect.run, effect.number)
         order = self._order(run, attempt)
+        parents = self._parents(run)
 
         def work() -> None:
-            equipped = self._equip(run, order)
+            equipped = self._equip(run, order, parents)
             if equipped is not None:
                 self._drivers.start(*equipped)
 
@@ -101,12 +102,13 @@ class EffectPerformer:
         order = self._order(run, attempt)
         started = attempt.started is not None
         stopping = attempt.stopping is not None
+        parents = self._parents(run)
 
         def work() -> None:
             if started:
                 self._drivers.adopt(order, None, started=True, stopping=stopping)
                 return
-            equipped = self._equip(run, order)
+            equipped = self._equip(run, order, parents)
             if equipped is not None:
                 self._drivers.adopt(*equipped, started=False, stopping=stopping)
 
@@ -115,11 +117,21 @@ class EffectPerformer:
     def _order(self, run: Run, attempt: Attempt) -> Order:
         return orders.build(self._store, run, attempt, self._work, self.log_bytes)
 
-    def _equip(self, run: Run, order: Order) -> tuple[Order, Inputs] | None:
-        """Secrets and payload; None where they are not to be had, which was reported."""
+    def _parents(self, run: Run) -> list[Run]:
+        """Its parents that are there; looked up in the loop's thread, as the table is its own."""
+        found = (self._state.runs.get(number) for number, _ in run.option("after") or ())
+        return [parent for parent in found if parent is not None]
+
+    def _equip(self, run: Run, order: Order, parents: list[Run]) -> tuple[Order, Inputs] | None:
+        """Secrets, payload, parents' results; None where some are not to be had: reported."""
         try:
+            results = {parent.id: self._kernel.result_source(parent) for parent in parents}
             inputs = orders.inputs(
-                run, lambda: self._kernel.payload_source(run), self._secrets, self._owner
+                run,
+                lambda: self._kernel.payload_source(run),
+                self._secrets,
+                self._owner,
+                {number: result for number, result in results.items() if result is not None},
             )
             variables = orders.secret_variables(run, self._secrets)
         except StartRefusedError as error:

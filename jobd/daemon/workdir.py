@@ -49,6 +49,8 @@ class Inputs:
     payload: bytes | Body = b""
     config: bytes = b""
     secrets: Mapping[str, bytes] = field(default_factory=dict)
+    #: results of its parents, by run
+    parents: Mapping[int, bytes | Body] = field(default_factory=dict)
     in_place: bool = False
     owner: tuple[int, int] | None = None
 
@@ -138,6 +140,10 @@ class Workdir:
             _write(job, "config", [inputs.config], 0o644)
             _write(job, "result", [], 0o666)
             _make(job, "out", 0o777)
+            if inputs.parents:
+                _make(job, "parents", 0o755)
+                with _entered(job, "parents") as parents:
+                    self._lay_out_parents(parents, inputs)
             if inputs.secrets:
                 _make(job, "secrets", 0o755)  # where the mount goes
                 if inputs.in_place:
@@ -147,6 +153,15 @@ class Workdir:
         if inputs.secrets and not inputs.in_place:
             _make(folder, "secrets", 0o755)
             _write_secrets(folder, inputs)
+
+    def _lay_out_parents(self, folder: int, inputs: Inputs) -> None:
+        for run, result in inputs.parents.items():
+            _make(folder, f"{run:d}", 0o755)
+            with _entered(folder, f"{run:d}") as one:
+                source = [result] if isinstance(result, bytes) else self._bodies.chunks(result)
+                _write(one, "result", source, 0o644)
+                os.fsync(one)
+        os.fsync(folder)
 
     def collect_result(self, limit: int = RESULT_LIMIT) -> Collected:
         """What the attempt has left as its result; empty is none.

@@ -152,6 +152,8 @@ class Order:
     stdin: Input | None = None
     #: devices of the host, by their paths
     devices: tuple[str, ...] = ()
+    #: seconds without output after which it is to be told
+    idle: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,10 @@ class Choice:
         self, states: Collection[RunState], likely_of: Callable[[list[Run]], list[Run]]
     ) -> Iterator[Iterable[Run]]:
         states = tuple(states)
+        table = self._kernel.state.runs
         below: int | None = None
         while True:
-            runs, below = self._kernel.state.runs.scan(states, below)
+            runs, below = table.scan(states, below, self._since, bool(self._labels))
             if below is None:
                 return
             likely = likely_of(runs)

@@ -92,8 +92,8 @@ class Later(Exception):
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
 
-    A part may be an Offload (without `then`), which makes it in a thread; with `then` it is no part,
-    and the iterator is sent what `then` makes of that in the loop's own thread.
+    A part may be an Offload, which makes it in a thread. One with `then` is no part: the iterator
+    is sent what `then` makes of that, in the loop's own thread.
 
     The loop takes one part a pass, so that a long list keeps nobody else waiting; None is a part
     of the work with nothing to send.

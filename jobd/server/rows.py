@@ -20,7 +20,7 @@ from jobd.server.kernel import Kernel
 
 def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     """Everything about a run, its attempts included."""
-    why = reason(run, kernel.now, kernel.hold_reason(run.spec.kind))
+    why = reason(run, kernel.now, kernel.hold_reason(run.spec.kind), kernel.state)
     attempts = run.attempts or []
     ended = next((a.end for a in reversed(attempts) if a.end is not None), None)
     over = run.state is RunState.DONE
@@ -44,6 +44,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "labels": run.option("labels") or {},
         "key": run.option("key"),
         "retry_of": run.option("retry_of"),
+        "mutex": run.option("mutex"),
         "payload_size": run.size,
         "submitted_by": by_of(run.origin[1:]),
         "queued_at": run.queued_at,
@@ -145,9 +146,23 @@ def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
         image_id=next((run_image(run) for run in active if run_image(run)), None),
         counts=counts(job, active),
         paused=job.paused,
+        breaker=_breaker(kernel, job),
         origin=job.origin or None,
     )
     return row
+
+
+def _breaker(kernel: Kernel, job: Job) -> dict[str, Any] | None:
+    """The job's breaker while it is open, or None."""
+    found = kernel.state.breakers.get(job.id)
+    if found is None or found.until is None:
+        return None
+    return {
+        "failures": found.failures,
+        "opened_at": found.opened_at,
+        "until": found.until,
+        "text": found.text,
+    }
 
 
 def isolation(kind: Kind) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from jobd.capacity.ledger import mib
 from jobd.core.entities import Job, Run
 from jobd.core.estimate import Estimate, estimate, remaining
+from jobd.core.limits import blocking, concurrency, limits
 from jobd.core.model import Needs
 from jobd.core.states import RunState
 from jobd.core.status import draining, parents_text, reason, status
@@ -34,7 +35,7 @@ def _rows(kernel: Kernel, named: list[Run], single: bool) -> Generator[Any, None
 
 
 def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
-    told = reason(run, kernel.now, kernel.hold_reason(run.spec.kind))
+    told = reason(run, kernel.now, kernel.hold_reason(run.spec.kind), kernel.state)
     row: dict[str, Any] = {
         "id": run.id,
         "job": run.job.name,
@@ -56,9 +57,10 @@ def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
 
 def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
     ready = run.state is RunState.WAITING and run.due is None and not run.parents
+    ready = ready and run.id not in kernel.state.mutexes
     ahead: list[Run] = []
     if ready:
-        ahead, own = kernel.state.ready.ahead(run, _PLACES, _open)
+        ahead, own = kernel.state.ready.ahead(run, _PLACES, lambda job: _open(kernel, job))
         job = run.job
         row["place"] = {
             "in_job": own + 1,
@@ -66,7 +68,7 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
             "ahead": len(ahead),
             "more": len(ahead) >= _PLACES,
         }
-    constraints = [*_of_run(kernel, run), *_of_job(run), *_of_host(kernel, run)]
+    constraints = [*_of_run(kernel, run), *_of_job(kernel, run), *_of_host(kernel, run)]
     row["constraints"] = [*constraints, *_turn(run, ahead, ready)]
     lasting = [c["name"] for c in constraints if not c["ok"] and c["name"] in _LASTING]
     if lasting:
@@ -74,13 +76,38 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
     else:
         host = kernel.ledger.host
         guess = estimate(kernel.state, run, ahead, Needs(host.cpus, host.memory), kernel.now)
+        guess = _by_limits(kernel, run, guess)
     row["estimated_start"], row["estimate"] = guess
 
 
-def _open(job: Job) -> bool:
+def _open(kernel: Kernel, job: Job) -> bool:
     """Whether runs of the job can start at all now: those that cannot are before nobody."""
-    limit = None if job.removed else job.spec.concurrency
-    return not job.paused and (limit is None or job.active < limit)
+    if job.paused:
+        return False
+    heads = (kernel.state.ready.head(job, priority) for priority in list(job.ready))
+    head = next((run for run in heads if run is not None), None)
+    if head is None:
+        return True
+    return blocking(kernel.state, head, kernel.now, kernel.ledger.pace) is None
+
+
+def _by_limits(kernel: Kernel, run: Run, guess: Estimate) -> Estimate:
+    """The estimate as the run's rate, breaker, group and key let it: they are waits as well."""
+    at = guess.at
+    for limit in limits(kernel.state, run, kernel.now, kernel.ledger.pace):
+        if limit.ok or at is None:
+            continue
+        if limit.again is not None:
+            at = max(at, kernel.now.wall + limit.again)
+            continue
+        held = [kernel.state.runs.get(number) for number in limit.numbers.get("held_by", ())]
+        ends = [remaining(one, kernel.now) for one in held if one is not None]
+        known = [left for left in ends if left is not None]
+        if held and not known:
+            return Estimate(None, f"{limit.text}; no run of that job has ended yet")
+        if known:
+            at = max(at, kernel.now.wall + min(known))
+    return guess._replace(at=at)
 
 
 #: what does not pass by itself, so that nobody can say when
@@ -117,7 +144,7 @@ def _of_run(kernel: Kernel, run: Run) -> Iterator[Constraint]:
         )
 
 
-def _of_job(run: Run) -> Iterator[Constraint]:
+def _of_job(kernel: Kernel, run: Run) -> Iterator[Constraint]:
     job = run.job
     text = (
         f"job {job.name} is paused: jobctl resume {job.name}"
@@ -125,27 +152,23 @@ def _of_job(run: Run) -> Iterator[Constraint]:
         else "its job is not paused"
     )
     yield _constraint("paused", not job.paused, text)
-    limit = job.spec.concurrency if not job.removed else run.spec.concurrency
-    if limit is None:
+    if concurrency(run) is None:
         yield _constraint("concurrency", True, "no limit", active=job.active, limit=None)
-    else:
-        yield _constraint(
-            "concurrency",
-            job.active < limit,
-            f"{job.active} of {limit} runs of job {job.name} are active",
-            active=job.active,
-            limit=limit,
-        )
+    for limit in limits(kernel.state, run, kernel.now, kernel.ledger.pace):
+        yield _constraint(limit.name, limit.ok, limit.text, **limit.numbers)
 
 
 def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
     drain = draining(kernel.state)
     yield _constraint("draining", drain is None, drain.text if drain else "the host is not drained")
-    ledger, state, needs = kernel.ledger, kernel.state, run.spec.needs
+    ledger, state, needs = kernel.ledger, kernel.state, run.needs
     hold = ledger.hold or ledger.engines[run.spec.kind]
     yield _constraint("engine", hold is None, f"{hold.code}: {hold.text}" if hold else "it answers")
     if ledger.disk is not None:
         yield _constraint("disk", False, ledger.disk.text)
+    for gate in ledger.gates.gates:
+        if run.spec.kind in gate.kinds:
+            yield _constraint(gate.name, gate.ok, gate.text, value=gate.value, limit=gate.limit)
     host, running = ledger.host, len(state.active)
     reserved = Needs(state.reserved_millicpus / 1000, state.reserved_memory)
     free = ledger.free(reserved, running)

@@ -26,6 +26,10 @@ VERBS: tuple[Verb, ...] = (
             "after": "list?",
             "batch": "str?",
             "batch_offset": "int?",
+            "mutex": "str?",
+            "unmet": "str?",
+            "latest": "bool?",
+            "debounce": "int?",
             "dry_run": "bool?",
         },
         "Queues one run, `count` runs alike, or one for each of `payloads`. A payload above "
@@ -34,7 +38,11 @@ VERBS: tuple[Verb, ...] = (
         "request find BATCH_ID and BATCH_INDEX in their environment; where one batch takes several "
         "requests they share `batch` (1 to 64 letters and digits); `batch_offset` says how many "
         "runs came before. `after` are pairs of a run selector and `ok`, `any` or `fail`: the run "
-        "waits for those to end, and is skipped where one ends otherwise. The answer "
+        "waits for those to end, and where one ends otherwise it is skipped, or as `unmet` says: "
+        "`skip`, `fail`, `hold`. Of the runs with one `mutex` (1 to 200 characters) one at a time "
+        "is active, over all jobs. With `latest` those that wait with the `key` are skipped and "
+        "this one is queued; `debounce` does so too, and the run is due when no other has come "
+        "with the key for so long. The answer "
         "means: on disk. Answers {runs: [[id, existing], ...], warnings: [text, ...]}; with "
         "`dry_run` nothing is queued and the answer is {settings: map}.",
         SUBMIT,

@@ -91,7 +91,12 @@ def test_next(host: FakeHost, client: Client, job: str) -> None:
         {"id": runs[3], "status": "queued"},
         {"id": runs[4], "status": "queued"},
     ]
-    assert client.why(runs[3])["place"] == {"in_job": 1, "of_job": 5, "ahead": 0}
+    assert client.why(runs[3])["place"] == {
+        "in_job": 1,
+        "of_job": 5,
+        "ahead": 0,
+        "more": False,
+    }
     host.restart()
     client.set(job, {"limits.concurrency": 1})
     client.resume(job)

@@ -21,7 +21,7 @@ def test_why_a_run_waits(host: FakeHost, client: Client, job: str) -> None:
         "held": True, "due": True, "paused": False, "concurrency": True, "draining": True,
         "engine": True, "cpu": True, "memory": True, "memory-now": True, "order": False,
     }  # fmt: skip
-    assert told["place"] == {"in_job": 2, "of_job": 3, "ahead": 1}
+    assert told["place"] == {"in_job": 2, "of_job": 3, "ahead": 1, "more": False}
     assert (told["estimated_start"], told["estimate"]) == (
         None,
         "not while it is held up by: paused",
@@ -45,7 +45,7 @@ def test_why_with_limits_and_an_estimate(client: Client, job: str) -> None:
     told = until(lambda: limited(client.why(runs[3])))
     limit = next(row for row in told["constraints"] if row["name"] == "concurrency")
     assert (limit["active"], limit["limit"], limit["ok"]) == (1, 1, False)
-    assert told["place"] == {"in_job": 3, "of_job": 3, "ahead": 2}
+    assert told["place"] == {"in_job": 3, "of_job": 3, "ahead": 2, "more": False}
     start = datetime.fromisoformat(told["estimated_start"])
     assert start >= datetime.fromisoformat(client.show(runs[3])["queued_at"])
     assert "run times" in told["estimate"]

@@ -150,6 +150,14 @@ def dump(state: State) -> dict[str, Any]:
         "names": {name: job.id for name, job in state.jobs.items()},
         "runs": {run.id: _run(run) for run in state.runs.oldest_first()},
         "active": list(state.active),
+        "limits": (
+            state.groups.limits(),
+            {name: (set(g.active), g.bucket.full_at) for name, g in state.groups.named.items()},
+            {job: bucket.full_at for job, bucket in state.buckets.items()},
+            dict(state.mutexes.holders),
+            dict(state.waiting_of),
+            {j: (b.failures, b.opened_at, b.until, b.text) for j, b in state.breakers.items()},
+        ),
         "host": (state.host.rev, state.host.drained_at, state.host.drained_by),
         "next": (state.next_run, state.next_job),
         "reserved": (state.reserved_millicpus, state.reserved_memory),
@@ -174,6 +182,7 @@ def dump_all(state: State) -> dict[str, Any]:
         "rings": {p: [job.id for job in ring] for p, ring in state.ready._rings.items()},
         "reasons": {job.id: job.reason for job in state.jobs_by_id.values()},
         "dirty": state.dirty,
+        "aside": set(state.mutexes._aside),
     }
 
 
@@ -225,7 +234,7 @@ def problems(state: State) -> Iterator[str]:
     if set(state.active) != active:
         yield f"active index {set(state.active)}, active runs {active}"
     cpus = sum(round(run.spec.cpus * 1000) for run in state.active.values())
-    memory = sum(run.spec.memory for run in state.active.values())
+    memory = sum(run.memory for run in state.active.values())
     if (cpus, memory) != (state.reserved_millicpus, state.reserved_memory):
         yield f"reserved {state.reserved_millicpus, state.reserved_memory}, sum {cpus, memory}"
     for run in runs:
@@ -329,5 +338,12 @@ def _ready_problems(state: State, runs: list[Run]) -> Iterator[str]:
                 yield f"ring of priority {priority} has job {job.name}, which has no queue there"
     for run in runs:
         ready = run.state is RunState.WAITING and run.due is None and not run.parents
+        key = run.option("mutex")
         if ready and run.id not in indexed:
-            yield f"run {run.id}: due, and not in the ready index"
+            if run.id not in state.mutexes:
+                yield f"run {run.id}: due, and not in the ready index"
+            elif key not in state.mutexes.holders and not any(
+                other.id in indexed and other.option("mutex") == key and other.job is run.job
+                for other in runs
+            ):
+                yield f"run {run.id}: set aside for {key!r}, which nobody holds"

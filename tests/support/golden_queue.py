@@ -90,6 +90,21 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
         job, "gone", at + 91, ANN
     )]  # fmt: skip
     yield [e.HostDrainStarted(1, at + 92, ANN), e.HostDrainEnded(1, at + 93, ANN)]
+    groups = {"gpu": {"concurrency": 1}, "mail": {"rate": "100/h", "burst": 10}}
+    yield [e.HostGroupsSet(1, at + 93, groups, JOBD)]
+    fragile = {"breaker": {"failures": 2, "probe_after": "5m"}, "overlap": "replace"}
+    limits = {"rate": "5/m", "burst": 2, "group": "gpu", "mutex": "{job}"}
+    spec = _spec(name, limits=limits, **fragile)
+    yield [e.JobRegistered(job, name, 3, spec, at + 93, ANN)]
+    more = {"mutex": name, "memory": 1 << 30, "after": [[run, "ok"]], "unmet": "hold"}
+    yield [e.RunQueued(run + 6, job, 3, at + 93, "api", ANN, b"one", 5, {"mutex": name})]
+    yield [e.RunQueued(run + 7, job, 3, at + 93, "api", ANN, b"two", 5, more)]
+    yield [e.AttemptClaimed(run + 6, 1, at + 93)]
+    yield [
+        e.JobBreakerOpened(job, at + 93, 2, at + 300_093, "2 attempts failed in a row"),
+        e.JobBreakerClosed(job, at + 94, ANN),
+        e.JobBreakerOpened(job, at + 95, 3, at + 300_095, "3 attempts failed in a row"),
+    ]
     yield [e.JobRegistered(job + 1, f"old-{job}", 1, _spec(f"old-{job}"), at + 94, JOBD)]
     yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
     yield [e.HostDrainStarted(1, at + 97, ANN)]

@@ -13,6 +13,7 @@ from jobd.core.commands import (
     MoveRunFirst,
     QueueRun,
     RetryRuns,
+    SetGroups,
     SetJob,
 )
 from tests.support.core import ANN
@@ -26,6 +27,7 @@ def definition(rng: Random, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "image": "busybox",
+        "overlap": rng.choice(["allow", "allow", "allow", "queue", "skip", "replace"]),
         "timeout": rng.choice(["20s", "5m"]),
         "stop_grace": rng.choice([0, 5, 30]),
         "expires": rng.choice([None, None, None, "2m"]),
@@ -36,10 +38,17 @@ def definition(rng: Random, name: str) -> dict[str, Any]:
         "limits": {
             "concurrency": rng.choice([None, 1, 2]),
             "queue": rng.choice([None, None, 4]),
+            "rate": rng.choice([None, None, "2/10s", "1/m"]),
+            "burst": rng.choice([None, 1, 3]),
+            "group": rng.choice([None, None, "g"]),
+            "mutex": rng.choice([None, None, None, "{job}"]),
         },
+        "breaker": {"failures": rng.choice([None, None, 2]), "probe_after": "20s"},
+        "total_timeout": rng.choice([None, None, None, "90s"]),
         "retry": {
             "attempts": rng.choice([1, 1, 2, 4]),
             "delay": rng.choice([0, 1, 10]),
+            **rng.choice([{}, {"memory_step": "512M", "memory_max": "4G"}]),
             "interrupted": rng.choice(["retry", "hold", "dead"]),
             "on": rng.choice([["failed", "timed-out", "oom-killed"], ["lost"], ["3-5"]]),
         },
@@ -52,6 +61,7 @@ def submission(rng: Random, wall: int, last: int) -> QueueRun:
     after = {rng.randint(max(1, last - 6), last): rng.choice(HOW) for _ in range(behind)}
     key = rng.choice([None, None, None, "k1", "k2"])
     count = 1 if key else rng.choice([1, 1, 1, 3])
+    debounce = rng.choice([None, None, 5_000]) if key else None
     return QueueRun(
         rng.choice(JOBS),
         [rng.choice([b"", b"x"]) for _ in range(count)],
@@ -64,12 +74,16 @@ def submission(rng: Random, wall: int, last: int) -> QueueRun:
         timeout=rng.choice([None, None, 10_000]),
         key=key,
         after=tuple(after.items()),
+        unmet=rng.choice(["skip", "skip", "fail", "hold"]),
+        latest=key is not None and rng.random() < 0.4,
+        debounce=debounce,
+        mutex=rng.choice([None, None, None, "m1", "m2"]),
     )
 
 
 def change(rng: Random, some: list[int], wall: int) -> Command:
     """Somebody changes something about runs that are there, a job, or the host."""
-    match rng.randrange(7):
+    match rng.randrange(8):
         case 0:
             # sometimes so many that they are one record
             return CancelRuns(some if rng.random() < 0.5 else some[:2])
@@ -87,5 +101,8 @@ def change(rng: Random, some: list[int], wall: int) -> Command:
             return RetryRuns([(run, b"again") for run in some[: rng.choice([1, 2])]])
         case 5:
             return DrainHost(rng.random() < 0.3)
+        case 6:
+            few = {"concurrency": rng.choice([1, 2])}
+            return SetGroups(rng.choice([{"g": few}, {"g": {"rate": "1/5s", "burst": 2}}, {}]))
         case _:
             return SetJob(rng.choice(JOBS), {"limits.concurrency": rng.choice(["1", "3", None])})

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
-from jobd.capacity.ledger import Host, Ledger, Sample
+from jobd.capacity.ledger import Ledger, Sample
 from jobd.core import events as e
 from jobd.core.commands import (
     CancelRun,
@@ -23,21 +23,19 @@ from jobd.core.commands import (
     QueueRun,
     RegisterJob,
     ReleaseRun,
+    SetGroups,
     UnregisterJob,
 )
-from jobd.core.dispatch import RESERVE_AFTER, picks
+from jobd.core.dispatch import picks
 from jobd.core.entities import Run
 from jobd.core.model import Now, Reason
 from jobd.core.states import AttemptState, Kind, RunState
+from jobd.core.status import reason
 from jobd.errors import ConflictError, InvalidError, NotFoundError, RefusedError
 from tests.support.core import START, SYSTEM, Bench, dump, live, problems
 from tests.support.simasks import JOBS, change, definition, submission
+from tests.support.simlimits import HOST, JUMPS, MIB, Starts
 from tests.support.simworld import World
-
-MIB = 1 << 20
-HOST = Host(cpus=4.0, memory=4096 * MIB, reserve_cpus=0.25, reserve_memory=512 * MIB)
-#: ways of setting the wall's clock, in milliseconds
-JUMPS = (-30 * 86_400_000, -3_600_000, -5_000, 5_000, 3_600_000, 30 * 86_400_000)
 
 
 class Broken(AssertionError):
@@ -67,7 +65,9 @@ class Life(Bench):
         self.not_yet: dict[int, int] = {}
         self.overdue: dict[tuple[int, int], int] = {}
         self.highest_wall = START.wall
+        self.starts = Starts()
         self.revisions: dict[tuple[int, int], int] = {}
+        self.do(SetGroups({"g": {"concurrency": 2}}))
         for name in JOBS:
             self.try_(RegisterJob(definition(self.rng, name)))
         self.turn()
@@ -107,6 +107,8 @@ class Life(Bench):
                 self.try_(RegisterJob(definition(rng, rng.choice(JOBS))))
             case 10:
                 self.set_clock(rng.choice(JUMPS))
+                self.starts.clear()
+                self.state.dirty = True  # as the host's sampler does within seconds
             case 11:
                 self.open_or_close()
             case 12:
@@ -237,6 +239,7 @@ class Life(Bench):
 
     def crash(self, *, lose: bool) -> None:
         """The daemon is killed: before the sync of this pass, or after it and before anything."""
+        self.starts.clear()
         if lose:
             del self.events[self.synced :]
             expected = dump(live(self.events))
@@ -279,7 +282,6 @@ class Life(Bench):
     def look_at_claim(self, run: Run) -> None:
         """What must hold before an attempt is claimed."""
         job = run.job
-        limit = job.spec.concurrency
         not_before = run.option("not_before") or 0
         broken = {
             "starts again after its end": run.id in self.ended,
@@ -288,13 +290,14 @@ class Life(Bench):
             "starts while the engine is gone": self.ledger.closed(run.spec.kind) is not None,
             "starts while the host is drained": self.state.host.drained_at is not None,
             "starts before its parents": bool(run.parents),
-            "starts beyond its job's limit": limit is not None and job.active >= limit,
             "starts before its date": not run.attempts and not_before > self.highest_wall,
             "starts before its wait is over": self.not_yet.get(run.id, 0) > self.now.mono,
         }
         for what, is_so in broken.items():
             if is_so:
                 raise Broken(f"run {run.id}: {what}")
+        for what in self.starts.broken(self.state, run, self.now):
+            raise Broken(f"run {run.id}: {what}")
 
     def take_times(self, event: e.Event) -> None:
         """Note from when on a run may, and by when an attempt must not be, by the other clock."""
@@ -343,12 +346,6 @@ class Life(Bench):
         state, now = self.state, self.now
         if state.dirty or self.rng.random() < 0.5:
             return
-        waiting = [run for run in runs if run.state is RunState.WAITING]
-        # for whom it is kept free changes with time; the host's sampler has that looked at
-        for run in waiting:
-            short = run.job.reason is not None and run.job.reason.code == "capacity"
-            if short and not 0 <= now.wall - run.queued_at < RESERVE_AFTER:
-                return
         run = next(picks(state, self.ledger, now), None)
         if run is not None:
             yield f"run {run.id}: could start, and nothing says that it is to be looked at"
@@ -361,6 +358,7 @@ class Life(Bench):
         self.ledger.engines, self.ledger.sample = dict.fromkeys(Kind), None
         self.state.dirty = True
         self.try_(DrainHost(False))
+        self.do(SetGroups({"g": {}}))
         for name in JOBS:
             self.try_(PauseJob(name, False))
         for _ in range(turns):
@@ -373,18 +371,20 @@ class Life(Bench):
                 break
             self.pass_time()
         else:
-            left = [run.id for run in self.state.live_runs()]
+            left = [
+                (run.id, run.state, reason(run, self.now, None, self.state))
+                for run in self.state.live_runs()
+            ]
             raise Broken(f"runs {left} never end, though nothing is in their way")
         self.look_at_the_end()
 
     def pass_time(self) -> None:
         """Sleep until something comes due, a second at most where an attempt is at work."""
-        wait = self.timers.wait_ms(self.now)
+        wait = self.timers.wait_ms(self.now, self.state.look_at)
         if self.state.active or wait is None:
             wait = min(wait or 1_000, 1_000)
         wait = max(1, wait)
         self.now = Now(self.now.wall + wait, self.now.mono + wait)
-        self.state.dirty = True  # as the host's sampler does
 
     def look_at_the_end(self) -> None:
         """What must hold when nothing is left to do."""

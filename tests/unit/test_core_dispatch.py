@@ -15,7 +15,8 @@ from jobd.core.commands import (
     ReportUnstarted,
     UnregisterJob,
 )
-from jobd.core.dispatch import RESERVE_AFTER, picks
+from jobd.core.dispatch import picks
+from jobd.core.limits import PLAIN
 from jobd.core.model import Reason
 from jobd.core.states import Kind
 from jobd.core.status import reason
@@ -138,7 +139,7 @@ def test_what_one_engine_keeps_back_holds_up_no_run_of_the_other() -> None:
     bench.do(RegisterJob({"name": "plain", "command": ["true"]}))
     bench.queue("boxed", priority=5)
     bench.queue("plain")
-    bench.later(RESERVE_AFTER + 1)
+    bench.later(PLAIN.reserve_after + 1)
     away = host.engines[Kind.CONTAINER] = Reason("engine", "not reached")
     # it has waited longest, has the higher priority, and still nothing is kept free for it
     assert bench.claim(host) == [2]
@@ -210,7 +211,7 @@ def test_one_that_has_waited_long_is_not_passed_any_more() -> None:
     for name in ("small", "big", "small"):
         bench.queue(name)
         settle(bench, host)
-    bench.later(RESERVE_AFTER - 1)
+    bench.later(PLAIN.reserve_after - 1)
     bench.queue("small")
     assert settle(bench, host) == [4]
     bench.later(1)
@@ -236,7 +237,7 @@ def test_beside_one_that_is_waited_for_goes_what_does_not_take_of_it() -> None:
     bench.queue("half")
     assert settle(bench, host) == [1]
     bench.queue("big")
-    bench.later(RESERVE_AFTER)
+    bench.later(PLAIN.reserve_after)
     assert settle(bench, host) == []
     bench.queue("small")
     bench.queue("small")
@@ -251,7 +252,7 @@ def test_what_can_never_start_keeps_nothing_from_the_others() -> None:
     bench.register("huge", resources={"cpus": 8})
     bench.register("small", resources={"cpus": 1})
     bench.queue("huge")
-    bench.later(RESERVE_AFTER)
+    bench.later(PLAIN.reserve_after)
     bench.queue("small")
     assert settle(bench, host) == [2]
     told = bench.state.jobs["huge"].reason
@@ -268,7 +269,7 @@ def test_a_clock_set_back_takes_nobodys_turn(jump: int) -> None:
     bench.queue("big")
     assert settle(bench, host) == [1]
     bench.set_clock(jump)
-    bench.later(RESERVE_AFTER)
+    bench.later(PLAIN.reserve_after)
     bench.queue("small")
     assert settle(bench, host) == []
 
@@ -293,11 +294,11 @@ def test_when_the_one_that_does_not_fit_goes_away(how: str) -> None:
     bench.register("job", resources={"cpus": 4})
     bench.register("other", resources={"cpus": 1})
     bench.queue("other")
-    bench.queue("job", expires=RESERVE_AFTER + 1)
+    bench.queue("job", expires=PLAIN.reserve_after + 1)
     bench.register("job", resources={"cpus": 1})
     bench.queue("job")
     assert settle(bench, host) == [1]
-    bench.later(RESERVE_AFTER)
+    bench.later(PLAIN.reserve_after)
     bench.queue("other")
     assert settle(bench, host) == []
     if how == "cancel":

@@ -261,3 +261,77 @@ def test_a_blocked_run_is_neither_claimed_nor_moved(bench: Bench) -> None:
     ):
         with pytest.raises(TransitionError):
             bench.state.apply(event)
+
+
+# -- as the submitter asked ------------------------------------------------------------------
+
+
+def chain(bench: Bench, unmet: str) -> None:
+    """Run 2 waits for 1 as asked, run 3 for the end of 2 (`any`), 4 for its success."""
+    bench.queue()
+    bench.queue(after=((1, "ok"),), unmet=unmet)
+    bench.queue(after=((2, "any"),))
+    bench.queue(after=((2, "ok"),))
+
+
+@pytest.mark.parametrize(
+    ("unmet", "states"),
+    [
+        ("skip", ["cancelled", "skipped", "queued", "skipped"]),
+        ("fail", ["cancelled", "failed", "queued", "skipped"]),
+        ("hold", ["cancelled", "held", "blocked", "blocked"]),
+    ],
+)
+def test_what_becomes_of_one_whose_parent_ended_otherwise(
+    bench: Bench, unmet: str, states: list[str]
+) -> None:
+    chain(bench, unmet)
+    bench.do(CancelRun(1))
+    assert [str(status(run)) for run in bench.state.runs.oldest_first()] == states
+    assert list(problems(bench.state)) == []
+    bench.restart()
+    assert [str(status(run)) for run in bench.state.runs.oldest_first()] == states
+
+
+def test_one_that_is_held_so_starts_when_it_is_released(bench: Bench) -> None:
+    chain(bench, "hold")
+    bench.do(CancelRun(1))
+    note = bench.run(2).note
+    assert note is not None
+    assert note.text == "run 1 was to succeed and is cancelled; release or cancel it"
+    bench.do(ReleaseRun(2))
+    assert bench.claim() == [2]
+
+
+def test_several_parents_let_it_down_at_once_and_it_is_held_once(bench: Bench) -> None:
+    for _ in range(6):
+        bench.queue()
+    bench.queue(after=tuple((n, "ok") for n in range(1, 7)), unmet="hold")
+    bench.do(CancelRuns([1, 2, 3, 4, 5]))
+    assert status(bench.run(7)) == "held"
+    bench.do(CancelRun(6))
+    assert status(bench.run(7)) == "held"
+    bench.do(ReleaseRun(7))
+    assert bench.claim() == [7]
+
+
+@pytest.mark.parametrize(("unmet", "word"), [("fail", "failed"), ("hold", "held")])
+def test_queued_behind_one_that_has_failed_already(bench: Bench, unmet: str, word: str) -> None:
+    bench.queue()
+    bench.do(CancelRun(1))
+    run = bench.queue(after=((1, "ok"),), unmet=unmet)
+    assert status(run) == word
+    assert list(problems(bench.state)) == []
+
+
+def test_a_parent_is_needed_until_its_last_child_is_over(bench: Bench) -> None:
+    bench.queue()
+    bench.queue(after=((1, "any"),))
+    bench.queue(after=((1, "any"),))
+    bench.do(CancelRun(1))
+    assert bench.state.children.needed(1)
+    bench.do(CancelRun(2))
+    bench.restart()
+    assert bench.state.children.needed(1)
+    bench.do(CancelRun(3))
+    assert not bench.state.children.needed(1)

@@ -10,8 +10,10 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core import statements as s
-from jobd.core.entities import Attempt, Host, Job, Run
+from jobd.core.entities import Attempt, Breaker, Host, Job, Run
+from jobd.core.groups import Group
 from jobd.core.machine import TransitionError
+from jobd.core.rates import Bucket
 from jobd.core.schedules import Schedule
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
@@ -30,6 +32,9 @@ STATED = {
     Attempt: {"number", "claimed_at", "state", "started", "stopping", "end"},
     Host: {"rev", "drained_at", "drained_by", "salvaged_at"},
     Schedule: {"job", *SCHEDULE},
+    Breaker: {"failures", "opened_at", "text", "until"},
+    Group: {"active", "bucket", "limits"},
+    Bucket: {"full_at"},
 }
 MADE_ANEW = {
     Run: {"where"},
@@ -37,12 +42,19 @@ MADE_ANEW = {
     Attempt: {"where"},
     Host: set[str](),
     Schedule: {"_timing", "ghost", "next"},
+    Breaker: set[str](),
+    Group: set[str](),
+    Bucket: {"_back_at"},
 }
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
     "schedules",
     "next_job",
     "done",
     "gone",
+    "groups",
+    "buckets",
+    "breakers",
+    "replaceable",
 }
 OF_THE_STATE_ANEW = {
     "children",
@@ -54,14 +66,19 @@ OF_THE_STATE_ANEW = {
 } | {
     "held",
     "dirty",
+    "active_of",
+    "look_at",
+    "_queued",
+    "_at",
+    "_options",
+    "_trigger",
+    "notes",
+    "mutexes",
+    "waiting_of",
     "_origins",
     "_appliers",
     # what the last run that was queued had, so that the next shares it
-    "_queued",
-    "_at",
-    "_trigger",
     "_caller",
-    "_options",
 }
 
 

@@ -60,7 +60,7 @@ def test_what_is_refused_today_is_read(said: dict[str, Any], attribute: str, rea
 
 def test_what_is_accepted_is_the_same_and_has_no_notes() -> None:
     for mapping in (PLAIN, {"name": "p", "command": ["true"]}, with_({"retry": {"attempts": 3}})):
-        assert stored(mapping, mapping["name"]) == (parse(mapping), [])
+        assert stored(mapping, str(mapping["name"])) == (parse(mapping), [])
 
 
 def test_a_key_of_a_newer_jobd_is_left_out_with_a_note() -> None:

@@ -277,8 +277,8 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
         1: "JobRegistered", 2: "JobRemoved", 3: "JobPaused", 4: "JobResumed",
         5: "JobRunsCancelled", 21: "RunEdited", 22: "RunMovedFirst",
         6: "ScheduleAdded", 7: "ScheduleRemoved", 8: "SchedulePaused", 9: "ScheduleResumed",
-        10: "ScheduleFired",
-        48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged",
+        10: "ScheduleFired", 11: "JobBreakerOpened", 12: "JobBreakerClosed",
+        48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged", 51: "HostGroupsSet",
         60: "RunsArchived",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
@@ -286,6 +286,7 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
     assert {cls for cls, kind in e.KIND_OF.items() if kind == e.JOB} == {
         e.JobRegistered, e.JobRemoved, e.JobPaused, e.JobResumed, e.JobRunsCancelled,
         e.ScheduleAdded, e.ScheduleRemoved, e.SchedulePaused, e.ScheduleResumed, e.ScheduleFired,
+        e.JobBreakerOpened, e.JobBreakerClosed,
     }  # fmt: skip
 
 

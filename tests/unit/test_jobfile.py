@@ -84,10 +84,10 @@ timeout = "soon"
 attempts = 0
 delay = "20m"
 max_delay = "1m"
-[[schedule]]
-cron = "* * * * *"
+[[alert]]
+on = ["dead"]
 [limits]
-rate = "1/h"
+rate = "1"
 [env]
 A = 1
 B = [1]
@@ -96,8 +96,8 @@ B = [1]
         "f.toml:1: 'nam': unknown key; did you mean name?",
         "f.toml:2: timeout: 'soon' is not a duration such as 90s or 2h30m",
         "f.toml:4: retry.attempts: 0: expected a whole number, 1 to 1000",
-        "f.toml:7: schedule: not supported by this version of jobd",
-        "f.toml:10: limits.rate: not supported by this version of jobd",
+        "f.toml:7: alert: not supported by this version of jobd",
+        "f.toml:10: limits.rate: '1': expected a rate such as 100/h, 5/s or 3/10m",
         "f.toml:13: env.B: expected text, got a list",
         "f.toml: job f: image and command are missing: say which image to run, or which "
         "command as a process of the host",
@@ -109,12 +109,7 @@ B = [1]
     [
         "alert = []",
         "api = true",
-        "idle_timeout = 1",
-        "limits.group = 'g'",
         "on = []",
-        "overlap = 'skip'",
-        "schedule = []",
-        "total_timeout = '1h'",
     ],
 )
 def test_what_is_not_done_yet_is_refused_by_name(key: str) -> None:

@@ -27,7 +27,8 @@ def test_as_it_is_written_it_says_nothing() -> None:
 def test_every_key_is_shown_and_can_be_used() -> None:
     given = tomllib.loads(uncommented())
     paths = {f"{table}.{key}" for table, keys in given.items() for key in keys}
-    assert {path for path in paths if not path.startswith("defaults.")} == set(config._KEYS)
+    free = ("defaults.", "groups.")
+    assert {path for path in paths if not path.startswith(free)} == set(config._KEYS)
     given["capacity"] = {}  # of a large host, this one may be small
     given["maxima"].pop("cpus")
     given["maxima"].pop("memory")
@@ -45,6 +46,7 @@ def test_check_prints_every_key_in_a_form_that_is_read_again() -> None:
     assert set(SHOWN) == set(config._KEYS)
     text = 'capacity = { cpus = 3.0, memory = "1G" }\nlogs = { per_attempt = "1M" }\n'
     text += '[defaults]\nenv = { "A" = "b c" }\nretry = { attempts = 2, on = ["failed", 75] }\n'
+    text += '[groups]\ngpu = { concurrency = 1, rate = "5/s", burst = 9 }\n'
     text += '[access]\nadmin = ["@x"]\n[maxima]\ntimeout = "1h"\n'
     one = config.read(tomllib.loads(text))
     again = config.read(tomllib.loads("\n".join(lines(one))))

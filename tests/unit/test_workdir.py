@@ -274,3 +274,14 @@ def test_sweep(tmp_path: Path, bodies: Bodies) -> None:
     assert removed == [".4.1.new", ".removing.5.1.0", "1.1", "3.1"]
     assert os.listdir(tmp_path / "work") == ["2.1"]
     assert sweep_workdirs(tmp_path / "nowhere", []) == []
+
+
+def test_results_of_parents_are_files_of_their_own(tmp_path, bodies) -> None:
+    large = bodies.put(b"x" * 100_000)
+    made = Workdir(tmp_path / "work", 7, 1, bodies)
+    made.prepare(Inputs(parents={5: b"five", 6: large}))
+    folder = made.task_dir / "parents"
+    assert (folder / "5" / "result").read_bytes() == b"five"
+    assert (folder / "6" / "result").read_bytes() == b"x" * 100_000
+    assert (folder / "5" / "result").stat().st_mode & 0o777 == 0o644
+    assert made.remove()
