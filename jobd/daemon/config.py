@@ -255,15 +255,8 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
         context_bytes=values.get("maxima.context", CONTEXT_BYTES),
-        window=Window(
-            values.get("history.window", Window().runs),
-            values.get("history.window_age", Window().age),
-        ),
-        keep=KeepHistory(
-            values.get("history.keep", KeepHistory().age),
-            values.get("history.runs", KeepHistory().runs),
-            values.get("history.keep_dead"),
-        ),
+        window=_window(values),
+        keep=_keep_history(values),
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),
@@ -273,6 +266,22 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         groups=read_groups(given.get("groups", {})),
         snapshot_after=values.get("journal.snapshot_after", SNAPSHOT_AFTER),
         defaults=defaults,
+    )
+
+
+def _window(values: Mapping[str, Any]) -> Window:
+    plain = Window()
+    return Window(
+        values.get("history.window", plain.runs), values.get("history.window_age", plain.age)
+    )
+
+
+def _keep_history(values: Mapping[str, Any]) -> KeepHistory:
+    plain = KeepHistory()
+    return KeepHistory(
+        values.get("history.keep", plain.age),
+        values.get("history.runs", plain.runs),
+        values.get("history.keep_dead"),
     )
 
 
