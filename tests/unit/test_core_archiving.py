@@ -129,12 +129,12 @@ def test_a_key_that_has_left_is_known_by_what_the_archive_says(bench: Bench) -> 
     (old,) = ended(bench, 1, key="k", payload=b"x")
     crc = bench.run(old).option("key_crc")
     leave(bench)
-    assert bench.state.jobs["job"].keys == {}
+    assert bench.state.jobs["job"].keys.get("k") is None
     again = bench.do(queueing(b"x", key="k", known=(old, crc)))
     assert (again.events, again.answer) == ([], ([(old, True)], []))
     assert "another payload" in bench.do(queueing(b"y", key="k", known=(old, crc))).answer[1][0]
     new = bench.queue(key="k")
-    assert bench.state.jobs["job"].keys == {"k": new.id}
+    assert bench.state.jobs["job"].keys.get("k") == new.id
 
 
 def test_the_key_of_a_newer_run_is_not_lost_with_an_older_one(bench: Bench) -> None:
@@ -142,7 +142,7 @@ def test_the_key_of_a_newer_run_is_not_lost_with_an_older_one(bench: Bench) -> N
     bench.state.jobs["job"].keys["k"] = 99
     leave(bench)
     assert bench.state.runs.get(old) is None
-    assert bench.state.jobs["job"].keys == {"k": 99}
+    assert bench.state.jobs["job"].keys.get("k") == 99
 
 
 def test_a_run_that_has_left_is_done_again(bench: Bench) -> None:
