@@ -42,6 +42,8 @@ def make_history(
     Once its index is whole, the body files that no run has are swept.
     """
     live = bodies_in_memory(loop.state)
+    # what the damage took the names of is kept: a person may want it
+    salvaged = (loop.state.host.salvaged_at or 0) / 1000
     store = loop.journal.store
     folder = str(state_folder / "archive")
     try:
@@ -67,14 +69,14 @@ def make_history(
         door_of(loop),
         retention,
         lambda: time.time_ns() // 10**6,
-        whole=lambda index: sweep(bodies, InUse(live, index.has_body)),
+        whole=lambda index: sweep(bodies, InUse(live, index.has_body), salvaged),
     )
     return history, keeper
 
 
-def sweep(bodies: Bodies, in_use: InUse) -> None:
-    """Remove the bodies that no run has any more."""
-    gone = bodies.sweep(in_use)
+def sweep(bodies: Bodies, in_use: InUse, not_before: float) -> None:
+    """Remove the bodies that no run has any more, and that are younger than `not_before` (s)."""
+    gone = bodies.sweep(in_use, not_before=not_before)
     if gone:
         _log.info("bodies: %d files were removed that no run has", len(gone))
 

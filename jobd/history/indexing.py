@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jobd.codec import unpack
+from jobd.core.commands import Body
 from jobd.core.entities import Job, Run
 from jobd.core.restoring import run_in
 from jobd.core.rollups import Rollup, hour_of
@@ -117,6 +118,19 @@ def take_in(
 def is_dead(run: Run) -> bool:
     """Whether it used up its attempts."""
     return getattr(run.note, "outcome", None) in DEAD_OUTCOMES
+
+
+def bodies_in(archive: Archive) -> Iterator[Body]:
+    """The body files that archived runs name: payloads, results, output folders."""
+    for number in archive.numbers():
+        for part in archive.scan(number, archive.start_of(number)):
+            for run, _ in _runs_in(part.records):
+                if run.body is not None:
+                    yield run.body
+                for attempt in run.attempts or ():
+                    for body in (attempt.end.result, attempt.end.output) if attempt.end else ():
+                        if isinstance(body, list):
+                            yield Body(*body)
 
 
 def row_of(run: Run, place: int) -> Row:

@@ -11,9 +11,9 @@ from jobd.core.archiving import Wanted
 from jobd.core.entities import Job, Run
 from jobd.core.restoring import run_in
 from jobd.core.rollups import Rollup
-from jobd.core.spec import parse
 from jobd.core.state import State
 from jobd.core.statements import TYPE_OF, RevisionStands, RunStands
+from jobd.core.stored import stored
 from jobd.errors import NotFoundError, QueueDamagedError, RefusedError, UsageError
 from jobd.history.index import Index, IndexBusyError, IndexUnusableError
 from jobd.journal.archive import Archive
@@ -166,7 +166,8 @@ class History:
         place = self._ask(lambda index: index.spec(segment, number, revision))
         if place is None:
             raise QueueDamagedError(f"archive: job {number} has no definition {revision} there")
-        spec = parse(unpack(self.archive.read(place).body)[1])
+        mapping = unpack(self.archive.read(place).body)[1]
+        spec, _ = stored(mapping, mapping["name"])
         made = Job(number, spec.name)
         made.revisions[revision] = spec
         made.revision, made.removed = revision, True

@@ -99,7 +99,7 @@ class Archive:
     def __init__(self, fs: Fs, folder: str, store: bytes) -> None:
         """Makes the folder where missing, and takes away what was never finished. Raises OSError.
 
-        A segment of another queue, or without a readable header, is told in `problems` and left.
+        A segment without a readable header, or by another's name, is told in `problems` and left.
         """
         self._fs, self.folder, self._store = fs, folder, store
         self._lock = Lock()
@@ -128,8 +128,9 @@ class Archive:
         except BadSegmentError as error:
             self.problems.append(f"archive file {path}: {error}; what it holds cannot be shown")
             return
-        if header.store != self._store or header.first_lsn != number:
-            self.problems.append(f"archive file {path}: is of another queue, or another's name")
+        # not its store: a copy of the queue has one of its own, and the archive as it was
+        if header.first_lsn != number:
+            self.problems.append(f"archive file {path}: has another's name; it is passed over")
             return
         self._segments[number] = LiveSegment(number, path, header, end)
         self._series[number] = series

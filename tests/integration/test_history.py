@@ -12,6 +12,7 @@ import pytest
 
 from jobctl.client import Client
 from jobd.errors import ConflictError, NotFoundError, UsageError
+from tests.integration.test_fsck import jobd
 from tests.support.fakehost import SMALL, FakeHost, until
 
 #: nothing that is over stays in memory
@@ -204,6 +205,22 @@ def test_kills_and_a_lost_index(host: FakeHost, client: Client) -> None:
         ids = [row[0] for row in index.execute("SELECT id FROM runs")]
     index.close()
     assert set(runs) <= set(ids)
+
+
+def test_a_copy_has_them_too(host: FakeHost, client: Client, tmp_path: Path) -> None:
+    register(client, "copied", "print=hi", "payload")
+    (run,) = archived(client, "copied", payload=bytes(1_500_000))
+    made = jobd("backup", "--home", str(host.home), str(tmp_path / "copy"), "--json")
+    assert made.returncode == 0, made.stderr
+    copy = FakeHost(tmp_path / "copy").start()
+    try:
+        with copy.client() as other:
+            until(lambda: other.status()["history"]["ready"])
+            assert other.show(run)["status"] == "succeeded"
+            assert other.payload(run) == bytes(1_500_000)
+            assert len(other.runs(job="copied")) == 1
+    finally:
+        copy.end()
 
 
 def test_retention_by_reload(host: FakeHost, client: Client) -> None:
