@@ -172,6 +172,25 @@ def test_behind_archived_runs(host: FakeHost, client: Client) -> None:
     assert client.wait(waits)["status"] == "succeeded"
 
 
+def test_a_child_reads_the_result_of_a_parent_that_has_left(host: FakeHost, client: Client) -> None:
+    register(client, "giver", "result=gift")
+    register(client, "taker", "print=hi")
+    (parent,) = archived(client, "giver")
+    client.pause("taker")
+    child = int(host.ctl("queue", "taker", "--after", f"{parent}:ok").out)
+    client.register(
+        {"name": "taker", "image": "img", "command": ["hang"], **SMALL, "timeout": "1m"}
+    )
+    again = int(host.ctl("queue", "taker", "--after", f"{parent}:ok").out)
+    client.resume("taker")
+    client.wait(child)
+    until(lambda: client.show(again)["status"] == "running")
+    work = host.home / "state" / "work"
+    assert [path.read_bytes() for path in work.rglob(f"parents/{parent}/result")] == [b"gift"]
+    client.cancel(again)
+    client.wait(again)
+
+
 def test_a_wait_that_is_under_way(host: FakeHost, client: Client) -> None:
     """Its run leaves between two questions."""
     register(client, "slow", "sleep=1.5")
