@@ -93,8 +93,6 @@ class Retention:
         left = sum(rows[number].runs for number in numbers if not self._counts_apart(number, keep))
         for number in numbers:
             row = rows[number]
-            if archive.is_open(number):
-                continue
             if self._counts_apart(number, keep):
                 if row.newest < now_ms - (keep.dead or 0):
                     yield row
@@ -113,6 +111,9 @@ class Retention:
     ) -> None:
         """Logs, then bodies, then the records: cut short, it is done again from the beginning."""
         number = row.number
+        if self._archive.is_open(number):
+            # what is quiet for long, or kept for less than a day
+            self._archive.roll(self._archive.series_of(number))
         self._history.hidden.add(number)
         bodies = frozenset(index.bodies_of(number))
         logs = 0

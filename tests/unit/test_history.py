@@ -286,6 +286,19 @@ def test_what_a_run_in_memory_needs_stays(tmp_path: Path) -> None:
     rig.close()
 
 
+def test_one_that_is_written_to_goes_too(tmp_path: Path) -> None:
+    rig = rigged(tmp_path)
+    rig.keeper.keep = Keep(1 << 50, 0)
+    rig.keeper._retire()
+    assert ids(rig) == []
+    rig.live(21)
+    rig.keep()
+    assert ids(rig) == [21]
+    rig = again(rig)
+    assert ids(rig) == [21]
+    rig.close()
+
+
 def test_nothing_goes_while_the_clock_is_being_set(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
