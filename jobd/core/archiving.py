@@ -90,7 +90,7 @@ def _archive(
         ready.append(number)
     if not ready:
         return NOTHING
-    return Decision([e.RunsArchived(1, now.wall, ranges_of(ready))], [], len(ready))
+    return Decision([e.HostRunsArchived(1, now.wall, ranges_of(ready))], [], len(ready))
 
 
 DECIDERS: dict[type[Any], Callable[..., Decision]] = {ArchiveRuns: _archive}

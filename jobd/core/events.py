@@ -274,7 +274,7 @@ class HostSalvaged(NamedTuple):
     next_job: int
 
 
-class RunsArchived(NamedTuple):
+class HostRunsArchived(NamedTuple):
     """Every run with an id in `ranges` (`[first, last]`) is in the archive and leaves the state.
 
     All of them are over. What is kept of them is in the archive from then on, and nowhere else.
@@ -313,7 +313,7 @@ Event = (
     | HostDrainEnded
     | HostGroupsSet
     | HostSalvaged
-    | RunsArchived
+    | HostRunsArchived
 )
 
 #: the number on disk, what it is about, the event
@@ -345,7 +345,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (49, HOST, HostDrainEnded),
     (50, HOST, HostSalvaged),
     (51, HOST, HostGroupsSet),
-    (60, HOST, RunsArchived),
+    (60, HOST, HostRunsArchived),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}

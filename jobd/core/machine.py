@@ -13,6 +13,7 @@ from jobd.core.events import (
     AttemptEnded,
     AttemptStarted,
     AttemptStopping,
+    HostRunsArchived,
     JobRunsCancelled,
     RunEdited,
     RunFinished,
@@ -21,7 +22,6 @@ from jobd.core.events import (
     RunQueued,
     RunReleased,
     RunRequeued,
-    RunsArchived,
 )
 from jobd.core.states import AttemptState, RunState
 
@@ -48,7 +48,7 @@ RUN: dict[tuple[RunState | None, type], RunState] = {
     (R.ACTIVE, RunHeld): R.HELD,
     (R.ACTIVE, RunFinished): R.DONE,
     # it leaves the state, and is done in the archive
-    (R.DONE, RunsArchived): R.DONE,
+    (R.DONE, HostRunsArchived): R.DONE,
 }
 
 #: what a run's events do to its current attempt

@@ -197,7 +197,7 @@ class Remains:
             how = "is damaged" if item.event is None else "had a bit flipped"
             thing.named.append(f"change {item.revision} ({word}) {how}")
         thing.rev, thing.last = item.revision, place
-        if isinstance(item.event, e.RunsArchived) and item.sure:
+        if isinstance(item.event, e.HostRunsArchived) and item.sure:
             for first, last in item.event.ranges:
                 self.archived.update(range(first, last + 1))
         if isinstance(thing, RunRemains):

@@ -140,7 +140,7 @@ class Salvage:
                 yield from self._of_run(item.event)
             elif item.kind == e.JOB:
                 yield from self._of_job(item.event)
-            elif not isinstance(item.event, e.RunsArchived):
+            elif not isinstance(item.event, e.HostRunsArchived):
                 # one of those that had left and are still known leaves again, by and by
                 if isinstance(item.event, e.HostDrainStarted | e.HostDrainEnded):
                     self._drained = isinstance(item.event, e.HostDrainStarted)

@@ -90,7 +90,7 @@ def test_live_runs_stay(bench: Bench) -> None:
     bench.do(ArchiveRuns([live.id, 77]), SYSTEM)
     assert bench.run(live.id).state is RunState.WAITING
     with pytest.raises(TransitionError):
-        bench.state.apply(e.RunsArchived(1, 0, [[live.id, live.id]]))
+        bench.state.apply(e.HostRunsArchived(1, 0, [[live.id, live.id]]))
 
 
 def test_a_parent_stays_while_its_child_is_not_over(bench: Bench) -> None:
@@ -99,7 +99,7 @@ def test_a_parent_stays_while_its_child_is_not_over(bench: Bench) -> None:
     bench.do(CancelRun(parent.id))
     assert leave(bench) == []
     with pytest.raises(TransitionError):
-        bench.state.apply(e.RunsArchived(1, 0, [[parent.id, parent.id]]))
+        bench.state.apply(e.HostRunsArchived(1, 0, [[parent.id, parent.id]]))
     bench.restart()
     assert leave(bench) == []
     bench.do(CancelRun(child.id))
