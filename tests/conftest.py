@@ -10,6 +10,8 @@ import pytest
 OF_THE_HOST = ("engine", "crash", "faults")
 
 
+# before pytest-xdist reads the marks
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker has what looks at the host; the rest goes by files, long stress runs singly."""
     here = Path(__file__).parent
