@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 #: folders whose tests look at the host (its engine, cgroups, mounts): one after the other
 OF_THE_HOST = ("engine", "crash", "faults")
+#: files of long tests that need nothing of each other
+SINGLY = ("tests/unit/test_simulation_days.py",)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker has what looks at the host; the rest goes by files, long stress runs singly."""
-    here = Path(__file__).parent
-    for item in items:
-        folder = item.path.relative_to(here).parts[0]
-        if folder in OF_THE_HOST:
-            item.add_marker(pytest.mark.xdist_group("host"))
-        elif item.get_closest_marker("slow") is None:
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(here))))
+def group(nodeid: str) -> str:
+    """What has to stay together: all that looks at the host, else a file's tests."""
+    file = nodeid.partition("::")[0]
+    if file.split("/")[1] in OF_THE_HOST:
+        return "host"
+    return nodeid if file in SINGLY else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests go to the workers by :func:`group`."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group(nodeid)
+
+    return ByGroup(config, log)
