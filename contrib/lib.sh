@@ -58,6 +58,7 @@ missing_packages() {
                 fi ;;
             busybox) static_busybox || echo busybox-static ;;
             tsp) have tsp || echo task-spooler ;;
+            nspawn) have systemd-nspawn || echo systemd-container ;;
             postgresql) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql ;;
             beanstalkd | redis-server | nq | gcc | docker-registry | strace | podman | catatonit | zsh | fish)
                 have "$each" || echo "$each" ;;
