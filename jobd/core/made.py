@@ -1,4 +1,4 @@
-"""Which runs were queued by which others from inside (core/inside.py). Made anew from their options.
+"""Which runs were queued by which others from inside (core/inside.py); follows from their options.
 
 The word is not "parent", which is a run that another waits for (core/parents.py).
 """

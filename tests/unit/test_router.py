@@ -226,14 +226,14 @@ def test_no_descriptor_is_left(router, connect):
                 fill.append(socket.socket(socket.AF_UNIX))
         router.wait(0)
         router.receive(64)
-        assert router._listener.paused_until
+        assert router.listeners.paused
         router.wait(0)
         assert router._ready == []
     finally:
         for each in fill:
             each.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    router._sweep(router._listener.paused_until)
+    router._sweep(max(each.paused_until for each in router.listeners.by_fd.values()))
     requests = [r for found in itertools.islice(rounds(router), 4) for r in found]
     assert len(requests) == 1
     late.close()
