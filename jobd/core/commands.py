@@ -268,6 +268,8 @@ class ReportEnded:
     output: Body | None = None
     output_files: int = 0
     note: str | None = None
+    #: how far it last said it was: percent, and what it was at
+    progress: tuple[int | None, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,13 +59,15 @@ class Reports:
             self._touched[run] = now_mono
             self._touch(run)
 
-    def last(self, run: int, attempt: int) -> list[int | str | None] | None:
-        """The last word of an attempt, as it stands in its end. Safe in any thread."""
+    def last(self, run: int, attempt: int) -> tuple[int | None, str] | None:
+        """The last word of an attempt. Safe in any thread."""
         told = self._told.get(run)
-        return None if told is None or told[0] != attempt else [*told[1:]]
+        return None if told is None or told[0] != attempt else told[1:]
 
-    def forget(self, run: int) -> None:
+    def forget(self, run: int, attempt: int) -> None:
         """The attempt is over."""
-        self._told.pop(run, None)
-        self._touched.pop(run, None)
-        self.late.discard(run)
+        told = self._told.get(run)
+        if told is not None and told[0] == attempt:
+            del self._told[run]
+            self._touched.pop(run, None)
+            self.late.discard(run)

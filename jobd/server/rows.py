@@ -73,7 +73,10 @@ def _progress(kernel: Kernel, run: Run, said: str | None) -> dict[str, Any] | No
     """How far it is: a starting attempt by its engine's word, a running one by its own."""
     if said:
         return {"percent": None, "message": said}
-    told = kernel.reported(run.id)
+    told: Sequence[Any] | None = kernel.reported(run.id)
+    last = run.attempt
+    if told is None and last is not None and last.end is not None:
+        told = last.end.progress
     return None if told is None else {"percent": told[0], "message": told[1] or None}
 
 
