@@ -24,6 +24,7 @@ from typing import NamedTuple
 from jobd.core.spec import check_name
 from jobd.daemon.sweep import remove_tree
 from jobd.errors import InvalidError
+from jobd.server.inside import clean
 from jobd.server.listener import unix_socket
 
 #: the name of an attempt's socket, in the folder `api`
@@ -101,8 +102,8 @@ class Inbox:
                 data = _tail(os.open("progress", _FILE, dir_fd=job))
         except OSError:
             return None  # it may do with its file what it likes
-        lines = data.decode("utf-8", "replace").split("\n")
-        return parse_progress(next((line for line in reversed(lines) if line.strip()), ""))
+        lines = [clean(line) for line in data.decode("utf-8", "replace").split("\n")]
+        return parse_progress(next((line for line in reversed(lines) if line), ""))
 
     # -- what it queues ----------------------------------------------------------------------
 

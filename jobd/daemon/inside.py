@@ -33,7 +33,6 @@ from jobd.errors import (
     RefusedError,
 )
 from jobd.journal.bodies import Bodies
-from jobd.server.inside import clean
 from jobd.server.runs import RUN_ROOM
 
 if TYPE_CHECKING:
@@ -247,7 +246,7 @@ class Inside:
         until = time.monotonic() + timing.result_patience
         told = self._inbox.progress()
         if told is not None:
-            self._said = told[0], clean(told[1])
+            self._said = told
         while letters := self._inbox.take(final=True):
             trouble = self._queue(letters, control.check_open)
             if trouble is None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobd.codec import pack, unpack
 from jobd.core import spec as spec_module
-from jobd.core.model import Access, JobSpec, Mount, Retry
+from jobd.core.model import Access, Api, JobSpec, Mount, Retry
 from jobd.core.spec import ACCESS_KEYS, KEYS, RETRY_KEYS, check_name, parse, to_mapping
 from jobd.core.specaccess import OVERRIDES
 from jobd.core.specvalues import MAX_TEXT
@@ -73,6 +73,15 @@ specs = st.builds(
         override=st.sets(st.sampled_from(OVERRIDES)).map(tuple),
         read=st.none() | people,
         manage=people,
+    ),
+    api=st.sampled_from([Api(), Api(on=True)])
+    | st.builds(
+        Api,
+        on=st.just(True),
+        queue=st.sets(st.sampled_from(["a", "b-c", "*"])).map(tuple),
+        emit=st.sets(st.sampled_from(["orders", "*"])).map(tuple),
+        children=st.integers(1, 10_000),
+        depth=st.integers(1, 100),
     ),
     priority=st.integers(-1000, 1000),
     timeout=st.integers(1, MAX_MS),
@@ -182,6 +191,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"pull": "sometimes"}, "pull"),
     ({"pull": ["missing"]}, "pull"),
     ({"user": "a\x1bb"}, "user"),
+    ({"api": "yes"}, "api"),
+    ({"api": 1}, "api"),
+    ({"api": {"que": []}}, "api.que"),
+    ({"api": {"queue": "a"}}, "api.queue"),
+    ({"api": {"queue": ["last"]}}, "api.queue"),
+    ({"api": {"queue": ["../x"]}}, "api.queue"),
+    ({"api": {"emit": [""]}}, "api.emit"),
+    ({"api": {"children": 0}}, "api.children"),
+    ({"api": {"children": 10_001}}, "api.children"),
+    ({"api": {"depth": True}}, "api.depth"),
     ({"env": []}, "env"),
     ({"env": {"1A": "x"}}, "env"),
     ({"env": {"A B": "x"}}, "env"),
