@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobd.core.commands import Body, QueueRun
-from jobd.core.inside import caller_of, lives
+from jobd.core.inside import caller_of, lives, require_queue
 from jobd.daemon.control import ClosedError, Control
 from jobd.daemon.inbox import Inbox, Letter, RejectedError
 from jobd.daemon.patience import Timing
@@ -171,6 +171,7 @@ class Insides:
             within=within,
         )
         try:
+            require_queue(run, letter.job)  # before it is told whether there is such a job
             self._kernel.require_room(RUN_ROOM + (len(payload) if type(payload) is bytes else 0))
             self._kernel.decide(command, caller)
         except (*_FOR_GOOD, RefusedError) as error:
