@@ -1,4 +1,4 @@
-"""From inside of a container: a socket in a mount of its own, and files; its root is nobody here."""
+"""From inside of a container: a socket in its own mount, and files; its root is nobody here."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from jobd.core.inside import caller_of, may_emit
 from jobd.core.model import Access
 from jobd.core.policy import Rules
 from jobd.core.principals import behind, of_run
-from jobd.errors import ConflictError, ForbiddenError, JobdError, RefusedError
+from jobd.core.spec import parse, to_mapping
+from jobd.errors import ConflictError, ForbiddenError, InvalidError, RefusedError
 from tests.support.core import ANN, Bench, refused
 
 ALL = {"queue": ["child", "job"], "emit": ["orders"], "children": 3, "depth": 2}
@@ -57,13 +58,9 @@ def test_a_child_is_linked_and_counted(bench: Bench) -> None:
     assert list(bench.state.made.of(run.id)) == []
 
 
-@pytest.mark.parametrize("job", ["other", "nosuch"])
-def test_what_its_job_does_not_name(bench: Bench, job: str) -> None:
+def test_what_its_job_does_not_name(bench: Bench) -> None:
     run = started(bench, bench.queue())
-    error: type[JobdError] = ForbiddenError
-    if job == "nosuch":
-        return  # the server refuses that before it is known whether there is such a job
-    refused(bench, command(run, job), error, "may not queue runs of other")
+    refused(bench, command(run, "other"), ForbiddenError, "may not queue runs of other")
 
 
 def test_what_is_taken_away_is_gone(bench: Bench) -> None:
@@ -184,3 +181,29 @@ def test_the_last_word_is_in_the_end(bench: Bench) -> None:
     assert run.attempt.end.progress == [70, "almost"]
     old = e.encode(run.attempt.end)
     assert e.decode(35, run.id, old) == run.attempt.end
+
+
+@pytest.mark.parametrize(
+    ("api", "path"),
+    [
+        (1, "api"),
+        ({"que": []}, "api.que"),
+        ({"queue": "a"}, "api.queue"),
+        ({"queue": ["last"]}, "api.queue"),
+        ({"queue": ["../x"]}, "api.queue"),
+        ({"emit": [""]}, "api.emit"),
+        ({"children": 0}, "api.children"),
+        ({"children": 10_001}, "api.children"),
+        ({"depth": True}, "api.depth"),
+    ],
+)
+def test_what_is_refused_names_its_key(api: object, path: str) -> None:
+    with pytest.raises(InvalidError, match=f"^{path}: "):
+        parse({"name": "job", "image": "i", "api": api})
+
+
+def test_a_table_is_as_good_as_true() -> None:
+    made = parse({"name": "job", "image": "i", "api": {}})
+    assert made.api == parse({"name": "job", "image": "i", "api": True}).api
+    assert to_mapping(made)["api"] is True
+    assert to_mapping(parse({"name": "job", "image": "i"}))["api"] is False
