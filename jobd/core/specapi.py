@@ -11,6 +11,7 @@ from jobd.errors import InvalidError
 
 #: runs that one run may queue, and runs one above the other, whatever a job file says
 MOST_CHILDREN, MOST_DEPTH = 10_000, 100
+MOST_NAMES = 256
 _KEYS = ("queue", "emit", "children", "depth")
 _PLAIN = Api(on=True)
 
@@ -48,6 +49,8 @@ def write(api: Api) -> bool | dict[str, Any]:
 def _names(value: Any, path: str, check: Callable[[object, str], str]) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise InvalidError(f"{path}: expected a list of names, or of '*', got {kind(value)}")
+    if len(value) > MOST_NAMES:
+        raise InvalidError(f"{path}: {len(value)} names: {MOST_NAMES} at most; or '*'")
     return tuple(name if name == "*" else check(name, path) for name in value)
 
 

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _LOOK_S, _REST_S = 0.5, 1.0
 #: seconds between two tries to queue what was refused for now, when the attempt has ended
 _AGAIN_S = 1.0
+#: files of one attempt that are refused for good before no more of them are looked at
+_MOST_REJECTED = 1000
 #: percent and message
 Said = tuple[int | None, str]
 #: what a file is refused for good by
@@ -190,6 +192,7 @@ class Inside:
         self._listens = self._shut = False
         #: payloads of files that wait for room
         self._read: dict[str, bytes | Body] = {}
+        self._rejected = 0
         #: what its file said last of all
         self._said: Said | None = None
 
@@ -220,7 +223,8 @@ class Inside:
             told = self._inbox.progress()
             if told is not None:
                 self._insides.report(self.within, *told)
-            self._queue(self._inbox.take(final=False), check)
+            if not self._is_too_much:
+                self._queue(self._inbox.take(final=False), check)
 
     def shut(self) -> None:
         """The attempt has ended, or never began: nothing is asked from inside any more."""
@@ -248,7 +252,7 @@ class Inside:
         told = self._inbox.progress()
         if told is not None:
             self._said = told
-        while letters := self._inbox.take(final=True):
+        while not self._is_too_much and (letters := self._inbox.take(final=True)):
             trouble = self._queue(letters, control.check_open)
             if trouble is None:
                 continue
@@ -292,7 +296,16 @@ class Inside:
             self._read[letter.name] = known
         return known
 
+    @property
+    def _is_too_much(self) -> bool:
+        """Whether so many of its files were none that no more are looked at."""
+        if self._rejected < _MOST_REJECTED:
+            return False
+        self._inbox.say(f"queue: {self._rejected} files were not taken: no more are looked at")
+        return True
+
     def _reject(self, letter: Letter, why: str) -> None:
+        self._rejected += 1
         job, _, name = letter.shown.partition("/")
         self._inbox.note(job, name, f"not queued: {why}")
         self._done(letter)
