@@ -9,7 +9,7 @@ from jobd.core.access import Policy, is_admin, may, owns
 from jobd.core.commands import Caller, QueueRun, ReportEnded, RetryRuns, SetJob
 from jobd.core.entities import Run
 from jobd.core.inside import caller_of, may_emit
-from jobd.core.model import Access
+from jobd.core.model import Access, Api
 from jobd.core.policy import Rules
 from jobd.core.principals import behind, of_run
 from jobd.core.spec import parse, to_mapping
@@ -207,3 +207,27 @@ def test_a_table_is_as_good_as_true() -> None:
     assert made.api == parse({"name": "job", "image": "i", "api": True}).api
     assert to_mapping(made)["api"] is True
     assert to_mapping(parse({"name": "job", "image": "i"}))["api"] is False
+
+
+def test_single_keys_of_the_table_can_be_set(bench: Bench) -> None:
+    bench.do(SetJob("other", {"api": "true"}))
+    assert bench.state.jobs["other"].spec.api == Api(on=True)
+    bench.do(SetJob("other", {"api.queue": "child, job", "api.children": "7"}))
+    assert bench.state.jobs["other"].spec.api == Api(True, ("child", "job"), (), 7)
+    bench.do(SetJob("other", {"api.children": None}))
+    assert bench.state.jobs["other"].spec.api == Api(True, ("child", "job"))
+    refused(bench, SetJob("other", {"api.que": "x"}), InvalidError, "api.que: unknown key")
+    bench.do(SetJob("other", {"api": "false"}))
+    assert bench.state.jobs["other"].spec.api == Api()
+
+
+def test_the_same_file_again_is_the_same_run(bench: Bench) -> None:
+    """A crash between the run's being on disk and the file's being let go of."""
+    run = started(bench, bench.queue())
+    first = command(run)._replace(key="1.1/abc")
+    made = bench.do(first, first.caller).answer[0]
+    assert bench.do(first, first.caller).answer[0] == [(made[0][0], True)]
+    bench.do(ReportEnded(run.id, 1, 0, bench.now.wall))
+    bench.restart()
+    assert bench.do(first, first.caller).answer[0] == [(made[0][0], True)], "and when it is over"
+    assert list(bench.state.made.of(run.id)) == [made[0][0]]
