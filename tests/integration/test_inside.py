@@ -279,6 +279,22 @@ def test_it_is_heard_again_after_jobd_was_killed(host: Host, run: int) -> None:
     assert [words[word] for word in ("before", "down", "after")] == [1, 1, 1]
 
 
+def test_a_file_that_a_crash_has_left_makes_no_second_run(host: Host, run: int) -> None:
+    """As if jobd had died when the run was on disk, and the file not yet let go of."""
+    (host.task(run) / "queue/child/one").write_text("left\n")
+    eventually(lambda: host.words()["left"])
+    (child,) = host.show(run)["children"]
+    key = host.show(child)["key"]
+    host.kill()
+    left = host.task(run).parent / "taken" / f"{key.partition('/')[2]}.child"
+    left.write_text("left\n")
+    host.start()
+    host.ready()
+    eventually(lambda: not left.exists())
+    assert host.show(run)["children"] == [child]
+    assert host.words()["left"] == 1
+
+
 def test_its_socket_is_gone_with_it(host: Host) -> None:
     run = host.parent()
     with host.inside(run) as inside:
