@@ -71,6 +71,12 @@ def trouble(status: dict[str, Any]) -> list[str]:
         made.append(f"SNAPSHOT FAILED, nothing is lost, the disk fills: {last['problem']}")
     for damage in last.get("damaged") or ():
         made.append(f"SNAPSHOT DAMAGED, nothing is lost: {damage}")
+    history = status.get("history") or {}
+    if history.get("problem"):
+        made.append(f"FINISHED RUNS STAY IN MEMORY, nothing is lost: {history['problem']}")
+    if history and not history.get("ready", True):
+        percent = history.get("indexed_percent")
+        made.append(f"HISTORY CANNOT BE READ YET: its index is being made, {percent} %")
     sync = (status.get("journal") or {}).get("last_sync_ms") or 0
     if sync >= _SLOW_SYNC_MS:
         made.append(f"SLOW DISK: the last sync of the queue took {render.span(sync)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,7 @@ class Body:
 
 #: what nobody may add to: the default of maps in a command
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_NOTHING_PAST: Mapping[int, str] = MappingProxyType({})
 
 
 class QueueRun(NamedTuple):
@@ -173,17 +174,30 @@ class QueueRun(NamedTuple):
     latest: bool = False
     #: as `latest`, and due when no other has come with the key for so many milliseconds
     debounce: int | None = None
+    #: of the parents that have left memory: how each ended
+    past: Mapping[int, str] = _NOTHING_PAST
+    #: the run in the archive that has the key, and what it says of the payload it came with
+    known: tuple[int, int | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RetryRuns:
     """Queue ended runs again, each as a new run of its job with the payload that stands with it.
 
-    All or none.
+    All or none. `past` has those of the runs that have left memory.
     """
 
     runs: Sequence[tuple[int, bytes | Body]]
     request: bytes | None = None
+    #: id -> core/entities.Run, which this module cannot know
+    past: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRuns:
+    """Let go of those of these runs that are over and that nobody needs: they are archived."""
+
+    runs: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +389,7 @@ Command = (
     | EditRun
     | DrainHost
     | SetGroups
+    | ArchiveRuns
     | Report
     | TimeOver
 )

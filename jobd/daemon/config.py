@@ -19,6 +19,7 @@ from jobd.capacity.ledger import Host
 from jobd.core import specaccess
 from jobd.core import specvalues as v
 from jobd.core.access import Policy
+from jobd.core.archiving import Window
 from jobd.core.groups import GroupLimits, read_groups
 from jobd.core.limits import PLAIN, Pace
 from jobd.core.model import JobSpec
@@ -34,6 +35,7 @@ from jobd.daemon.uploads import MOST as UPLOADS
 from jobd.daemon.workdir import OUTPUT_LIMIT
 from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
+from jobd.history.retention import Keep as KeepHistory
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
@@ -72,6 +74,9 @@ class Config:
     context_bytes: int = CONTEXT_BYTES
     #: of what a user has uploaded and not used
     upload_bytes: int = UPLOADS
+    #: of finished runs: what stays in memory, and what is kept at all
+    window: Window = field(default_factory=Window)
+    keep: KeepHistory = field(default_factory=KeepHistory)
     #: of the images that jobd has pulled: since their last use, and of all together
     keep_images: Keep = field(default_factory=Keep)
     #: of the socket: 0o660 is for its owner and its group, 0o666 for everybody on the host
@@ -134,6 +139,11 @@ _KEYS: dict[str, v.Reader] = {
     "allow.devices": r.names,
     "allow.users": r.names,
     "logs.per_attempt": v.size(64 << 10),
+    "history.keep": v.duration(60_000),
+    "history.keep_dead": v.duration(60_000),
+    "history.runs": v.whole(0, 1 << 40),
+    "history.window": v.whole(0, 10_000_000),
+    "history.window_age": v.duration(0),
     "journal.snapshot_after": v.size(1 << 20),
     "access.admin": specaccess.people,
     "access.submit": specaccess.people,
@@ -250,6 +260,8 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
         context_bytes=values.get("maxima.context", CONTEXT_BYTES),
         upload_bytes=values.get("maxima.uploads", UPLOADS),
+        window=_window(values),
+        keep=_keep_history(values),
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),
@@ -259,6 +271,22 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         groups=read_groups(given.get("groups", {})),
         snapshot_after=values.get("journal.snapshot_after", SNAPSHOT_AFTER),
         defaults=defaults,
+    )
+
+
+def _window(values: Mapping[str, Any]) -> Window:
+    plain = Window()
+    return Window(
+        values.get("history.window", plain.runs), values.get("history.window_age", plain.age)
+    )
+
+
+def _keep_history(values: Mapping[str, Any]) -> KeepHistory:
+    plain = KeepHistory()
+    return KeepHistory(
+        values.get("history.keep", plain.age),
+        values.get("history.runs", plain.runs),
+        values.get("history.keep_dead"),
     )
 
 

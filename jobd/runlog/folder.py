@@ -61,6 +61,27 @@ class LogFolder:
         with self._opened(job, run, attempt) as fd:
             return reader.missing_words(fd, words, at)
 
+    def remove(self, job: str, run: int, attempt: int) -> None:
+        """Remove an attempt's log, and the job's folder where that was the last; none is as good.
+
+        Raises OSError.
+        """
+        _check(job)
+        try:
+            folder = os.open(job, _DIRECTORY, dir_fd=self._root)
+        except FileNotFoundError:
+            return
+        try:
+            os.unlink(_name(run, attempt), dir_fd=folder)
+        except FileNotFoundError:
+            return
+        finally:
+            os.close(folder)
+        try:
+            os.rmdir(job, dir_fd=self._root)
+        except OSError:
+            pass  # others are in it, as nearly always
+
     @contextmanager
     def _opened(self, job: str, run: int, attempt: int) -> Iterator[int | None]:
         _check(job)

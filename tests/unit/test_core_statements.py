@@ -50,12 +50,20 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "schedules",
     "next_job",
     "done",
+    "gone",
     "groups",
     "buckets",
     "breakers",
     "replaceable",
 }
-OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiting", "parked"} | {
+OF_THE_STATE_ANEW = {
+    "children",
+    "finished",
+    "reserved_millicpus",
+    "reserved_memory",
+    "waiting",
+    "parked",
+} | {
     "held",
     "dirty",
     "active_of",
