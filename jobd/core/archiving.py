@@ -34,6 +34,15 @@ class Wanted(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
 
+class Found(NamedTuple):
+    """A page of archived runs. All that fit and have an id from `below` on were looked at (0: all
+    there are); `damaged`: those of them that cannot be read."""
+
+    runs: list[Run]
+    below: int
+    damaged: Sequence[int] = ()
+
+
 def leaving(state: State, window: Window, at: int, most: int) -> list[Run]:
     """Takes up to `most` finished runs that are beyond the window at `at` (ms UTC) off the list.
 

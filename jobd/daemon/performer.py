@@ -22,7 +22,7 @@ from jobd.daemon.drivers import Drivers
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Order, StartRefusedError
-from jobd.errors import RefusedError
+from jobd.errors import QueueDamagedError, RefusedError
 
 #: seconds for which an attempt waits for the history to be readable
 _PATIENCE = 30.0
@@ -157,7 +157,11 @@ class EffectPerformer:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                return list(self._kernel.history.runs(missing).values())
+                found = self._kernel.history.runs(missing)
+                for problem in found.values():
+                    if isinstance(problem, QueueDamagedError):
+                        raise StartRefusedError(f"not started: its parent's {problem}")
+                return [one for one in found.values() if isinstance(one, Run)]
             except RefusedError:
                 # after a start the index takes a moment; an attempt must not be given up for that
                 if time.monotonic() > deadline:

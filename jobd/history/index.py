@@ -19,6 +19,8 @@ from jobd.core.archiving import Wanted
 from jobd.core.rollups import Rollup
 from jobd.journal.archive import Place
 
+#: stands for the job of a run whose record is damaged: no job has that id
+DAMAGED = 0
 #: a file of another number is made anew
 _VERSION = 1
 #: what passes by itself: no reason to make the file anew
@@ -192,6 +194,9 @@ class Index:
         with _Telling(), _Transaction(self._connect()) as db:
             new: list[Row] = []
             for row in rows:
+                if row.job != DAMAGED:
+                    # the same run may stand elsewhere, and be intact there
+                    db.execute("DELETE FROM runs WHERE id = ? AND job = ?", (row.id, DAMAGED))
                 done = db.execute(
                     "INSERT OR IGNORE INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (row.id, row.place, segment, *row[2:7]),
@@ -237,17 +242,20 @@ class Index:
 
     def places(self, ids: Sequence[int]) -> list[tuple[int, int]]:
         """`(id, place)` of those of the runs that are there."""
+        return [(row[0], row[1]) for row in self._of_runs("id, place", ids)]
+
+    def _of_runs(self, what: str, ids: Sequence[int]) -> list[tuple[int, ...]]:
         found: list[tuple[int, ...]] = []
         for start in range(0, len(ids), 500):
             some = ids[start : start + 500]
             marks = ",".join("?" * len(some))
-            found += self._all(f"SELECT id, place FROM runs WHERE id IN ({marks})", some)
-        return [(row[0], row[1]) for row in found]
+            found += self._all(f"SELECT {what} FROM runs WHERE id IN ({marks})", some)
+        return found
 
-    def between(self, low: int, high: int, most: int) -> list[tuple[int, int]]:
-        """`(id, place)` of up to `most` runs with an id from `low` to `high`, lowest first."""
-        sql = "SELECT id, place FROM runs WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?"
-        return [(row[0], row[1]) for row in self._all(sql, (low, high, most))]
+    def inside(self, segment: int, start: int, stop: int) -> dict[int, int]:
+        """The runs that lie in a segment between two places, and where each does."""
+        sql = "SELECT id, place FROM runs WHERE segment = ? AND place >= ? AND place < ?"
+        return {row[0]: row[1] for row in self._all(sql, (segment, start, stop))}
 
     def page(self, wanted: Wanted, below: int, most: int) -> list[tuple[int, int]]:
         """`(id, place)` of up to `most` runs with an id below that, highest first."""
@@ -260,8 +268,8 @@ class Index:
 
     def by_key(self, job: int, key: str) -> tuple[int, int] | None:
         """`(id, place)` of the newest run of the job with that key."""
-        sql = "SELECT id, place FROM runs WHERE job = ? AND key = ? ORDER BY id DESC LIMIT 1"
-        rows = self._all(sql, (job, key))
+        where = "job = ? AND key = ? ORDER BY id DESC LIMIT 1"
+        rows = self._all(f"SELECT id, place FROM runs WHERE {where}", (job, key))
         return (rows[0][0], rows[0][1]) if rows else None
 
     def spec(self, segment: int, job: int, revision: int) -> int | None:
@@ -281,13 +289,7 @@ class Index:
 
     def segments_of(self, ids: Sequence[int]) -> set[int]:
         """The segments in which these runs are."""
-        found: set[int] = set()
-        for start in range(0, len(ids), 500):
-            some = ids[start : start + 500]
-            marks = ",".join("?" * len(some))
-            rows = self._all(f"SELECT DISTINCT segment FROM runs WHERE id IN ({marks})", some)
-            found |= {row[0] for row in rows}
-        return found
+        return {row[0] for row in self._of_runs("DISTINCT segment", ids)}
 
     def bodies_of(self, segment: int) -> list[str]:
         """The body files of a segment's runs that no run of another segment has."""

@@ -14,7 +14,7 @@ from jobd.core.restoring import run_in
 from jobd.core.rollups import Rollup, hour_of
 from jobd.core.statements import TYPE_OF, RevisionStands, RunStands
 from jobd.core.states import DEAD_OUTCOMES
-from jobd.history.index import Index, IndexUnusableError, Row
+from jobd.history.index import DAMAGED, Index, IndexUnusableError, Row
 from jobd.history.reader import History
 from jobd.journal.archive import Archive, Archived, Part, Place
 
@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 #: seconds of rest for each second of work, so that the loop has most of the processor
 REST = 2.0
 _NO_SPEC: Any = None
+_RUN = TYPE_OF[RunStands]
 
 
 class StoppedError(Exception):
@@ -75,24 +76,27 @@ def catch_up(
 
 
 def _take_part(index: Index, history: History, number: int, part: Part) -> None:
-    if part.hole is not None:
-        _log.error(
-            "history: archive segment %d is damaged from offset %d to %d: the runs there "
-            "cannot be shown",
-            number, part.hole.start, part.hole.stop,
-        )  # fmt: skip
     runs = list(_runs_in(part.records))
+    damaged = [(one.id, one.where) for one in part.damaged if one.type == _RUN]
+    hole = part.hole is not None and not part.hole.last
+    if part.hole is not None and hole:
+        _log.error(
+            "history: archive segment %d is damaged from offset %d to %d: %d runs there are intact,"
+            " %d cannot be shown: %s; `jobd fsck` tells more",
+            number, part.hole.start, part.hole.stop, len(runs), len(damaged),
+            ", ".join(str(run) for run, _ in damaged[:20]) or "none that can be named",
+        )  # fmt: skip
     specs = [
         (one.id, int(unpack(one.body)[0]), one.where)
         for one in part.records
         if one.type == TYPE_OF[RevisionStands]
     ]
-    take_in(index, history, number, part.behind, runs, specs, int(part.hole is not None))
+    take_in(index, history, number, part.behind, runs, specs, int(hole), damaged)
 
 
 def _runs_in(records: Sequence[Archived]) -> Iterator[tuple[Run, int]]:
     for one in records:
-        if one.type == TYPE_OF[RunStands]:
+        if one.type == _RUN:
             fields = unpack(one.body)
             # of its job nothing is asked but its id
             job = Job(fields[0], "")
@@ -108,9 +112,12 @@ def take_in(
     runs: Sequence[tuple[Run, int]],
     specs: Sequence[tuple[int, int, int]],
     holes: int = 0,
+    damaged: Sequence[tuple[int, int]] = (),
 ) -> None:
-    """Index what stands in a segment before `behind`: runs and where each is, definitions."""
+    """Index what stands in a segment before `behind`: runs and where each is, definitions; and of
+    runs that are damaged no more than that, so that who asks for one is told."""
     rows = [row_of(run, place) for run, place in runs]
+    rows += [Row(id_, place, DAMAGED, "", False, 0, None, {}, ()) for id_, place in damaged]
     index.add(number, behind, rows, specs, {run.id: rolled(run) for run, _ in runs}, holes)
     history.took_in([(row.id, row.job, row.key is not None) for row in rows])
 

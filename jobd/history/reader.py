@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TypeVar
 
 from jobd.codec import unpack
-from jobd.core.archiving import Wanted
+from jobd.core.archiving import Found, Wanted
 from jobd.core.entities import Job, Run
 from jobd.core.restoring import run_in
 from jobd.core.rollups import Rollup
@@ -17,7 +17,7 @@ from jobd.core.stored import stored
 from jobd.errors import NotFoundError, QueueDamagedError, RefusedError, UsageError
 from jobd.history.index import Index, IndexBusyError, IndexUnusableError
 from jobd.journal.archive import Archive
-from jobd.journal.live import NUMBER_SHIFT
+from jobd.journal.live import NUMBER_SHIFT, OFFSET_MASK
 from jobd.journal.lookup import Kept
 
 _T = TypeVar("_T")
@@ -73,33 +73,40 @@ class History:
 
     # -- reading; in threads ---------------------------------------------------------------
 
-    def runs(self, ids: Sequence[int]) -> dict[int, Run]:
-        """Those of the runs that are archived. Raises UsageError for more than MOST."""
+    def runs(self, ids: Sequence[int]) -> dict[int, Run | QueueDamagedError]:
+        """Those of the runs that are archived, or what is wrong with one. Raises UsageError for
+        more than MOST."""
         found = self._ask(lambda index: index.places(ids))
         if len(found) > MOST:
             raise UsageError(f"{len(found)} archived runs: at most {MOST} can be named at once")
-        return {run.id: run for run in self._read(found)}
+        damaged: dict[int, QueueDamagedError] = {}
+        return {**{run.id: run for run in self._read(found, damaged)}, **damaged}
 
-    def page(self, wanted: Wanted, below: int, most: int) -> list[Run]:
+    def page(self, wanted: Wanted, below: int, most: int) -> Found:
         """Up to `most` archived runs that fit, with an id below that, the highest id first."""
-        return self._read(self._ask(lambda index: index.page(wanted, below, most)))
+        places = self._ask(lambda index: index.page(wanted, below, most))
+        damaged: dict[int, QueueDamagedError] = {}
+        return Found(self._read(places, damaged), places[-1][0] if places else 0, list(damaged))
 
     def last(self, jobs: Sequence[int] | None, see: Callable[[Run], bool]) -> Run | None:
         """The newest archived run of the jobs (None: of all) that `see` accepts."""
         below, wanted = 1 << 62, Wanted(jobs=None if jobs is None else tuple(jobs))
         while True:
-            runs = self.page(wanted, below, 50)
-            for run in runs:
+            page = self.page(wanted, below, 50)
+            for run in page.runs:
                 if see(run):
                     return run
-            if not runs:
+            below = page.below
+            if not below:
                 return None
-            below = runs[-1].id
 
     def by_key(self, job: int, key: str) -> Run | None:
         """The newest archived run of the job that has that idempotency key."""
         found = self._ask(lambda index: index.by_key(job, key))
-        runs = self._read([found]) if found is not None else []
+        damaged: dict[int, QueueDamagedError] = {}
+        runs = self._read([found], damaged) if found is not None else []
+        for problem in damaged.values():
+            raise problem
         return runs[0] if runs else None
 
     def kept(self, where: int) -> Kept:
@@ -131,7 +138,10 @@ class History:
                 f"history: its index cannot be read now ({error}); ask again soon"
             ) from None
 
-    def _read(self, places: Sequence[tuple[int, int]]) -> list[Run]:
+    def _read(
+        self, places: Sequence[tuple[int, int]], damaged: dict[int, QueueDamagedError]
+    ) -> list[Run]:
+        """The runs there; what is wrong with those that are damaged is added to `damaged`."""
         runs = []
         for number, place in places:
             if place >> NUMBER_SHIFT in self.hidden:
@@ -140,12 +150,23 @@ class History:
                 runs.append(self._run(number, place))
             except NotFoundError:
                 continue  # its segment went while this was being read
+            except QueueDamagedError as error:
+                file, offset = error.details.get("file"), error.details.get("offset")
+                damaged[number] = QueueDamagedError(
+                    f"run {number}: is damaged in the archive (file {file}, offset {offset}); "
+                    "stop the daemon and run `jobd fsck`, which names all that is",
+                    **error.details,
+                )
         return runs
 
     def _run(self, number: int, place: int) -> Run:
         kept = self.archive.read(place)
         if kept.type != _RUN:
-            raise QueueDamagedError(f"archive: no run is at {place}, where the index has {number}")
+            raise QueueDamagedError(
+                f"archive: no run is at {place}, where the index has {number}",
+                file=self.archive.path_of(place >> NUMBER_SHIFT),
+                offset=place & OFFSET_MASK,
+            )
         fields = unpack(kept.body)
         job = self._job(place >> NUMBER_SHIFT, fields[0], fields[1])
         run = run_in(job, number, 0, kept.body)
@@ -165,7 +186,10 @@ class History:
             return known
         place = self._ask(lambda index: index.spec(segment, number, revision))
         if place is None:
-            raise QueueDamagedError(f"archive: job {number} has no definition {revision} there")
+            raise QueueDamagedError(
+                f"archive: job {number} has no definition {revision} there",
+                file=self.archive.path_of(segment),
+            )
         mapping = unpack(self.archive.read(place).body)[1]
         spec, _ = stored(mapping, mapping["name"])
         made = Job(number, spec.name)

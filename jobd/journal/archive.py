@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from jobd.errors import NotFoundError
 from jobd.journal.bodyreader import read_record
-from jobd.journal.fsutil import Fs, write_all
+from jobd.journal.fsutil import Fs, read_exactly, write_all
 from jobd.journal.live import NUMBER_SHIFT, OFFSET_MASK, LiveSegment
 from jobd.journal.lookup import Kept
 from jobd.journal.record import (
     BATCH,
+    BATCH_BYTES,
     FRAME,
     FRAME_BYTES,
     TYPE_MASK,
@@ -39,6 +40,7 @@ from jobd.journal.segment import (
     pack_header,
     read_any_header,
 )
+from jobd.journal.wreck import records_in
 
 #: the series: runs, and dead ones
 SERIES = ("runs", "dead")
@@ -65,18 +67,24 @@ class Archived(NamedTuple):
 
 
 class Hole(NamedTuple):
-    """Bytes of a segment that are damaged: from offset `start` to `stop`."""
+    """Bytes of a segment that are no sound batch, from offset `start` to `stop`; of `unread` of
+    them nobody can say what they were. `last`: nothing sound stands behind them, so they may be
+    what a crash leaves of a batch that was never promised."""
 
     start: int
     stop: int
+    unread: int
+    last: bool
 
 
 class Part(NamedTuple):
-    """What a scan met: the records of one batch, or a hole; and the place behind it."""
+    """What a scan met: the records of one batch, or of a hole those that are intact; and the place
+    behind it. `damaged`: what is known of a hole's others by their frames, without bodies."""
 
     records: list[Archived]
     hole: Hole | None
     behind: Place
+    damaged: Sequence[Archived] = ()
 
 
 def segment_name(series: str, number: int) -> str:
@@ -96,8 +104,9 @@ class Archive:
     Raises OSError as the disk gave it: what did not become durable was not given a place.
     """
 
-    def __init__(self, fs: Fs, folder: str, store: bytes) -> None:
-        """Makes the folder where missing, and takes away what was never finished. Raises OSError.
+    def __init__(self, fs: Fs, folder: str, store: bytes, *, change: bool = True) -> None:
+        """Makes the folder where missing, and takes away what was never finished, but where it is
+        not to `change` anything. Raises OSError.
 
         A segment without a readable header, or by another's name, is told in `problems` and left.
         """
@@ -108,10 +117,12 @@ class Archive:
         #: the segments that are written to, by series
         self._open: dict[str, _Writer] = {}
         self.problems: list[str] = []
-        _make_folder(fs, folder)
+        if change:
+            _make_folder(fs, folder)
         for name in fs.listdir(folder):
             if name.endswith(".tmp"):
-                fs.unlink(os.path.join(folder, name))
+                if change:
+                    fs.unlink(os.path.join(folder, name))
             elif (told := named(name)) is not None:
                 self._take_in(name, *told)
         self._next = max(self._segments, default=0) + 1
@@ -145,6 +156,12 @@ class Archive:
     def series_of(self, number: int) -> str:
         """Of which series a segment is."""
         return self._series[number]
+
+    def path_of(self, number: int) -> str | None:
+        """The file of a segment; None where it is gone."""
+        with self._lock:
+            segment = self._segments.get(number)
+        return segment.path if segment is not None else None
 
     def made_ms(self, number: int) -> int:
         """When a segment was made (ms UTC)."""
@@ -190,38 +207,54 @@ class Archive:
     def scan(self, number: int, after: Place) -> Iterator[Part]:
         """The batches of a segment behind `after`, and the holes between them. Raises OSError.
 
-        What is not whole at its end, with nothing behind it, was never promised, and is left out.
+        A last batch that is not whole was never promised, or is damaged: nobody can tell, so what
+        is intact of it is given too (its runs are in memory still, or archived once more).
         """
         segment = self._segments[number]
         fd = self._fs.open(segment.path, os.O_RDONLY)
         try:
-            stop = self._fs.size(fd)
+            stop = segment.end
             walk = Walk(self._fs, fd, segment.header, segment.name, stop)
             walk.offset, walk.lsn, walk.crc = after
             while True:
                 for payload, count, offset, lsn in walk.batches():
                     records = list(_records(segment.base, payload, count, offset))
                     yield Part(records, None, Place(offset + len(payload), lsn, walk.crc))
-                found = self._behind(fd, segment, walk.offset, stop)
+                if nonzero_extent(self._fs, fd, walk.offset, stop) is None:
+                    return
+                start, found = walk.offset, self._behind(fd, segment, walk.offset, stop)
+                behind = found or Place(stop, walk.lsn, walk.crc)
+                yield self._hole(fd, segment, start, behind, found is None)
                 if found is None:
                     return
-                hole = Hole(walk.offset, found.offset)
                 walk = Walk(self._fs, fd, segment.header, segment.name, stop)
                 walk.offset, walk.lsn, walk.crc = found
-                yield Part([], hole, found)
         finally:
             self._fs.close(fd)
 
     def _behind(self, fd: int, segment: LiveSegment, start: int, stop: int) -> Place | None:
         """The place of the next sound batch header behind damage at `start`, if there is any."""
-        if nonzero_extent(self._fs, fd, start, stop) is None:
-            return None
         found = find_batch(self._fs, fd, segment.header, start + 8, stop, 0)
         if found is None:
             return None
         offset, lsn = found[0], found[1]
         previous = BATCH.unpack(self._fs.pread(fd, BATCH.size, offset))[8]
         return Place(offset, lsn - 1, previous)
+
+    def _hole(self, fd: int, segment: LiveSegment, start: int, behind: Place, last: bool) -> Part:
+        """What stands in a range that is no sound batch, by the frames of its records."""
+        data = read_exactly(self._fs, fd, behind.offset - start, start)
+        intact, damaged = list[Archived](), list[Archived]()
+        left = len(data.rstrip(b"\0")) - BATCH_BYTES
+        for cost, one in records_in(data, segment.seed, segment.name, 0, len(data)):
+            left -= cost
+            # one that a flipped bit was set right for is not what a read of that place gives
+            body = one.body if one.sure and one.body is not None else b""
+            where = segment.base + start + one.offset
+            made = Archived(one.type, one.kind, one.id, one.revision, body, where)
+            (intact if one.sure else damaged).append(made)
+        hole = Hole(start, behind.offset, max(0, left), last)
+        return Part(intact, hole, behind, damaged)
 
     # -- writing -----------------------------------------------------------------------------
 

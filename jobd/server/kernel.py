@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from jobd.capacity.ledger import Ledger
-from jobd.core.archiving import Wanted
+from jobd.core.archiving import Found, Wanted
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.events import RunQueued
@@ -14,7 +14,7 @@ from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
 from jobd.core.states import Kind
-from jobd.errors import JobdError
+from jobd.errors import JobdError, QueueDamagedError
 from jobd.runlog.folder import LogFolder
 from jobd.server.recent import Page, Recent
 
@@ -160,10 +160,10 @@ class History(Protocol):
 
     # the following are for threads; RefusedError where they cannot be asked for now
 
-    def runs(self, ids: Sequence[int]) -> dict[int, Run]:
-        """Those of the runs that are archived."""
+    def runs(self, ids: Sequence[int]) -> dict[int, Run | QueueDamagedError]:
+        """Those of the runs that are archived, or what is wrong with one."""
 
-    def page(self, wanted: Wanted, below: int, most: int) -> list[Run]:
+    def page(self, wanted: Wanted, below: int, most: int) -> Found:
         """Up to `most` archived runs that fit, with an id below that, the highest id first."""
 
     def last(self, jobs: Sequence[int] | None, see: Callable[[Run], bool]) -> Run | None:

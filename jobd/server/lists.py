@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any
 
-from jobd.core.archiving import Wanted
+from jobd.core.archiving import Found, Wanted
 from jobd.core.entities import Run
 from jobd.errors import RefusedError
 from jobd.server.choosing import Choice
@@ -32,19 +32,12 @@ def list_(kernel: Kernel, request: Request) -> Any:
     return Parts(_window(kernel, choice, _Past(kernel, choice.archived()), limit))
 
 
-class _Page(NamedTuple):
-    """What a thread has read of the archive, or why it could not."""
-
-    runs: list[Run]
-    trouble: str | None
-
-
 def _same(page: Any) -> Any:
     return page
 
 
 class _Past:
-    """The archived runs that fit, page by page, highest id first; `trouble`: why there are none."""
+    """The archived runs that fit, page by page, highest id first; `trouble`: why some miss."""
 
     def __init__(self, kernel: Kernel, wanted: Wanted | None) -> None:
         self._kernel, self._wanted = kernel, wanted
@@ -52,6 +45,7 @@ class _Past:
         #: no archived run that was not seen yet has an id of that, or above
         self.below = 0
         self.trouble: str | None = None
+        self._damaged: list[int] = []
         if wanted is not None and kernel.history.any:
             self.below = kernel.history.highest + 1 if kernel.history.ready else 1 << 62
 
@@ -61,20 +55,30 @@ class _Past:
         Ends without any only where there are none left. A part of a list's own iterator.
         """
         least = run.id if run is not None else 0
-        if not self._page and self.below > least + 1:
+        while not self._page and self.below > least + 1:
             found = yield Offload(self._read, _same)
-            self._page, self.trouble = found.runs, found.trouble
-            self.below = found.runs[-1].id if found.runs else 0
+            if isinstance(found, str):
+                self.below, self.trouble = 0, found
+            else:
+                self._page, self.below = found.runs, found.below
+                self._tell_of(found.damaged)
         count = sum(each.id > least for each in self._page)
         taken, self._page = self._page[:count], self._page[count:]
         return taken
 
-    def _read(self) -> _Page:
+    def _tell_of(self, damaged: Sequence[int]) -> None:
+        if damaged:
+            self._damaged += damaged
+            some = ", ".join(map(str, self._damaged[:5]))
+            more = f" and {len(self._damaged) - 5} more" if len(self._damaged) > 5 else ""
+            self.trouble = f"damaged in the archive: run {some}{more}; `jobd fsck` tells more"
+
+    def _read(self) -> Found | str:
         assert self._wanted is not None
         try:
-            return _Page(self._kernel.history.page(self._wanted, self.below, PAGE), None)
+            return self._kernel.history.page(self._wanted, self.below, PAGE)
         except RefusedError as error:
-            return _Page([], str(error))
+            return str(error)
 
 
 def _window(

@@ -6,16 +6,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from jobd.core.entities import Job, Run
+from jobd.errors import QueueDamagedError
 from jobd.server.kernel import Kernel, Recall, Request
 
 
 def run_of(kernel: Kernel, request: Request, number: int) -> Run | None:
-    """The run, from memory or as :func:`recall` has read it; None where there is none."""
+    """The run, from memory or as :func:`recall` has read it; None where none can be read."""
     run = kernel.state.runs.get(number)
     if run is not None:
         return run
-    found: Run | None = request.recalled.get(number)
-    return found
+    found = request.recalled.get(number)
+    return found if isinstance(found, Run) else None
+
+
+def check_sound(kernel: Kernel, request: Request, number: int) -> None:
+    """Raises QueueDamagedError for a run that cannot be read, as :func:`recall` has found."""
+    found = request.recalled.get(number)
+    if isinstance(found, QueueDamagedError) and kernel.state.runs.get(number) is None:
+        raise found
 
 
 def recall(kernel: Kernel, request: Request, numbers: Iterable[int]) -> None:
@@ -49,7 +57,7 @@ def runs_between(kernel: Kernel, request: Request, low: int, high: int) -> list[
         return found
     there = {run.id: run for run in found}
     for number in range(low, high + 1):
-        run = request.recalled.get(number)
+        run = run_of(kernel, request, number)
         if run is not None:
             there.setdefault(number, run)
     return [there[number] for number in sorted(there)]

@@ -10,7 +10,14 @@ from jobd.core.entities import Job, Run
 from jobd.errors import NotFoundError, UsageError
 from jobd.server.access import HiddenError, Sight, require_run, visible_job
 from jobd.server.kernel import Kernel, Request
-from jobd.server.recalling import last_of, recall, recall_between, run_of, runs_between
+from jobd.server.recalling import (
+    check_sound,
+    last_of,
+    recall,
+    recall_between,
+    run_of,
+    runs_between,
+)
 from jobd.wire.verbs import BY_NAME
 
 #: runs that one request may name
@@ -84,6 +91,8 @@ def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run
         raise UsageError(f"{word!r:.80} names no run: expected 42, 40-45, 40,42, last or last:JOB")
     if not dash:
         recall(kernel, request, [int(first)])
+        if sight.all:
+            check_sound(kernel, request, int(first))
         run = run_of(kernel, request, int(first))
         if run is None or not sight.run(run):
             missing = NotFoundError if run is None else HiddenError
@@ -94,6 +103,9 @@ def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run
         raise UsageError(f"{word}: at most {MOST} runs can be named at once")
     recall_between(kernel, request, low, high)
     known = runs_between(kernel, request, low, high)
+    for number in request.recalled if sight.all else ():
+        if isinstance(number, int) and low <= number <= high:
+            check_sound(kernel, request, number)
     if not sight.all:
         known = [run for run in known if sight.run(run)]
     if not known:

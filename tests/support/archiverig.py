@@ -146,7 +146,8 @@ class ArchiveRig:
     def told(self) -> dict[int, Any]:
         """Every run that is over, from memory or the archive, with what lies on disk of it."""
         runs = {run.id: run for run in self.state.runs.oldest_first() if run.note is not None}
-        past = self.history.runs(range(1, self.state.next_run)) if self.history.any else {}
+        found = self.history.runs(range(1, self.state.next_run)) if self.history.any else {}
+        past = {number: run for number, run in found.items() if isinstance(run, Run)}
         for number, run in past.items():
             assert number not in runs or run_dump(runs[number])[1:] == run_dump(run)[1:]
         return {number: self.whole(run) for number, run in sorted({**past, **runs}.items())}

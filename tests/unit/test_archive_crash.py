@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from jobd.daemon.archivefsck import look
 from jobd.history import keeper
 from jobd.history.index import Index
 from tests.support.archiverig import ArchiveRig, Q
@@ -53,6 +54,9 @@ def archive(disk: SimDisk, index: Path) -> None:
 def check(disk: SimDisk, index: Path, expected: dict[int, object]) -> None:
     """All runs are there, each once, and archiving goes on."""
     rig = ArchiveRig(disk, index)
+    there = [run.id for run in rig.state.runs.oldest_first()]
+    said = look(disk, f"{Q}/archive", str(index), rig.journal.store, lambda: there)
+    assert said["sound"], f"what a crash leaves is no damage: {said}"
     rig.keep()
     assert rig.history.ready
     assert rig.told() == expected

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobd.core.archiving import Wanted
+from jobd.daemon.archivefsck import look
 from jobd.errors import NotFoundError, QueueDamagedError, RefusedError, UsageError
 from jobd.history import keeper, reader
 from jobd.history.index import Index
@@ -47,7 +48,7 @@ def again(rig: ArchiveRig) -> ArchiveRig:
 
 
 def ids(rig: ArchiveRig, below: int = 1 << 62, most: int = 100, **wanted: Any) -> list[int]:
-    return [run.id for run in rig.history.page(Wanted(**wanted), below, most)]
+    return [run.id for run in rig.history.page(Wanted(**wanted), below, most).runs]
 
 
 def content(rig: ArchiveRig) -> list[Any]:
@@ -70,7 +71,7 @@ def test_pages(tmp_path: Path) -> None:
     assert ids(rig, since=AT + 18_000) == [20, 19, 18]
     assert ids(rig, until=AT + 3_000) == [2, 1]
     assert ids(rig, labels=(("n", "1"),), jobs=(2,)) == [19, 13, 7, 1]
-    run = rig.history.page(Wanted(), 8, 1)[0]
+    run = rig.history.page(Wanted(), 8, 1).runs[0]
     assert (run.id, run.job, run.archived) == (7, rig.state.jobs["job-2"], True)
     rig.close()
 
@@ -160,34 +161,44 @@ def test_one_that_breaks_while_it_is_used_is_made_anew(tmp_path: Path) -> None:
     rig.close()
 
 
-def test_a_flipped_bit_costs_one_batch_and_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_flipped_bit_costs_one_run_and_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, indexed: bool
 ) -> None:
-    """Wherever it is: those behind it are read, nothing wrong is, and it goes on."""
+    """Wherever it is: all others are read, nothing wrong is, and fsck tells which one it was."""
     rig = rigged(tmp_path)
-    expected = rig.told()
+    expected, store = rig.told(), rig.journal.store
     rig.close()
-    folder = f"{Q}/archive"
+    folder, index = f"{Q}/archive", str(rig.path)
     name = next(name for name in rig.disk.listdir(folder) if name.startswith("runs"))
-    size = len(rig.disk.data(f"{folder}/{name}"))
-    for at in [*range(0, 120, 24), *range(4096, size, 211)]:
+    size, lost = len(rig.disk.data(f"{folder}/{name}")), set[int]()
+    for at in [*range(0, 120, 24), *range(4096, size, 97)]:
         disk = rig.disk.snapshot()
         data = bytearray(disk.data(f"{folder}/{name}"))
         data[at] ^= 1
         disk.put(f"{folder}/{name}", bytes(data))
-        Index.remove(str(rig.path))
+        said = look(disk, folder, index if indexed else "", store, lambda: ())
         caplog.clear()
-        hurt = ArchiveRig(disk, rig.path, 0)
+        other = tmp_path / f"{at}"
+        hurt = ArchiveRig(disk, other, 0)
         hurt.keep()
         found = hurt.told()
         assert all(expected[number] == whole for number, whole in found.items()), at
+        missing = expected.keys() - found.keys()
         if at < 4096:
             assert f"archive file {folder}/{name}" in caplog.text or found == expected
-            assert len(found) >= 2
+            assert bool(said["unreadable"]) is bool(missing)
         else:
-            assert len(found) >= 20 - 4
-            assert "is damaged from offset" in caplog.text or len(found) >= 16
+            named_ = {row["run"] for row in said["damaged"] if "run" in row}
+            lost |= missing
+            assert len(missing) <= 1, at
+            assert named_ == missing, at
+            # of the last batch alone it takes the index to know that it was whole once
+            assert said["sound"] is False or not (indexed or missing), at
+            problem = hurt.history.runs(sorted(missing)).get(*missing) if missing else None
+            assert problem is None or isinstance(problem, QueueDamagedError)
         hurt.close()
+    assert len(lost) > 10
 
 
 def test_a_damaged_record_is_not_served(tmp_path: Path) -> None:
@@ -199,8 +210,12 @@ def test_a_damaged_record_is_not_served(tmp_path: Path) -> None:
     data = bytearray(rig.disk.data(f"{Q}/archive/{name}"))
     data[(place & ((1 << 40) - 1)) + 40] ^= 1
     rig.disk.file(f"{Q}/archive/{name}").cache[:] = data
-    with pytest.raises(QueueDamagedError, match="damaged"):
-        rig.history.runs([4])
+    problem = rig.history.runs([4, 5])[4]
+    assert isinstance(problem, QueueDamagedError)
+    assert "run 4: is damaged in the archive" in str(problem)
+    page = rig.history.page(Wanted(), 8, 5)
+    assert ([run.id for run in page.runs], page.below, page.damaged) == ([7, 6, 5, 3], 3, [4])
+    assert rig.history.last(None, lambda run: run.id < 5) is not None
     assert sorted(rig.history.runs([5, 7])) == [5, 7]
     rig.close()
 
