@@ -173,7 +173,7 @@ def lines(found: dict[str, Any]) -> list[str]:
             made.append(f"archive/{row['file']}: damaged {row['damage']}: no run is lost by that")
     if not found["sound"]:
         made.append(
-            "the others are intact and are shown as before; nothing of the archive is needed to "
+            "all others are intact and are shown as before; nothing of the archive is needed to "
             "start"
         )
     return made

@@ -91,3 +91,23 @@ def test_a_key_of_anothers_run_tells_nothing_of_its_payload(people: People) -> N
     said = people.say(ALICE, "queue", "j", "-p", "other", "--key", "root")
     assert said.out.strip() == "2"
     assert "another payload" not in said.err
+
+
+def test_what_is_telling_is_masked_and_none_of_it_is_in_an_archived_run(people: People) -> None:
+    for words in (
+        ("show", "1"), ("ls", "--all"), ("why", "1"), ("events", "--since", "1h"), ("show", "j"),
+        ("history", "j"), ("wait", "1"), ("logs", "1"),
+    ):  # fmt: skip
+        mode = () if words[0] == "logs" else ("--json",)
+        said = people.say("root", *words, *mode)
+        assert said.status == 0, said.err
+        assert "hush" not in said.out + said.err, words
+    # one that is done again has it still
+    again = people.say("root", "queue", "j", "--env", "API_TOKEN=hush2", "-p", "x", "--wait")
+    assert again.status == 0, again.err
+    deadline = time.monotonic() + 30
+    while people.say("root", "status", "--json").json["history"]["in_memory"]:
+        assert time.monotonic() < deadline
+    last = str(people.say("root", "show", "last", "--json").json["id"])
+    for verb in ("show", "why", "ls"):
+        assert "hush" not in people.say("root", verb, last, "--json").out
