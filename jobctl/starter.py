@@ -69,6 +69,7 @@ CONFIG = """\
 
 [logs]
 # per_attempt = "64M"              # of output kept, its head and its tail
+# keep = "30d"                     # then a log goes, also where its run is kept for longer
 
 [history]                          # of runs that have ended
 # keep = "30d"                     # then they are removed, with logs, results and output

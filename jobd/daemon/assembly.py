@@ -185,6 +185,7 @@ class Daemon:
         history, keeper = make_history(loop, places.state, logs, bodies)
         self._keeper = keeper
         keeper.window, keeper.keep = config.window, config.keep
+        keeper.logs.keep = config.keep_logs
         kernel = DaemonKernel(
             loop, bodies, logs, engines, str(places.state), builds, snapshots, keeper, history
         )
@@ -265,6 +266,7 @@ class Daemon:
             self._collector.keep = config.keep_images
         self._snapshots.after = config.snapshot_after
         self._keeper.window, self._keeper.keep = config.window, config.keep
+        self._keeper.logs.keep = config.keep_logs
 
     def _keep_images(self, store: ImageStore) -> None:
         """Remember what is pulled and used; remove what is not needed, where that is wanted."""

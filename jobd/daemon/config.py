@@ -39,6 +39,8 @@ from jobd.history.retention import Keep as KeepHistory
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
+#: ms for which logs are kept
+KEEP_LOGS = 30 * 86_400_000
 #: how long the engine may take for a request, and for a create or a start, before it counts as
 #: out of reach; a host whose disk is slow needs more
 ENGINE_REQUEST_MS, ENGINE_START_MS = 10_000, 30_000
@@ -68,6 +70,7 @@ class Config:
     #: who processes of the host run as, or why there are none here, with the remedy
     process: Account | str = ""
     log_bytes: int = LOG_BYTES
+    keep_logs: int = KEEP_LOGS
     #: of the files that an attempt leaves in its output folder, in all
     output_bytes: int = OUTPUT_LIMIT
     #: of what an image is built from
@@ -139,6 +142,7 @@ _KEYS: dict[str, v.Reader] = {
     "allow.devices": r.names,
     "allow.users": r.names,
     "logs.per_attempt": v.size(64 << 10),
+    "logs.keep": v.duration(60_000),
     "history.keep": v.duration(60_000),
     "history.keep_dead": v.duration(60_000),
     "history.runs": v.whole(0, 1 << 40),
@@ -257,11 +261,12 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         share_none=values.get("engine.share_none", False),
         process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
+        keep_logs=values.get("logs.keep", KEEP_LOGS),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
         context_bytes=values.get("maxima.context", CONTEXT_BYTES),
         upload_bytes=values.get("maxima.uploads", UPLOADS),
-        window=_window(values),
-        keep=_keep_history(values),
+        window=r.window(values),
+        keep=r.keep_history(values),
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),
@@ -271,22 +276,6 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         groups=read_groups(given.get("groups", {})),
         snapshot_after=values.get("journal.snapshot_after", SNAPSHOT_AFTER),
         defaults=defaults,
-    )
-
-
-def _window(values: Mapping[str, Any]) -> Window:
-    plain = Window()
-    return Window(
-        values.get("history.window", plain.runs), values.get("history.window_age", plain.age)
-    )
-
-
-def _keep_history(values: Mapping[str, Any]) -> KeepHistory:
-    plain = KeepHistory()
-    return KeepHistory(
-        values.get("history.keep", plain.age),
-        values.get("history.runs", plain.runs),
-        values.get("history.keep_dead"),
     )
 
 

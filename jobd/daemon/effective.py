@@ -61,6 +61,7 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "allow.devices": lambda config: list(config.rules.devices),
     "allow.users": lambda config: list(config.rules.users),
     "logs.per_attempt": lambda config: size_text(config.log_bytes),
+    "logs.keep": lambda config: duration_text(config.keep_logs),
     "history.keep": lambda config: duration_text(config.keep.age),
     "history.keep_dead": lambda config: _optional(config.keep.dead, duration_text),
     "history.runs": lambda config: config.keep.runs,

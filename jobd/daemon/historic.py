@@ -14,9 +14,11 @@ from jobd.core.commands import ArchiveRuns
 from jobd.core.entities import Run
 from jobd.core.events import RUN
 from jobd.core.state import State
+from jobd.core.states import RunState
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.errors import ConfigError
 from jobd.history.keeper import Door, Keeper
+from jobd.history.oldlogs import OldLogs
 from jobd.history.reader import History
 from jobd.history.retention import Retention
 from jobd.journal import Fs
@@ -68,10 +70,17 @@ def make_history(
         store,
         door_of(loop),
         retention,
+        OldLogs(logs, lambda runs: not_over(loop.state, runs), lambda: time.sleep(_REST)),
         lambda: time.time_ns() // 10**6,
         whole=lambda index: sweep(bodies, InUse(live, index.has_body), salvaged),
     )
     return history, keeper
+
+
+def not_over(state: State, runs: Sequence[int]) -> set[int]:
+    """Those of the runs that have not ended."""
+    found = ((number, state.runs.get(number)) for number in runs)
+    return {number for number, run in found if run is not None and run.state is not RunState.DONE}
 
 
 def sweep(bodies: Bodies, in_use: InUse, not_before: float) -> None:

@@ -22,6 +22,7 @@ from jobd.core.statements import (
 from jobd.errors import JobdError
 from jobd.history.index import Index, IndexBusyError, IndexUnusableError
 from jobd.history.indexing import REST, StoppedError, catch_up, is_dead, take_in
+from jobd.history.oldlogs import OldLogs
 from jobd.history.reader import History
 from jobd.history.retention import Keep, Retention
 from jobd.journal.archive import SERIES, Archive
@@ -73,6 +74,7 @@ class Keeper:
         store: bytes,
         door: Door,
         retention: Retention,
+        logs: OldLogs,
         clock_ms: Callable[[], int],
         whole: Callable[[Index], None],
     ) -> None:
@@ -81,6 +83,7 @@ class Keeper:
         self._archive, self._history = archive, history
         self._path, self._store = path, store
         self._door, self._retention, self._clock_ms = door, retention, clock_ms
+        self.logs = logs
         #: may be set at any time
         self.window, self.keep = Window(), Keep()
         self._index: Index | None = None
@@ -291,6 +294,7 @@ class Keeper:
         if not self._clock_is_steady():
             return
         self._retention.retire(self._index, self.keep, self._clock_ms(), self._in_loop)
+        self.logs.remove(self._clock_ms(), self._in_loop)
 
     def _clock_is_steady(self) -> bool:
         """Whether nobody has set the clock: by one that is a year ahead all would be too old."""

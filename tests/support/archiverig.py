@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from jobd.core.spec import parse, to_mapping
 from jobd.core.statements import end_in, payload_in
 from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.history.keeper import Door, Keeper
+from jobd.history.oldlogs import OldLogs
 from jobd.history.reader import History
 from jobd.history.retention import Keep, Retention
 from jobd.journal import Journal
@@ -36,6 +37,9 @@ class Files:
     def __init__(self) -> None:
         self.logs: list[tuple[str, int, int]] = []
         self.bodies: list[str] = []
+
+    def older(self, before: int) -> Iterator[tuple[str, int, int]]:
+        return iter(())
 
     def remove(self, *what: Any) -> None:
         if len(what) == 1:
@@ -83,6 +87,7 @@ class ArchiveRig:
             self.journal.store,
             door,
             retention,
+            OldLogs(self.files, lambda runs: set(), lambda: None),
             lambda: self.now,
             whole=lambda index: None,
         )
