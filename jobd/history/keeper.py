@@ -37,7 +37,7 @@ BATCH, BATCH_BYTES = 200, 4 << 20
 #: a segment is closed when it has so many bytes or is so old: what goes at once, in the end
 SEGMENT_BYTES, SEGMENT_MS = 16 << 20, 24 * 3_600_000
 #: seconds between two looks, and after trouble
-EVERY, AFTER_TROUBLE = 1.0, 10.0
+EVERY, AFTER_TROUBLE = 1.0, 4.0
 #: seconds between two looks for what is too old
 RETIRE_EVERY = 60.0
 
