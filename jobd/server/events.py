@@ -59,11 +59,12 @@ def _answer(kernel: Kernel, request: Request, page: Page) -> Any:
         and _may_see(kernel, request, sight, event)
     ]
     hold = min(arguments.get("hold", 0), HOLD_MS)
-    if hold and not rows and not page.more and not request.final:
+    if hold and not rows and not page.more and page.gone is None and not request.final:
         # what was looked through need not be looked through again
         arguments["after"] = page.next
         raise Later([ANYTHING], hold)
-    return {"events": rows, "next": page.next, "more": page.more}
+    answer = {"events": rows, "next": page.next, "more": page.more}
+    return answer if page.gone is None else {**answer, "gone": page.gone}
 
 
 def _of_run(event: e.Event) -> bool:
