@@ -105,6 +105,9 @@ def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
         made.append(("paused", " ".join(map(str, status["paused"]))))
     if journal:
         made.append(("queue", _journal(journal)))
+    history = status.get("history") or {}
+    if history.get("segments"):
+        made.append(("history", _history(history)))
     return made
 
 
@@ -158,3 +161,11 @@ def _journal(journal: dict[str, Any]) -> str:
     if last.get("at"):
         text += f", snapshot {last['at']} ({render.size(last.get('bytes') or 0)})"
     return text + (", a snapshot is being made" if last.get("making") else "")
+
+
+def _history(history: dict[str, Any]) -> str:
+    files = history["segments"]
+    return (
+        f"{render.size(history.get('bytes') or 0)} in {files} file{'' if files == 1 else 's'}, "
+        f"{history.get('in_memory')} ended runs in memory"
+    )

@@ -174,6 +174,6 @@ def lines(found: dict[str, Any]) -> list[str]:
     if not found["sound"]:
         made.append(
             "all others are intact and are shown as before; nothing of the archive is needed to "
-            "start"
+            "start, and its files are left as they are, until they are too old"
         )
     return made

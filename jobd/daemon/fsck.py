@@ -151,10 +151,13 @@ def remedy(home: Path | None) -> str:
 
 
 def mend(state: Path) -> dict[str, Any]:
-    """Salvage the queue in `state` (daemon/salvage.py); the report."""
+    """Salvage the queue in `state` (daemon/salvage.py); the report, with what is damaged of the
+    archive: that is left as it is."""
     uid = os.getuid()
     caller = Caller(uid, user_name(uid), os.getpid())
-    return salvage(Fs(), str(state.absolute()), caller_fields(caller))
+    report = salvage(Fs(), str(state.absolute()), caller_fields(caller))
+    archive = look(state).get("archive")
+    return report if archive is None or archive["sound"] else {**report, "archive": archive}
 
 
 def main(state: Path, home: Path | None, as_json: bool, salvaging: bool = False) -> int:
@@ -169,7 +172,8 @@ def main(state: Path, home: Path | None, as_json: bool, salvaging: bool = False)
     if as_json:
         print(json.dumps(found, default=str))
     elif salvaging:
-        print("\n".join(lines(found)))
+        archive = archivefsck.lines(found["archive"]) if "archive" in found else ()
+        print("\n".join((*lines(found), *archive)))
     elif not found.get("starts"):
         print(found["damage"])
         told = archivefsck.lines(found["archive"]) if "archive" in found else ()

@@ -55,6 +55,9 @@ def test_it_is_named_and_the_others_are_as_before(host: FakeHost, indexed: bool)
     said = jobd("fsck", "--home", str(host.home))
     assert f"damaged: run {HURT}, in archive/{row['file']} at offset {row['offset']}" in said.stdout
     assert "all others are intact" in said.stdout
+    mended = jobd("fsck", "--salvage", "--home", str(host.home))
+    assert mended.returncode == 0, "of the queue itself nothing is damaged"
+    assert f"damaged: run {HURT}" in mended.stdout
     assert {path: path.read_bytes() for path in (host.home / "state").rglob("*.*")} == before
     host.start()
     try:
