@@ -48,7 +48,8 @@ def leaving(state: State, window: Window, at: int, most: int) -> list[Run]:
 
     Those that ended first; what then does not leave is to be given to :func:`stay`. Looks at no
     more than twice as many, so that it costs a pass little. A run whose child is not over stays, as
-    the child may read its result, and goes to the end of the list.
+    the child may read its result, as does one that a run has queued that is not over, which may ask
+    for it; they go to the end of the list.
     """
     finished = state.finished
     found: list[Run] = []
@@ -63,11 +64,18 @@ def leaving(state: State, window: Window, at: int, most: int) -> list[Run]:
         if len(found) == most or (len(found) >= over and ended_at >= before):
             break
         finished.popleft()
-        if state.children.needed(run.id):
+        if _needed(state, run):
             finished.append(run.id)
         else:
             found.append(run)
     return found
+
+
+def _needed(state: State, run: Run) -> bool:
+    """Whether a run that is not over may ask for it, or be counted with it (core/inside.py)."""
+    made_by = run.option("made_by")
+    maker = state.runs.get(made_by[0]) if made_by is not None else None
+    return state.children.needed(run.id) or (maker is not None and maker.state is not RunState.DONE)
 
 
 def stay(state: State, runs: Sequence[int]) -> None:
@@ -94,7 +102,7 @@ def _archive(
     ready = []
     for number in set(command.runs):
         run = state.runs.get(number)
-        if run is None or run.state is not RunState.DONE or state.children.needed(number):
+        if run is None or run.state is not RunState.DONE or _needed(state, run):
             continue
         ready.append(number)
     if not ready:

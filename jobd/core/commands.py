@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 class Caller:
     """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty.
 
-    `groups` are all groups of the user, by name and by number; they are not recorded.
+    `groups` are all groups of the user, by name and by number; `within` is the run and the attempt
+    that asks from inside (core/inside.py). Both are not recorded.
     """
 
     uid: int
@@ -24,6 +25,7 @@ class Caller:
     pid: int
     principal: str = ""
     groups: frozenset[str] = frozenset()
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,6 @@ class Body:
 
 #: what nobody may add to: the default of maps in a command
 _NOTHING: Mapping[str, str] = MappingProxyType({})
-_NOTHING_PAST: Mapping[int, str] = MappingProxyType({})
 
 
 class QueueRun(NamedTuple):
@@ -175,9 +176,11 @@ class QueueRun(NamedTuple):
     #: as `latest`, and due when no other has come with the key for so many milliseconds
     debounce: int | None = None
     #: of the parents that have left memory: how each ended
-    past: Mapping[int, str] = _NOTHING_PAST
-    #: the run in the archive that has the key, and what it says of the payload it came with
+    past: Mapping[int, str] = MappingProxyType({})
+    #: the archived run that has the key, and what it says of the payload it came with
     known: tuple[int, int | None] | None = None
+    #: the run and the attempt that queue it from inside: see core/inside.py
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +281,8 @@ class ReportEnded:
     output: Body | None = None
     output_files: int = 0
     note: str | None = None
+    #: how far it last said it was: percent, and what it was at
+    progress: tuple[int | None, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from jobd.core.entities import Job, Run
 from jobd.core.states import DEAD_OUTCOMES, FINAL, Outcome, RunState, Status
 from jobd.core.status import dead, status
 from jobd.errors import UsageError
+from jobd.server import inside
 from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Request
 from jobd.server.rows import counts
@@ -62,6 +63,7 @@ class Choice:
         self._job = None if name is None else find_job(kernel.state, name)
         self._since, self._until = arguments.get("since"), arguments.get("until")
         self._labels = arguments.get("labels")
+        self._seen = inside.of_run(kernel, request)
 
     def wanted(self, run: Run) -> bool:
         """Whether the run is one of them."""
@@ -80,7 +82,8 @@ class Choice:
         outcomes = {str(word) for word in Outcome if word in self.words}
         if _DEAD in self.words:
             outcomes |= {str(word) for word in DEAD_OUTCOMES}
-        if self.words and not outcomes:
+        # what a run has queued stays in memory as long as it can ask (core/archiving.py)
+        if self._seen is not None or (self.words and not outcomes):
             return None
         return Wanted(
             jobs=None if self._job is None else (self._job.id,),
@@ -106,7 +109,9 @@ class Choice:
         if not found:
             return
         job, state = self._job, self._kernel.state
-        if set(found) == {RunState.ACTIVE}:
+        if self._seen is not None:
+            yield self._of_ids(self._seen[::-1], found)
+        elif set(found) == {RunState.ACTIVE}:
             yield self._of_ids(sorted(state.active, reverse=True), found)
         elif job is not None and len(job.runs) * _FEW < len(state.runs):
             yield from self._of_job(job, found)

@@ -17,6 +17,7 @@ from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
 from jobd.core.status import status
 from jobd.errors import InvalidError, UsageError
+from jobd.server import inside
 from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Pending, Request
 from jobd.server.lists import PAGE, rows_of
@@ -39,7 +40,7 @@ RUN_ROOM = 512
 def queue(kernel: Kernel, request: Request) -> Any:
     """run.queue"""
     # before payloads are made files: what has to be read of the archive is read once
-    command = _with_past(kernel, request, _queue_command(kernel, request))
+    command = _with_past(kernel, request, inside.marked(request, _queue_command(kernel, request)))
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")

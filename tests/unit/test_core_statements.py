@@ -59,6 +59,7 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
 OF_THE_STATE_ANEW = {
     "children",
     "finished",
+    "made",
     "reserved_millicpus",
     "reserved_memory",
     "waiting",
