@@ -77,6 +77,7 @@ _ACCESS = (
 _NUMBERS = (
     ("--cpus", "resources.cpus", "N", values.number, "such as 0.5"),
     ("--pids", "resources.pids", "N", values.whole, "processes at once"),
+    ("--gpus", "resources.gpus", "N", values.whole, "GPUs of the host, for each run by itself"),
     ("--priority", "priority", "N", values.whole, "higher first"),
     ("--concurrency", "limits.concurrency", "N", values.whole, "runs at once"),
     ("--queue-limit", "limits.queue", "N", values.whole, "runs waiting at once"),

@@ -153,7 +153,7 @@ def _look_in(state: State, now: Now, ms: int) -> None:
 
 
 def _capacity(state: State, admission: Admission, run: Run, before: Run | None) -> Reason | None:
-    reserved = Needs(state.reserved_millicpus / 1000, state.reserved_memory)
+    reserved = state.reserved
     reason = admission.shortfall(run.needs, reserved, len(state.active))
     if reason is not None or before is None:
         return reason
@@ -161,6 +161,7 @@ def _capacity(state: State, admission: Admission, run: Run, before: Run | None) 
     together = Needs(
         reserved.cpus + before.spec.cpus,
         reserved.memory + before.memory,
+        reserved.gpus + before.spec.gpus,
     )
     if admission.shortfall(run.needs, together, len(state.active) + 1) is None:
         return None

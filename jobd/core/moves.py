@@ -12,6 +12,7 @@ from typing import Any
 from jobd.core import machine
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Groups
+from jobd.core.model import Needs
 from jobd.core.mutexes import Mutexes
 from jobd.core.parents import Children
 from jobd.core.rates import Bucket
@@ -49,6 +50,7 @@ class Moves:
         #: what live attempts hold of the host: thousandths of a core (they do not drift), bytes
         self.reserved_millicpus = 0
         self.reserved_memory = 0
+        self.reserved_gpus = 0
         self.waiting = 0
         #: of the waiting: those that are not due, or wait for parents
         self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
@@ -65,6 +67,11 @@ class Moves:
         #: what of the definitions on record is not as it was said (core/stored.py)
         self.notes: list[str] = []
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    @property
+    def reserved(self) -> Needs:
+        """What live attempts hold of the host in all."""
+        return Needs(self.reserved_millicpus / 1000, self.reserved_memory, self.reserved_gpus)
 
     # -- finding ---------------------------------------------------------------------------
 

@@ -173,6 +173,7 @@ class Restoring:
             job.active += 1
             state.reserved_millicpus += round(run.spec.cpus * 1000)
             state.reserved_memory += run.memory
+            state.reserved_gpus += run.spec.gpus
             state.active_of[run.spec.kind] += 1
             state.mutexes.claimed(run)
 
@@ -229,7 +230,7 @@ def _counts(done: dict[str, int]) -> dict[Outcome, int]:
 
 def _attempt(run: int, said: list[Any]) -> Attempt:
     number, state, claimed_at, started, stopping, end = said[:6]
-    attempt = Attempt(number, claimed_at)
+    attempt = Attempt(number, claimed_at, said[6] if len(said) > 6 else None)
     attempt.state = AttemptState(state)
     attempt.started = _event(e.AttemptStarted, run, number, started)
     attempt.stopping = _event(e.AttemptStopping, run, number, stopping)

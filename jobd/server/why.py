@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from jobd.capacity.ledger import mib
+from jobd.core import gpus
 from jobd.core.entities import Job, Run
 from jobd.core.estimate import Estimate, estimate, remaining
 from jobd.core.limits import blocking, concurrency, limits
@@ -170,7 +171,7 @@ def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
         if run.spec.kind in gate.kinds:
             yield _constraint(gate.name, gate.ok, gate.text, value=gate.value, limit=gate.limit)
     host, running = ledger.host, len(state.active)
-    reserved = Needs(state.reserved_millicpus / 1000, state.reserved_memory)
+    reserved = state.reserved
     free = ledger.free(reserved, running)
     kept = 0.0 if not running else host.reserve_cpus
     yield _constraint(
@@ -194,6 +195,8 @@ def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
         total=host.memory,
         reserved=reserved.memory,
     )
+    if needs.gpus:
+        yield _of_gpus(kernel, needs.gpus)
     sample = ledger.sample
     if sample is not None and free.live is not None:
         promised = max(0, free.promised or 0)
@@ -207,6 +210,15 @@ def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
             available=sample.available_memory,
             promised=promised,
         )
+
+
+def _of_gpus(kernel: Kernel, needed: int) -> Constraint:
+    whole = kernel.ledger.host.gpus
+    left = max(0, whole - kernel.state.reserved_gpus)
+    by = sorted(set(gpus.held(kernel.state).values()))[:10]
+    text = f"needs {needed}: {left} of {whole} free"
+    text += f", held by {', '.join(f'run {run}' for run in by)}" if by else ""
+    return _constraint("gpus", needed <= left, text, needed=needed, free=left, held_by=by)
 
 
 def _turn(run: Run, ahead: list[Run], ready: bool) -> Iterator[Constraint]:

@@ -29,7 +29,7 @@ STATED = {
     | {"size", "body", "due", "attempts", "parents", "note"},
     Job: {"id", "name", "rev", "revision", "revisions", "made", "registered_at", "origin"}
     | {"paused", "removed", "ready", "done", "times"},
-    Attempt: {"number", "claimed_at", "state", "started", "stopping", "end"},
+    Attempt: {"number", "claimed_at", "state", "started", "stopping", "end", "gpus"},
     Host: {"rev", "drained_at", "drained_by", "salvaged_at"},
     Schedule: {"job", *SCHEDULE},
     Breaker: {"failures", "opened_at", "text", "until"},
@@ -56,6 +56,7 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "replaceable",
 }
 OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiting", "parked"} | {
+    "reserved_gpus",
     "held",
     "dirty",
     "active_of",
