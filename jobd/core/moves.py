@@ -152,6 +152,15 @@ class Moves:
         run.job.waiting += by
         self.count_user(run.user, by)
 
+    def count_active(self, run: Run) -> None:
+        """Count a run, restored as active, with what its attempt holds."""
+        run.job.active += 1
+        self.reserved_millicpus += round(run.spec.cpus * 1000)
+        self.reserved_memory += run.memory
+        self.reserved_gpus += run.spec.gpus
+        self.active_of[run.spec.kind] += 1
+        self.mutexes.claimed(run)
+
     def count_user(self, user: int | str, by: int) -> None:
         """Count runs of a user among those that wait, or no more."""
         left = self.waiting_of.get(user, 0) + by

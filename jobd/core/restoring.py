@@ -170,12 +170,7 @@ class Restoring:
             state.held += 1
             job.held += 1
         elif run.state is RunState.ACTIVE:
-            job.active += 1
-            state.reserved_millicpus += round(run.spec.cpus * 1000)
-            state.reserved_memory += run.memory
-            state.reserved_gpus += run.spec.gpus
-            state.active_of[run.spec.kind] += 1
-            state.mutexes.claimed(run)
+            state.count_active(run)
 
     def _host(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.HostStands, body)
