@@ -112,7 +112,10 @@ def _agreed(seen: View, number: int, times: list[int], count: int) -> Estimate:
     if high - wall <= _MOMENT or high - wall + _MOMENT <= _AGREED * (low - wall + _MOMENT):
         return Estimate(mid, "if attempts take as long as the last ones", bounds)
     fresh = _fresh(seen, run)
-    why = f"no run of job {fresh} has ended yet" if fresh else "it depends on how long others take"
+    # whose job that is, the caller may not be meant to know
+    why = {None: "it depends on others", run.job.name: "no run of its job has ended yet"}.get(
+        fresh, "no run of a job before it has ended yet"
+    )
     return Estimate(None, f"{why}; in {_in(low - wall)} to {_in(high - wall)}", bounds)
 
 
