@@ -7,6 +7,7 @@ its own. Left out is what has no say in who starts: runs that are over or held, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from jobd.core.entities import Attempt, Breaker, Job, Run
 from jobd.core.moves import aside
@@ -163,3 +164,13 @@ def _schedule(made: State, old: Schedule) -> None:
     for name in _SCHEDULE:
         setattr(schedule, name, getattr(old, name))
     made.schedules.restore(schedule)
+
+
+def some_waiting(state: State, most: int) -> list[Run]:
+    """As :func:`waiting`; where more wait than `most`, the first of each job, as many of each."""
+    every = waiting(state, most)
+    if every is not None:
+        return every
+    jobs = [job for job in state.jobs_by_id.values() if job.waiting]
+    share = max(1, most // len(jobs))
+    return [run for job in jobs for run in islice(_queued(state, job), share)][:most]

@@ -49,6 +49,13 @@ class Past(NamedTuple):
         scaled = tuple(round(ms * factor) for ms in lengths or (ASSUMED,))
         return Supposed(scaled, failing, self.status)
 
+    def usual(self) -> Supposed:
+        """What they are like if all goes on as it was."""
+        known = len(self.lengths)
+        return Supposed(
+            self.lengths or (ASSUMED,), self.failed / known if known else 0.0, self.status
+        )
+
 
 class Supposed(NamedTuple):
     """What attempts of a job are taken to be like: lengths, the share that fails, and how."""
@@ -97,6 +104,16 @@ def _took(attempt: Attempt) -> int | None:
 def pasts(state: State, runs: Iterable[Run], wall: int) -> dict[int, Past]:
     """Of the jobs of these runs and of those that are active, by the jobs' ids."""
     jobs = {run.job.id: run.job for run in (*runs, *state.active.values())}
+    return _pasts(state, jobs, wall)
+
+
+def pasts_of_all(state: State, wall: int) -> dict[int, Past]:
+    """Of every job that is there, by the jobs' ids."""
+    jobs = {job.id: job for job in state.jobs_by_id.values() if not job.removed or job.active}
+    return _pasts(state, jobs, wall)
+
+
+def _pasts(state: State, jobs: dict[int, Job], wall: int) -> dict[int, Past]:
     found = {number: past(state, job) for number, job in jobs.items()}
     for run in state.active.values():
         attempt, known = run.attempt, found[run.job.id]
