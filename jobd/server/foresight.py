@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ from jobd.capacity.ledger import Ledger
 from jobd.core.access import Right
 from jobd.core.decision import find_job
 from jobd.core.states import Kind
-from jobd.errors import UsageError
+from jobd.errors import RefusedError, UsageError
 from jobd.forecast import advice
 from jobd.forecast.outlook import Collision, Outlook, outlook, view
 from jobd.server.access import Sight
@@ -18,6 +19,7 @@ from jobd.server.kernel import Kernel, Offload, Request
 _HOUR = 3_600_000
 #: hours that may be looked ahead, and that are where nobody says
 _MOST, _USUAL = 31 * 24, 24
+_ONE = threading.Lock()
 
 
 def forecast(kernel: Kernel, request: Request) -> Any:
@@ -38,7 +40,13 @@ def forecast(kernel: Kernel, request: Request) -> Any:
     }
 
     def work() -> dict[str, Any]:
-        return {**base, **_told(outlook(seen, left, hours * _HOUR, _rest), names)}
+        # it takes seconds, and the threads are few: logs and payloads have to get through
+        if not _ONE.acquire(blocking=False):
+            raise RefusedError("host.forecast: another one is being made; ask again")
+        try:
+            return {**base, **_told(outlook(seen, left, hours * _HOUR, _rest), names)}
+        finally:
+            _ONE.release()
 
     return Offload(work)
 
