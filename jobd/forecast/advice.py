@@ -115,7 +115,7 @@ def _timeout(spec: JobSpec, found: Sequence[Used], rules: Rules) -> Proposal | N
     cut = sum(one.outcome == Outcome.TIMED_OUT for one in found)
     if not times and not cut:
         return None
-    high = percentile(times, 0.95) if times else spec.timeout
+    high = percentile(times, 0.95) if times else 0
     ms = max(_LEAST_TIMEOUT, math.ceil(high * _TIMES / 60_000) * 60_000)
     text = f"95 % of {len(times)} that succeeded took {duration_text(_seconds(high))} or less"
     if cut:
@@ -163,4 +163,4 @@ def _seconds(ms: float) -> int:
 
 
 def _size(size: float) -> str:
-    return f"{size / (1 << 20):.1f}M"
+    return f"{size / (1 << 20):.4g}M"
