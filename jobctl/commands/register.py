@@ -81,7 +81,7 @@ _NUMBERS = (
     ("--priority", "priority", "N", values.whole, "higher first"),
     ("--concurrency", "limits.concurrency", "N", values.whole, "runs at once"),
     ("--queue-limit", "limits.queue", "N", values.whole, "runs waiting at once"),
-    ("--burst", "limits.burst", "N", values.whole, "of the rate, at once (its number)"),
+    ("--burst", "limits.burst", "N", values.whole, "of the rate, at once (its number); 1: evenly"),
     ("--attempts", "retry.attempts", "N", values.whole, "in all"),
     ("--breaker", "breaker.failures", "N", values.whole, "failures in a row that stop its starts"),
     ("--retry-factor", "retry.factor", "F", values.number, "the delay grows by it"),
