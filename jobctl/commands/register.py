@@ -43,6 +43,7 @@ USAGE = (
 #: option, place in the spec, metavar, help
 _TEXTS = (
     ("--memory", "resources.memory", "SIZE", "such as 128M; powers of 1024"),
+    ("--shm", "resources.shm", "SIZE", "of /dev/shm, which counts as memory"),
     ("--timeout", "timeout", "D", "of one attempt"),
     ("--idle-timeout", "idle_timeout", "D", "of one attempt without output"),
     ("--total-timeout", "total_timeout", "D", "of the run, from its first start"),

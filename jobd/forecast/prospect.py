@@ -23,9 +23,10 @@ from jobd.forecast.pasts import Past, pasts
 from jobd.units import duration_text
 
 #: waiting runs in all that are gone through; behind more of them nobody can tell
-MOST = 2_000
-#: futures that are tried, and starts in all of them together
-_TRIED, _FEWEST, _STARTS = 15, 5, 6_000
+MOST = 1_000
+#: futures that are tried: of a long queue few, as it takes 0.5 ms for each start, and little is
+#: chance where a thousand come before
+_TRIED, _FEWEST, _STARTS = 15, 2, 2_000
 #: how far ahead, in milliseconds
 _AHEAD = 7 * 86_400_000
 #: of the futures that are looked at, the upper bound may be so many times the lower one

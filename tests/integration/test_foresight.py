@@ -105,6 +105,7 @@ def test_who_holds_the_gpus(tmp_path) -> None:
             }
             assert client.show(second)["reason"]["text"] == "needs 2 gpus: 0 of 2 free"
             assert "gpus      2 of 2 held by runs" in host.ctl("status").out
+            assert client.show(first)["attempts"][0]["gpus"] == [0, 1]
             host.restart()
         with host.client() as client:
             assert gpus(client, second) == told, "also after a kill"
