@@ -160,6 +160,8 @@ class Order:
     shm: int | None = None
     #: limits of the kernel by their names, soft and hard alike
     ulimits: tuple[tuple[str, int], ...] = ()
+    #: folder of the host with the socket by which it asks from inside, or None
+    api_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
