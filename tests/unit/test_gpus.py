@@ -50,7 +50,9 @@ def test_each_has_its_own_and_the_next_has_what_is_given_back() -> None:
     bench = Bench()
     bench.register("two", resources={"gpus": 2})
     bench.register("one", resources={"gpus": 1})
-    first, second, third = bench.queue("two"), bench.queue("one"), bench.queue("two")
+    first, second = bench.queue("two"), bench.queue("one")
+    bench.later(1_000)
+    third = bench.queue("two")
     assert claim(bench) == [first, second]
     assert (gpus.of(first), gpus.of(second)) == ((0, 1), (2,))
     assert third.job.reason == ("capacity", "needs 2 gpus: 1 of 4 free")
