@@ -50,5 +50,6 @@ def test_what_why_says_of_starts_is_what_happens(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_200)
 def test_over_many_more_days(capsys: pytest.CaptureFixture[str]) -> None:
     look_at(ask(range(1_000, 1_060), 0.06), capsys)
