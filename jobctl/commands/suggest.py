@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 MANUAL = """\
 Proposes memory, processors and a timeout for a job from what its last attempts really used (200 at
-most): what 19 of 20 stayed below, with headroom; more than there is where attempts were cut short
-by a limit. It changes nothing: the lines are for the job's file, the command does the same.
+most, of runs that are still in memory: `[history] window`): what 95 % stayed below, with headroom;
+more than there is where attempts were cut short by a limit. It changes nothing: the lines are for
+the job's file, the command does the same.
 
   jobctl suggest report
 
