@@ -45,6 +45,8 @@ VERBS: dict[str, str] = {
     "resume": "let a paused job's runs start again",
     "unregister": "remove a job",
     "schedule": "queue a job's runs by the clock",
+    "forecast": "what the next hours will bring: collisions, backlog, clock changes",
+    "suggest": "propose a job's limits from what it really used",
     "drain": "keep all runs from starting on this host",
     "undrain": "let runs start on this host again",
     "snapshot": "have a snapshot of the queue made now",

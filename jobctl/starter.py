@@ -24,6 +24,7 @@ CONFIG = """\
 [capacity]                         # what runs may take in all
 # cpus = 4.0
 # memory = "12G"
+# gpus = 2                         # found by /dev/nvidia* where not said
 # reserve_cpus = 0.25              # kept from runs while others run
 # reserve_memory = "512M"
 # concurrency = 40                 # runs at once, whatever they need
@@ -47,6 +48,10 @@ CONFIG = """\
 [maxima]                           # what no job may exceed
 # cpus = 4.0
 # memory = "8G"
+# gpus = 1                         # of one run
+# pids = 4096
+# shm = "2G"                       # of /dev/shm; counts as the run's memory
+# ulimits = { nofile = 65536 }
 # timeout = "6h"
 # attempts = 10
 # payload = "16M"

@@ -135,6 +135,8 @@ def _capacity(capacity: dict[str, Any]) -> list[tuple[str, str]]:
     available = capacity.get("available_memory")
     mem += "" if available is None else f", {render.size(available)} available on the host"
     made = [("cpus", cpu), ("memory", mem)]
+    if capacity.get("gpus"):
+        made.append(("gpus", f"{capacity.get('reserved_gpus')} of {capacity['gpus']} held by runs"))
     pressure = capacity.get("pressure")
     if pressure:
         made.append(("pressure", _pressure(pressure)))

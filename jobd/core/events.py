@@ -164,11 +164,15 @@ class RunMovedFirst(NamedTuple):
 
 
 class AttemptClaimed(NamedTuple):
-    """An attempt was decided on: from here to its end it holds its share of the host."""
+    """An attempt was decided on: from here to its end it holds its share of the host.
+
+    `gpus`: the numbers of those that it has for itself; None: none.
+    """
 
     run: int
     number: int
     at: int
+    gpus: list[int] | None = None
 
 
 class AttemptStarted(NamedTuple):

@@ -15,10 +15,11 @@ from jobd.core.states import Kind, Outcome
 
 
 class Needs(NamedTuple):
-    """What a run takes of the host's capacity: cores, and bytes of memory."""
+    """What a run takes of the host's capacity: cores, bytes of memory, GPUs."""
 
     cpus: float
     memory: int
+    gpus: int = 0
 
 
 class Now(NamedTuple):
@@ -136,6 +137,12 @@ class JobSpec:
     cpus: float = 1.0
     memory: int = 512 << 20
     pids: int = 512
+    #: GPUs that each run has for itself
+    gpus: int = 0
+    #: bytes of /dev/shm; None: the engine's own choice (Docker: 64M)
+    shm: int | None = None
+    #: limits of the kernel by their names (core/specaccess.py): the engine's own where not said
+    ulimits: Mapping[str, int] = field(default_factory=dict)
     concurrency: int | None = None
     queue: int | None = None
     #: starts in a time, and how many of them at once; None: its count
@@ -163,4 +170,4 @@ class JobSpec:
     @property
     def needs(self) -> Needs:
         """What one run of it takes."""
-        return Needs(self.cpus, self.memory)
+        return Needs(self.cpus, self.memory, self.gpus)

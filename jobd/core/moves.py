@@ -15,6 +15,7 @@ from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.gone import Gone
 from jobd.core.groups import Groups
 from jobd.core.made import Made
+from jobd.core.model import Needs
 from jobd.core.mutexes import Mutexes
 from jobd.core.parents import Children
 from jobd.core.rates import Bucket
@@ -53,6 +54,7 @@ class Moves:
         #: what live attempts hold of the host: thousandths of a core (they do not drift), bytes
         self.reserved_millicpus = 0
         self.reserved_memory = 0
+        self.reserved_gpus = 0
         self.waiting = 0
         #: of the waiting: those that are not due, or wait for parents
         self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
@@ -73,6 +75,11 @@ class Moves:
         #: what of the definitions on record is not as it was said (core/stored.py)
         self.notes: list[str] = []
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    @property
+    def reserved(self) -> Needs:
+        """What live attempts hold of the host in all."""
+        return Needs(self.reserved_millicpus / 1000, self.reserved_memory, self.reserved_gpus)
 
     # -- finding ---------------------------------------------------------------------------
 
@@ -162,6 +169,15 @@ class Moves:
         self.waiting += by
         run.job.waiting += by
         self.count_user(run.user, by)
+
+    def count_active(self, run: Run) -> None:
+        """Count a run, restored as active, with what its attempt holds."""
+        run.job.active += 1
+        self.reserved_millicpus += round(run.spec.cpus * 1000)
+        self.reserved_memory += run.memory
+        self.reserved_gpus += run.spec.gpus
+        self.active_of[run.spec.kind] += 1
+        self.mutexes.claimed(run)
 
     def count_user(self, user: int | str, by: int) -> None:
         """Count runs of a user among those that wait, or no more."""

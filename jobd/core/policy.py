@@ -31,6 +31,10 @@ class Rules:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     max_cpus: float | None = None
     max_memory: int | None = None
+    max_gpus: int | None = None
+    max_pids: int | None = None
+    max_shm: int | None = None
+    max_ulimits: Mapping[str, int] = field(default_factory=dict)
     max_timeout: int | None = None
     max_attempts: int | None = None
     max_payload: int = 16 << 20

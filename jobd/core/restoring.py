@@ -162,11 +162,7 @@ class Restoring:
             state.held += 1
             job.held += 1
         elif run.state is RunState.ACTIVE:
-            job.active += 1
-            state.reserved_millicpus += round(run.spec.cpus * 1000)
-            state.reserved_memory += run.memory
-            state.active_of[run.spec.kind] += 1
-            state.mutexes.claimed(run)
+            state.count_active(run)
         elif run.note is not None:
             self._ended.append((run.note.at, run.id))
 
@@ -259,7 +255,7 @@ def _counts(done: dict[str, int]) -> dict[Outcome, int]:
 
 def _attempt(run: int, said: list[Any]) -> Attempt:
     number, state, claimed_at, started, stopping, end = said[:6]
-    attempt = Attempt(number, claimed_at)
+    attempt = Attempt(number, claimed_at, said[6] if len(said) > 6 else None)
     attempt.state = AttemptState(state)
     attempt.started = _event(e.AttemptStarted, run, number, started)
     attempt.stopping = _event(e.AttemptStopping, run, number, stopping)

@@ -30,6 +30,8 @@ _CONTAINERS_ALONE = {
     "network": "a process has the host's own network",
     "mounts": "a process sees the host's own folders",
     "devices": "a process sees the host's own devices",
+    "resources.shm": "a process has the host's own /dev/shm",
+    "resources.ulimits": "a process has the limits that jobd itself was started with",
 }
 
 #: outcomes that a retry rule may name
@@ -68,6 +70,9 @@ KEYS: dict[str, Key] = {
     "cpus": Key("resources.cpus", v.number(0.01, 4096)),
     "memory": Key("resources.memory", v.size(6 << 20), size_text),
     "pids": Key("resources.pids", v.whole(1, 1 << 22)),
+    "gpus": Key("resources.gpus", v.whole(0, 1024)),
+    "shm": Key("resources.shm", v.size(64 << 10), size_text),
+    "ulimits": Key("resources.ulimits", a.ulimits, a.ulimits_mapped),
     "concurrency": Key("limits.concurrency", v.whole(1, 1 << 20)),
     "queue": Key("limits.queue", v.whole(1, 1 << 31)),
     "rate": Key("limits.rate", read_rate, rate_text),
@@ -169,8 +174,9 @@ def to_mapping(spec: JobSpec) -> dict[str, Any]:
             table, _, last = key.path.rpartition(".")
             place = out.setdefault(table, {}) if table else out
             place[last] = None if value is None else key.write(value)
-    if spec.image is None:
-        out.update(dict.fromkeys(_CONTAINERS_ALONE))
+    for path in _CONTAINERS_ALONE if spec.image is None else ():
+        table, _, last = path.rpartition(".")
+        (out[table] if table else out)[last] = None
     out["retry"]["on"] = [*sorted(map(str, spec.retry.on)), *map(_range_text, spec.retry.statuses)]
     return out
 

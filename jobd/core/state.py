@@ -284,7 +284,7 @@ class State(Moves):
             raise machine.TransitionError(f"run {run.id}: attempt {event.number} is not its next")
         if run.parents:
             raise machine.TransitionError(f"run {run.id}: claimed while it waits for parents")
-        attempt = Attempt(event.number, event.at)
+        attempt = Attempt(event.number, event.at, event.gpus)
         attempt.state = machine.attempt_after(run.id, None, e.AttemptClaimed)
         if run.due is None:
             self.take(run)
@@ -303,6 +303,7 @@ class State(Moves):
         self.active_of[run.spec.kind] += 1
         self.reserved_millicpus += round(run.spec.cpus * 1000)
         self.reserved_memory += run.memory
+        self.reserved_gpus += run.spec.gpus
         self._claim_limits(run, event.at)
 
     def _claim_limits(self, run: Run, at: int) -> None:
@@ -339,6 +340,7 @@ class State(Moves):
         run.job.active -= 1
         self.reserved_millicpus -= round(run.spec.cpus * 1000)
         self.reserved_memory -= run.memory
+        self.reserved_gpus -= run.spec.gpus
         breaker.count(self, run.job, event)
         self.groups.ended(run.id)
         if run.options is not None:

@@ -84,9 +84,10 @@ class RunStands(NamedTuple):
     """A run with its attempts. `payload` is nil where it is a file: `body` is that, else nil.
 
     `note`: nil, or what it is (0 `RunFinished`, 1 `RunHeld`) and that event's fields. An attempt:
-    its number, its state, when it was claimed, and of `AttemptStarted`, `AttemptStopping`,
-    `AttemptEnded` each nil or its fields from `at` on. The last words and the bytes of a result
-    are those of the last attempt that ended; of one before, a result is told by its length.
+    its number, its state, when it was claimed, of `AttemptStarted`, `AttemptStopping` and
+    `AttemptEnded` each nil or its fields from `at` on, and its GPUs or nil. The last words
+    and the bytes of a result are those of the last attempt that ended; of one before, a result is
+    told by its length.
     """
 
     job: int
@@ -340,4 +341,5 @@ def _attempt(run: Run, attempt: Attempt, kept: Kept, whole: bool) -> list[Any]:
         None if attempt.started is None else attempt.started[2:],
         None if attempt.stopping is None else attempt.stopping[2:],
         None if end is None else end[2:],
+        attempt.gpus,
     ]

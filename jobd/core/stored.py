@@ -137,6 +137,7 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     duration_text: lambda value: duration_ms(value, "a duration"),
     size_text: lambda value: size_bytes(value, "a size"),
     a.mounts_listed: _mounts,
+    a.ulimits_mapped: lambda value: {str(name): int(most) for name, most in value.items()},
     rate_text: lambda value: read_rate(value, "a rate"),
     schedule.write_all: _schedules,
     specapi.write: _api,

@@ -113,6 +113,7 @@ _KEYS: dict[str, v.Reader] = {
     "process.concurrency": v.whole(1, 1 << 20),
     "capacity.cpus": v.number(0.01, 4096),
     "capacity.memory": v.size(16 << 20),
+    "capacity.gpus": v.whole(0, 1024),
     "capacity.reserve_cpus": v.number(0, 4096),
     "capacity.reserve_memory": v.size(0),
     "capacity.concurrency": v.whole(1, 1 << 20),
@@ -126,6 +127,10 @@ _KEYS: dict[str, v.Reader] = {
     "order.age_after": r.ages,
     "maxima.cpus": v.number(0.01, 4096),
     "maxima.memory": v.size(6 << 20),
+    "maxima.gpus": v.whole(0, 1024),
+    "maxima.pids": v.whole(1, 1 << 22),
+    "maxima.shm": v.size(64 << 10),
+    "maxima.ulimits": specaccess.ulimits,
     "maxima.timeout": v.duration(1),
     "maxima.attempts": v.whole(1, 1000),
     "maxima.payload": v.size(0),
@@ -308,6 +313,7 @@ def _host(values: Mapping[str, Any]) -> Host:
         # on a very small host a fixed reserve would leave nothing for runs
         reserve_cpus=values.get("capacity.reserve_cpus", min(0.25, cpus / 4)),
         reserve_memory=values.get("capacity.reserve_memory", min(512 << 20, memory // 4)),
+        gpus=values.get("capacity.gpus", probe.host_gpus()),
     )
     if host.reserve_cpus >= host.cpus:
         raise InvalidError(
@@ -368,6 +374,10 @@ def _rules(
         defaults=filled,
         max_cpus=min(values.get("maxima.cpus", host.cpus), host.cpus),
         max_memory=min(values.get("maxima.memory", host.memory), host.memory),
+        max_gpus=min(values.get("maxima.gpus", host.gpus), host.gpus),
+        max_pids=values.get("maxima.pids"),
+        max_shm=values.get("maxima.shm"),
+        max_ulimits=values.get("maxima.ulimits", plain.max_ulimits),
         max_timeout=values.get("maxima.timeout"),
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from jobd.capacity.ledger import Ledger
 from jobd.codec import pack
+from jobd.core import gpus
 from jobd.core.commands import Caller, Command, ScheduleDue
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
@@ -24,7 +25,6 @@ from jobd.core.events import (
     CODES_OF,
     RUN,
     TYPE_OF,
-    AttemptClaimed,
     Event,
     JobRunsCancelled,
     RunQueued,
@@ -273,9 +273,9 @@ class CoreLoop:
                 self.ledger.disk = Reason("disk", "the queue's disk has no room for another end")
                 self.state.dirty = True
                 return
-            number = len(run.attempts or ()) + 1
-            self._take([AttemptClaimed(run.id, number, self.now.wall)])
-            self._effects.append(StartAttempt(run.id, number))
+            claimed = gpus.claim(self.state, run, self.now.wall, self.ledger.host.gpus)
+            self._take([claimed])
+            self._effects.append(StartAttempt(run.id, claimed.number))
             self._commit_if_full()
 
     def _commit_if_full(self) -> None:

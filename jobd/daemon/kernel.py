@@ -113,7 +113,7 @@ class DaemonKernel:
         if job is None:
             return None
         spec, host = job.spec, self.ledger.host
-        if spec.cpus <= host.cpus and spec.memory <= host.memory:
+        if spec.cpus <= host.cpus and spec.memory <= host.memory and spec.gpus <= host.gpus:
             return None
         return self.ledger.never(spec.needs)
 
@@ -258,10 +258,12 @@ class DaemonKernel:
             "capacity": {
                 "cpus": ledger.host.cpus,
                 "memory": ledger.host.memory,
+                "gpus": ledger.host.gpus,
                 "reserve_cpus": ledger.host.reserve_cpus,
                 "reserve_memory": ledger.host.reserve_memory,
                 "reserved_cpus": state.reserved_millicpus / 1000,
                 "reserved_memory": state.reserved_memory,
+                "reserved_gpus": state.reserved_gpus,
                 "used_cpu": sample.used_cpu if sample else None,
                 "available_memory": sample.available_memory if sample else None,
                 "pressure": probe.pressure(),

@@ -77,6 +77,9 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         secrets_dir=folder / "secrets" if files else None,
         stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
         devices=spec.devices,
+        gpus=tuple(attempt.gpus or ()),
+        shm=spec.shm,
+        ulimits=tuple(sorted(spec.ulimits.items())),
         idle=None if spec.idle_timeout is None else spec.idle_timeout / 1000,
         api_dir=folder / "api" if spec.api.on else None,
     )
@@ -126,6 +129,9 @@ def environment(run: Run, attempt: Attempt, task_dir: str, api_dir: str) -> dict
         TRIGGER=str(run.origin[0]),
         SCHEDULED_AT=_moment(run.option("source")),
     )
+    if run.spec.gpus and run.spec.image is None:
+        # a process sees them all; in a container there are no others, and they count from 0
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, attempt.gpus or ()))
     if run.spec.api.on:
         env.update(JOBD_SOCKET=f"{api_dir}/{SOCKET}")
     batch = run.option("batch")

@@ -154,6 +154,12 @@ class Order:
     devices: tuple[str, ...] = ()
     #: seconds without output after which it is to be told
     idle: float | None = None
+    #: the numbers of the GPUs that it has for itself
+    gpus: tuple[int, ...] = ()
+    #: bytes of /dev/shm; None: the engine's own choice
+    shm: int | None = None
+    #: limits of the kernel by their names, soft and hard alike
+    ulimits: tuple[tuple[str, int], ...] = ()
     #: folder of the host with the socket by which it asks from inside, or None
     api_dir: Path | None = None
 

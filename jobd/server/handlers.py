@@ -10,6 +10,7 @@ from jobd.errors import InternalError, JobdError, UsageError
 from jobd.server import (
     changes,
     events,
+    foresight,
     host,
     images,
     inside,
@@ -43,6 +44,7 @@ HANDLERS: dict[str, Handler] = {
     "job.history": jobs.history,
     "job.list": jobs.list_,
     "job.show": jobs.show,
+    "job.suggest": foresight.suggest,
     "job.pause": jobs.pause,
     "job.resume": jobs.resume,
     "schedule.add": schedules.add,
@@ -70,6 +72,7 @@ HANDLERS: dict[str, Handler] = {
     "image.build": images.build,
     "image.output": images.output,
     "log.read": logs.read,
+    "host.forecast": foresight.forecast,
     "host.drain": host.drain,
     "host.undrain": host.undrain,
     "host.snapshot": host.snapshot,

@@ -128,6 +128,7 @@ def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:
         "log_truncated": bool(end and end.log_truncated),
         **_receipt(end),
         "container": started.engine_id if started else None,
+        "gpus": attempt.gpus or [],
         "image_id": (started.image_id or None) if started else None,
     }
 

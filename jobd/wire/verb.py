@@ -33,6 +33,7 @@ NOUN_MODULES = {
 TIME_KEYS = frozenset(
     {"at", "queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
     | {"estimated_start", "loaded_at", "next_at", "last_at", "problem_at"}
+    | {"estimated_earliest", "estimated_latest", "ends_at", "peak_at"}
 )
 
 #: rights, as core/access.py has them (which the client must not load)

@@ -29,7 +29,7 @@ STATED = {
     | {"size", "body", "due", "attempts", "parents", "note"},
     Job: {"id", "name", "rev", "revision", "revisions", "made", "registered_at", "origin"}
     | {"paused", "removed", "ready", "done", "times"},
-    Attempt: {"number", "claimed_at", "state", "started", "stopping", "end"},
+    Attempt: {"number", "claimed_at", "state", "started", "stopping", "end", "gpus"},
     Host: {"rev", "drained_at", "drained_by", "salvaged_at"},
     Schedule: {"job", *SCHEDULE},
     Breaker: {"failures", "opened_at", "text", "until"},
@@ -65,6 +65,7 @@ OF_THE_STATE_ANEW = {
     "waiting",
     "parked",
 } | {
+    "reserved_gpus",
     "held",
     "dirty",
     "active_of",
