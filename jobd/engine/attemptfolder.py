@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobd.engine.shim.records import NEW, boot_id, decode, encode, process_state
+from jobd.engine.shim.records import NEW, boot_id, decode, encode, process_state, read
 
 _HIDDEN = "."
 _TASK_DIR = "task_dir"
@@ -40,6 +40,10 @@ class View:
         return self.begun and self.end is None and self.shim is None
 
 
+#: of a folder that was made just now
+UNTOUCHED = View(0, None, True, False, {}, None)
+
+
 class AttemptFolder:
     """One attempt's folder below `root`; nothing is touched by making this. For any thread."""
 
@@ -48,10 +52,10 @@ class AttemptFolder:
         self._root = root
         self.path = root / ref
 
-    def make(self, labels: Mapping[str, str], task_dir: Path) -> None:
-        """See to it that the folder is there. Raises OSError."""
+    def make(self, labels: Mapping[str, str], task_dir: Path) -> bool:
+        """See to it that the folder is there; whether it was made just now. Raises OSError."""
         if self.path.is_dir():
-            return
+            return False
         building = Path(tempfile.mkdtemp(prefix=f"{_HIDDEN}new.", dir=self._root))
         fields = {**labels, _TASK_DIR: os.fsencode(task_dir).hex()}
         (building / "about").write_bytes(encode(fields))
@@ -62,6 +66,8 @@ class AttemptFolder:
             shutil.rmtree(building, ignore_errors=True)
             if not self.path.is_dir():
                 raise
+            return False
+        return True
 
     def exists(self) -> bool:
         """Whether it is there."""
@@ -95,7 +101,7 @@ class AttemptFolder:
 
     def _read(self, name: str) -> dict[str, str] | None:
         try:
-            return decode((self.path / name).read_bytes())
+            return decode(read(f"{self.path}/{name}"))
         except (FileNotFoundError, NotADirectoryError):
             return None
 

@@ -24,7 +24,7 @@ from jobd.engine.base import (
     Stream,
 )
 from jobd.engine.cage import Cage, Cages
-from jobd.engine.launch import launch
+from jobd.engine.launch import Launcher
 from jobd.engine.process import ProcessEngine
 from jobd.engine.shim.records import encode
 from tests.support.processes import STORE, Bench, open_folder, processes_of, until
@@ -206,7 +206,7 @@ def shims(place: str) -> list[int]:
             words = (Path("/proc") / name / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue  # no process, or one that has ended
-        if b"-I" in words and any(place.encode() in word for word in words):
+        if words[0] == b"jobd-shim" and any(place.encode() in word for word in words):
             found.append(int(name))
     return found
 
@@ -238,8 +238,11 @@ def test_what_was_discarded_in_time_never_begins(bench: Bench) -> None:
     folder.make(order.labels, order.task_dir)
     assert folder.close_off(1)
     # a shim on its way, of a daemon that was killed: it finds its claim taken
-    shim = launch(folder, 1, order, bench.who, Cage())
-    assert shim.wait() == 0
+    launcher = Launcher()
+    channel = launcher.launch(folder, 1, order, bench.who, Cage())
+    assert (channel.gone, channel.failed) == (True, "")
+    channel.close()
+    launcher.close()
     assert bench.said() == []
     bench.engine.discard(order.ref)
     assert not folder.exists()

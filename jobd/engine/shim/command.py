@@ -20,6 +20,11 @@ _DEFAULTS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, sign
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
+def be_server() -> None:
+    """Take the name of the shims' server."""
+    _prctl(_NAME, b"jobd-shims", 0, 0, 0)
+
+
 def be_shim() -> None:
     """Take the shim's name, and whatever its descendants leave without a parent."""
     _prctl(_NAME, b"jobd-shim", 0, 0, 0)
@@ -55,8 +60,7 @@ def _prepare(order: Order, out: int, err: int) -> None:
     for number in _DEFAULTS:
         signal.signal(number, signal.SIG_DFL)
     for path in order.cgroups:
-        with open(path, "wb", buffering=0) as file:
-            file.write(b"0")
+        _put(path, b"0")
     confine(order)
     os.dup2(out, 1)
     os.dup2(err, 2)
@@ -72,6 +76,14 @@ def _prepare(order: Order, out: int, err: int) -> None:
         raise OSError(ctypes.get_errno(), "no_new_privs was refused")
     # without the shim nobody reads its output or learns how it ended
     _prctl(_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def _put(path: bytes, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text)
+    finally:
+        os.close(fd)
 
 
 #: open files at first, as systemd gives its services
@@ -91,8 +103,7 @@ def confine(order: Order) -> None:
     if "nice" in order.one:
         os.nice(order.number("nice"))
     try:
-        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-            file.write(OOM_SCORE)
+        _put(b"/proc/self/oom_score_adj", OOM_SCORE)
     except OSError:
         pass  # jobd itself stands at a higher score, and only root may lower it
 

@@ -1,7 +1,7 @@
 """The shim's life: claims the attempt, starts the command, keeps output and exit status.
 
-Started by engine/process.py as `python -I -S`; it gets its order on stdin and says one word on
-stdout, `started` or `refused`.
+Forked by the shims' server (server.py). It gets its order over its channel to the daemon, and tells
+there how the start went and how the command ended; PROCESS.md, "The channel".
 """
 
 from __future__ import annotations
@@ -9,13 +9,23 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import time
 
-from jobd.engine.shim.command import be_shim, become
+from jobd.engine.shim.command import become
 from jobd.engine.shim.log import Log
 from jobd.engine.shim.order import Order
-from jobd.engine.shim.records import AGAIN, NEW, boot_id, encode, process_state
+from jobd.engine.shim.records import (
+    AGAIN,
+    DONE,
+    ENDED,
+    FAILED,
+    NEW,
+    PIECE,
+    REFUSED,
+    STARTED,
+    encode,
+    process_state,
+)
 
 CHUNK = 64 << 10
 #: how long output is still read once the command has ended and others hold its pipes, in seconds,
@@ -23,17 +33,20 @@ CHUNK = 64 << 10
 GRACE, LAST_GRACE = 1.0, 1.0
 #: how long what a command leaves behind is waited for after SIGKILL
 END_PATIENCE = 5.0
+#: how long the daemon has to say that it has the end on the disk, before the shim sees to that, in
+#: seconds
+DONE_PATIENCE = 2.0
 #: what the record of the end may take: reserved before the command runs, so that a full disk
 #: cannot keep the exit status from being recorded
 RESERVED = 4096
 
 
-def claim(folder: int, launch: str) -> bool:
+def claim(folder: int, launch: str, boot: str) -> bool:
     """Make the attempt this shim's own; False where it is another's. Never gives it up again."""
     pid = os.getpid()
     mine = f".claim.{pid}"
     fd = os.open(mine, NEW, 0o600, dir_fd=folder)
-    os.write(fd, encode({"pid": pid, "start": process_state(pid)[1], "boot": boot_id()}))
+    os.write(fd, encode({"pid": pid, "start": process_state(pid)[1], "boot": boot}))
     os.close(fd)
     try:
         # a link, as a file that is made first and written then is seen empty by others
@@ -122,9 +135,10 @@ def children() -> list[int]:
 class Attempt:
     """The command, its pipes, and the folder that tells of it."""
 
-    def __init__(self, folder: int, order: Order) -> None:
+    def __init__(self, folder: int, order: Order, channel: int) -> None:
         self._folder = folder
         self._order = order
+        self._channel = channel
         self._exit = reserve(folder)
         self._log = Log(folder, max(order.number("log_bytes") // 2, CHUNK))
         self._notes: list[str] = []
@@ -148,12 +162,12 @@ class Attempt:
         ready = os.read(word, 1)
         if ready != b"r":
             # nothing was begun, and by no fault of the command: no record, so it is tried again
-            why = (ready + rest_of(word)).decode("utf-8", "replace")
-            print(f"not begun: {why or 'somebody killed it'}", file=sys.stderr, flush=True)
+            why = (ready + rest_of(word)) or b"somebody killed it"
+            tell(self._channel, FAILED + b"not begun: " + why)
             return
         self._began = time.time_ns()
         # on record before it is let go: from here on it may have done something
-        self._record_start(pid)
+        start = self._record_start(pid)
         try:
             os.write(go, b"g")
         except BrokenPipeError:
@@ -162,18 +176,17 @@ class Attempt:
         if said:
             self._refused(reaped, said.decode("utf-8", "replace"))
             return
-        tell("started")
+        tell(self._channel, STARTED + start)
         self._follow(reaped, {out: 1, err: 2})
         self._log.finish()
-        self._end(reaped, {})
+        self._end(reaped, ENDED, {})
 
     def _refused(self, reaped: Reaped, said: str) -> None:
         os.waitpid(reaped.pid, 0)
         number, _, text = said.partition(" ")
         # as a shell would say it: no such command, or one that cannot be executed
         reaped.code = 127 if number in ("2", "20") else 126
-        self._end(reaped, {"refused": text})
-        tell("refused")
+        self._end(reaped, REFUSED, {"refused": text})
 
     def _follow(self, reaped: Reaped, pipes: dict[int, int]) -> None:
         """Read the output until the command has ended and its pipes are closed, or held by others
@@ -218,8 +231,8 @@ class Attempt:
         if count:
             self._notes.append(f"ended: the command left {count} processes behind")
 
-    def _end(self, reaped: Reaped, more: dict[str, object]) -> None:
-        """Make the end durable: nothing else tells how it ended."""
+    def _end(self, reaped: Reaped, word: bytes, more: dict[str, object]) -> None:
+        """Record the end and see to it that it is durable: nothing else tells how it ended."""
         fields: dict[str, object] = {
             "code": reaped.code,
             "began": self._began,
@@ -231,18 +244,25 @@ class Attempt:
             **{f"note.{n}": note for n, note in enumerate(self._notes)},
             **more,
         }
-        os.pwrite(self._exit, encode(fields)[:RESERVED], 0)
-        os.fdatasync(self._exit)
+        data = encode(fields)[:RESERVED]
+        os.pwrite(self._exit, data, 0)
+        tell(self._channel, word + data)
+        # a daemon that follows has it in its queue in a moment, and one sync less is half the time
+        # of a short command
+        if not is_done(self._channel):
+            os.fdatasync(self._exit)
 
-    def _record_start(self, pid: int) -> None:
+    def _record_start(self, pid: int) -> bytes:
         fields = {"pid": pid, "start": process_state(pid)[1], "at": self._began}
         fd = os.open("started.new", AGAIN, 0o600, dir_fd=self._folder)
-        os.write(fd, encode(fields))
+        data = encode(fields)
+        os.write(fd, data)
         os.close(fd)
         os.rename("started.new", "started", src_dir_fd=self._folder, dst_dir_fd=self._folder)
         # the name alone has to outlive a power cut: then the command is gone as well, and what
         # counts is that it had begun. So one sync will do
         os.fsync(self._folder)
+        return data
 
 
 def rest_of(pipe: int) -> bytes:
@@ -253,30 +273,30 @@ def rest_of(pipe: int) -> bytes:
     return data
 
 
-def tell(word: str) -> None:
-    """Say a word to whoever started the shim, and let go of it."""
+def tell(channel: int, message: bytes) -> None:
+    """Tell the daemon that started the shim, if it is still there."""
     try:
-        os.write(1, word.encode())
+        os.write(channel, message)
     except OSError:
         pass  # it is gone; the next one looks into the folder
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.close(null)
 
 
-def main(folder_path: str, launch: str) -> None:
-    """Run the attempt, if nobody else has it."""
-    os.umask(0o077)
-    be_shim()
-    # a host that goes down tells everybody; the command hears it too and ends first
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+def is_done(channel: int) -> bool:
+    """Wait for the daemon's word that the end is on its disk; False where none comes."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    try:
+        return bool(poll.poll(DONE_PATIENCE * 1000)) and os.read(channel, 16) == DONE
+    except OSError:
+        return False  # it was killed with something of ours unread
+
+
+def main(folder_path: bytes, launch: str, channel: int, boot: str) -> None:
+    """Run the attempt, if nobody else has it. `boot` is the kernel's boot id."""
     data = b""
-    while piece := os.read(0, 1 << 20):
+    while not data.endswith(b"\0end=\0") and (piece := os.read(channel, PIECE)):
         data += piece
     order = Order(data)
     folder = os.open(folder_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if claim(folder, launch):
-        Attempt(folder, order).run()
-    os._exit(0)  # no time for python's own clearing up
+    if claim(folder, launch, boot):
+        Attempt(folder, order, channel).run()

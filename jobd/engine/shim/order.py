@@ -43,7 +43,7 @@ def encode(
     cgroups: Iterable[bytes],
     one: Mapping[str, bytes | int],
 ) -> bytes:
-    """An order as it goes to the shim's stdin. Raises ValueError for a NUL inside."""
+    """An order as it goes over the shim's channel. Raises ValueError for a NUL inside."""
     fields = [b"arg=" + word for word in args]
     fields += [b"env=" + name + b"=" + text for name, text in env.items()]
     fields += [b"cgroup=" + path for path in cgroups]
