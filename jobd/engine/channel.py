@@ -28,12 +28,20 @@ class Channel:
     For any thread.
     """
 
-    def __init__(self) -> None:
-        """Raises OSError."""
+    def __init__(self, hand: Callable[[int], None]) -> None:
+        """Have `hand` give the other end to a new shim. Raises its OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._fd = ours.detach()
-        self._theirs = theirs.detach()
         self._lock = threading.Lock()
+        self._begin()
+        with theirs:
+            try:
+                hand(theirs.fileno())
+            except OSError:
+                self.close()
+                raise
+
+    def _begin(self) -> None:
         #: the records `started` and `exit`, once they were told
         self.start: dict[str, str] | None = None
         self.end: dict[str, str] | None = None
@@ -42,20 +50,18 @@ class Channel:
         #: the shim has ended, or lets nothing more be heard
         self.gone = False
 
-    def give(self, hand: Callable[[int], None], order: bytes) -> None:
-        """Have `hand` give the other end to the shim, and tell it what is to be run.
-
-        Raises OSError of `hand`.
-        """
+    def order(self, data: bytes) -> None:
+        """Tell the shim what to run; where it is not there, that is heard next."""
         try:
-            hand(self._theirs)
-        finally:
-            os.close(self._theirs)
-        try:
-            for at in range(0, len(order), PIECE):
-                os.write(self._fd, order[at : at + PIECE])
+            for at in range(0, len(data), PIECE):
+                os.write(self._fd, data[at : at + PIECE])
         except OSError:
-            pass  # it ended at once: what is heard, or the folder, says so
+            pass
+
+    @property
+    def told(self) -> bool:
+        """Whether anything was said of the attempt."""
+        return self.start is not None or self.end is not None or bool(self.failed)
 
     @property
     def over(self) -> bool:
@@ -87,14 +93,18 @@ class Channel:
         else:
             self.gone = True
 
-    def done(self) -> None:
-        """The end is on the daemon's disk: the shim need not see to that. Lets go of it."""
+    def done(self) -> bool:
+        """The end is on the daemon's disk, so the shim need not see to that; it may have another
+        order then. False where it is gone."""
         with self._lock:
+            if self.gone:
+                return False
+            self._begin()
             try:
                 os.write(self._fd, DONE)
             except OSError:
-                pass  # it did not wait so long
-        self.close()
+                return False  # it did not wait so long
+        return True
 
     def close(self) -> None:
         """Let go of it; the shim goes on and leaves all in its folder."""

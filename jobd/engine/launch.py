@@ -20,6 +20,8 @@ from jobd.engine.shim import order as orders
 
 #: how long a shim may take to say that the command runs, in seconds
 PATIENCE = 30.0
+#: shims that are kept for the next attempts
+_MOST_WAITING = 8
 #: how long their server may take to end when nobody needs it any more
 _PATIENCE_OF_END = 5.0
 _NICE = 5
@@ -42,6 +44,9 @@ class Launcher:
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._door: socket.socket | None = None
+        #: of shims that wait for another attempt
+        self._waiting: list[Channel] = []
+        self._closed = False
 
     def launch(
         self, folder: AttemptFolder, number: int, order: Order, who: Account, cage: Cage
@@ -50,25 +55,47 @@ class Launcher:
 
         Raises OSError, and StartRefusedError for what no process can be given.
         """
-        data = _encoded(order, who, cage)
-        message = b"%s\0%d" % (os.fsencode(folder.path), number)
-        channel = Channel()
+        data = _encoded(folder, number, order, who, cage)
+        channel = self._idle()
+        if channel is not None:
+            self._ask(channel, data)
+            if not channel.gone or channel.told:
+                return channel
+            channel.close()
+            # it ended by itself; where it had claimed the attempt the next one does not get it
+        channel = Channel(self._hand)
+        self._ask(channel, data)
+        return channel
+
+    def _ask(self, channel: Channel, order: bytes) -> None:
         try:
-            channel.give(lambda fd: self._hand(message, fd), data)
+            channel.order(order)
             channel.hear(PATIENCE)
         except BaseException:
             channel.close()
             raise
-        return channel
 
-    def _hand(self, message: bytes, channel: int) -> None:
+    def _idle(self) -> Channel | None:
+        with self._lock:
+            return self._waiting.pop() if self._waiting else None
+
+    def release(self, channel: Channel) -> None:
+        """The end that it told of is on the daemon's disk: its shim is free for another attempt."""
+        if channel.done():
+            with self._lock:
+                if len(self._waiting) < _MOST_WAITING and not self._closed:
+                    self._waiting.append(channel)
+                    return
+        channel.close()
+
+    def _hand(self, channel: int) -> None:
         with self._lock:
             try:
-                socket.send_fds(self._door or self._open(), [message], [channel])
+                socket.send_fds(self._door or self._open(), [b"s"], [channel])
             except (BrokenPipeError, ConnectionResetError):
                 # somebody killed it; shims that it has made are none the worse for that
                 self._end()
-                socket.send_fds(self._open(), [message], [channel])
+                socket.send_fds(self._open(), [b"s"], [channel])
 
     def _open(self) -> socket.socket:
         """A server of this daemon's own version, which ends with it."""
@@ -103,13 +130,19 @@ class Launcher:
     def close(self) -> None:
         """End the server; the shims go on, and are init's children."""
         with self._lock:
+            self._closed = True
+            for channel in self._waiting:
+                channel.close()
+            self._waiting.clear()
             self._end()
 
 
-def _encoded(order: Order, who: Account, cage: Cage) -> bytes:
+def _encoded(folder: AttemptFolder, number: int, order: Order, who: Account, cage: Cage) -> bytes:
     """The order as the shim takes it. Raises StartRefusedError."""
     own = {**_ENVIRONMENT, "HOME": who.home, "USER": who.name, "LOGNAME": who.name}
     one: dict[str, bytes | int] = {
+        "folder": os.fsencode(folder.path),
+        "launch": number,
         "cwd": os.fsencode(order.task_dir),
         "log_bytes": order.log_bytes,
     }

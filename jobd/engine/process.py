@@ -157,7 +157,10 @@ class ProcessEngine:
             channel.close()
             return None, channel.failed
         with self._lock:
+            before = self._channels.pop(order.ref, None)
             self._channels[order.ref] = channel
+        if before is not None:
+            before.close()
         return _started(channel.start or {}, channel.end), ""
 
     # -- looking -----------------------------------------------------------------------------
@@ -309,7 +312,7 @@ class ProcessEngine:
             with self._lock:
                 self._channels.pop(ref, None)
             if channel is not None:
-                channel.done()
+                self._launcher.release(channel)
             folder.remove()
         except FileNotFoundError:
             pass  # it was discarded before

@@ -30,7 +30,8 @@ class Log:
         self._counts: dict[int, list[int]] = {}
         #: lines and bytes that had to go
         self.cut = [0, 0]
-        self._fd = self._open()
+        #: no output, no file
+        self._fd = -1
         #: frames that the disk did not take, the last ones, and how many bytes they are
         self._kept: list[tuple[bytes, bytes, int]] = []
         self._kept_size = 0
@@ -101,7 +102,9 @@ class Log:
         header = self._header(kind, data)
         lines = data.count(b"\n") or 1
         try:
-            if self._size >= self._half:
+            if self._fd < 0:
+                self._fd = self._open()
+            elif self._size >= self._half:
                 self._next()
             written = os.writev(self._fd, [header, data])
             if written < len(header) + len(data):
@@ -110,7 +113,8 @@ class Log:
             # a full disk never ends the attempt: what does not fit is counted
             self.cut[0] += lines
             self.cut[1] += len(data)
-            os.ftruncate(self._fd, self._size)
+            if self._fd >= 0:
+                os.ftruncate(self._fd, self._size)
             self._keep(kind, data)
             return
         # what comes later is in the log, and what was kept would stand behind it

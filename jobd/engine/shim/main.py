@@ -11,9 +11,9 @@ import select
 import signal
 import time
 
-from jobd.engine.shim.command import become
+from jobd.engine.shim.command import READY, Command
 from jobd.engine.shim.log import Log
-from jobd.engine.shim.order import Order
+from jobd.engine.shim.order import END, Order
 from jobd.engine.shim.records import (
     AGAIN,
     DONE,
@@ -27,6 +27,10 @@ from jobd.engine.shim.records import (
     process_state,
 )
 
+TYPE_CHECKING = False  # typing itself costs a millisecond of every start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CHUNK = 64 << 10
 #: how long output is still read once the command has ended and others hold its pipes, in seconds,
 #: and how long once those were ended
@@ -39,6 +43,12 @@ DONE_PATIENCE = 2.0
 #: what the record of the end may take: reserved before the command runs, so that a full disk
 #: cannot keep the exit status from being recorded
 RESERVED = 4096
+
+
+#: attempts that one shim runs at most: what memory python may lose goes with it
+MOST = 1000
+#: no descriptor of a shim is higher
+FILES = 256
 
 
 def claim(folder: int, launch: str, boot: str) -> bool:
@@ -144,49 +154,35 @@ class Attempt:
         self._notes: list[str] = []
         self._began = 0
 
-    def run(self) -> None:
-        """From fork to the record of the end."""
-        out, out_child = os.pipe()
-        err, err_child = os.pipe()
-        go_child, go = os.pipe()
-        word, word_child = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            # with a writing end of its own it would never hear that the shim has died
-            for fd in (out, err, go, word):
-                os.close(fd)
-            become(self._order, out_child, err_child, go_child, word_child)
-        for fd in (out_child, err_child, go_child, word_child):
-            os.close(fd)
-        reaped = Reaped(pid)
-        ready = os.read(word, 1)
-        if ready != b"r":
-            # nothing was begun, and by no fault of the command: no record, so it is tried again
-            why = (ready + rest_of(word)) or b"somebody killed it"
-            tell(self._channel, FAILED + b"not begun: " + why)
-            return
+    def run(self, command: Command) -> bool:
+        """From the order to the record of the end; False where it went in a way that the shim
+        should not outlive."""
+        command.prepare(self._order)
+        reaped = Reaped(command.pid)
         self._began = time.time_ns()
-        # on record before it is let go: from here on it may have done something
-        start = self._record_start(pid)
-        try:
-            os.write(go, b"g")
-        except BrokenPipeError:
-            pass  # somebody killed it just now, and that is how it ended
-        said = rest_of(word)
-        if said:
-            self._refused(reaped, said.decode("utf-8", "replace"))
-            return
+        # on record before it is let go, as from then on it may have done something, and while it
+        # gets ready: both take their time
+        start = self._record_start(command.pid)
+        said = command.let_go()
+        if not said.startswith(READY):
+            # nothing was begun, and by no fault of the command: no record, so it is tried again
+            os.unlink("started", dir_fd=self._folder)
+            os.fsync(self._folder)
+            tell(self._channel, FAILED + b"not begun: " + (said or b"somebody killed it"))
+            return False
+        if said != READY:
+            return self._refused(reaped, said[1:].decode("utf-8", "replace"))
         tell(self._channel, STARTED + start)
-        self._follow(reaped, {out: 1, err: 2})
+        self._follow(reaped, {command.out: 1, command.err: 2})
         self._log.finish()
-        self._end(reaped, ENDED, {})
+        return self._end(reaped, ENDED, {}) and not children()
 
-    def _refused(self, reaped: Reaped, said: str) -> None:
+    def _refused(self, reaped: Reaped, said: str) -> bool:
         os.waitpid(reaped.pid, 0)
         number, _, text = said.partition(" ")
         # as a shell would say it: no such command, or one that cannot be executed
         reaped.code = 127 if number in ("2", "20") else 126
-        self._end(reaped, REFUSED, {"refused": text})
+        return self._end(reaped, REFUSED, {"refused": text})
 
     def _follow(self, reaped: Reaped, pipes: dict[int, int]) -> None:
         """Read the output until the command has ended and its pipes are closed, or held by others
@@ -231,8 +227,11 @@ class Attempt:
         if count:
             self._notes.append(f"ended: the command left {count} processes behind")
 
-    def _end(self, reaped: Reaped, word: bytes, more: dict[str, object]) -> None:
-        """Record the end and see to it that it is durable: nothing else tells how it ended."""
+    def _end(self, reaped: Reaped, word: bytes, more: dict[str, object]) -> bool:
+        """Record the end and see to it that it is durable: nothing else tells how it ended.
+
+        Whether the daemon has it on its disk.
+        """
         fields: dict[str, object] = {
             "code": reaped.code,
             "began": self._began,
@@ -249,8 +248,10 @@ class Attempt:
         tell(self._channel, word + data)
         # a daemon that follows has it in its queue in a moment, and one sync less is half the time
         # of a short command
-        if not is_done(self._channel):
-            os.fdatasync(self._exit)
+        if is_done(self._channel):
+            return True
+        os.fdatasync(self._exit)
+        return False
 
     def _record_start(self, pid: int) -> bytes:
         fields = {"pid": pid, "start": process_state(pid)[1], "at": self._began}
@@ -263,14 +264,6 @@ class Attempt:
         # counts is that it had begun. So one sync will do
         os.fsync(self._folder)
         return data
-
-
-def rest_of(pipe: int) -> bytes:
-    """All that is still written to the pipe, until nobody can any more."""
-    data = b""
-    while piece := os.read(pipe, 1024):
-        data += piece
-    return data
 
 
 def tell(channel: int, message: bytes) -> None:
@@ -291,12 +284,39 @@ def is_done(channel: int) -> bool:
         return False  # it was killed with something of ours unread
 
 
-def main(folder_path: bytes, launch: str, channel: int, boot: str) -> None:
-    """Run the attempt, if nobody else has it. `boot` is the kernel's boot id."""
+def receive(channel: int) -> Order | None:
+    """The next order; None where the daemon has none, and none will come."""
     data = b""
-    while not data.endswith(b"\0end=\0") and (piece := os.read(channel, PIECE)):
-        data += piece
-    order = Order(data)
-    folder = os.open(folder_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if claim(folder, launch, boot):
-        Attempt(folder, order, channel).run()
+    try:
+        while not data.endswith(END):
+            piece = os.read(channel, PIECE)
+            if not piece:
+                return None
+            data += piece
+    except OSError:
+        return None  # it was killed with something of ours unread
+    return Order(data)
+
+
+def main(channel: int, boot: str, show: Callable[..., None]) -> None:
+    """Run an attempt, and the next where all of the last is done, until there are no more.
+
+    `boot` is the kernel's boot id, `show` writes the title by which people find a shim.
+    """
+    for _ in range(MOST):
+        show(b"jobd-shim", b"idle")
+        # ahead of its order: a third of what a short attempt takes
+        command = Command()
+        order = receive(channel)
+        if order is None:
+            return
+        show(b"jobd-shim", order.one["folder"], order.one["launch"])
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        folder = os.open(order.one["folder"], flags)
+        if not claim(folder, order.one["launch"].decode(), boot):
+            return
+        if not Attempt(folder, order, channel).run(command):
+            return
+        # all that was opened for it, whatever way it went
+        os.closerange(3, channel)
+        os.closerange(channel + 1, FILES)

@@ -7,11 +7,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+#: how every order ends, and where only: no other field is called so
+END = b"\0end=\0"
+
+
 class Order:
     """What is to be run, from `key=value` fields that end in NUL; `end` must be the last."""
 
     def __init__(self, data: bytes) -> None:
         """Raises ValueError where the order was cut short: whoever sent it died."""
+        #: as it came
+        self.data = data
         self.args: list[bytes] = []
         self.env: dict[bytes, bytes] = {}
         #: files to write `0` to, which moves a process into a cgroup

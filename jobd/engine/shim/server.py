@@ -1,4 +1,4 @@
-"""The shims' server: loaded once by a daemon, it forks a shim for each attempt in a millisecond.
+"""The shims' server: loaded once by a daemon, it forks a shim in a millisecond.
 
 Started by engine/launch.py as `python -I -S`. It knows nothing of attempts and has no files: it
 ends when its daemon is gone, and the shims it has made go on without it.
@@ -16,8 +16,8 @@ from jobd.engine.shim.command import be_server, be_shim
 from jobd.engine.shim.main import main
 from jobd.engine.shim.records import FAILED, boot_id
 
-#: the longest message: a folder's path, a launch's number
-_MESSAGE = 8 << 10
+#: bytes of a reason
+_LONGEST = 4 << 10
 
 
 class Title:
@@ -38,8 +38,8 @@ class Title:
 
 
 def serve(number: int) -> None:
-    """Fork a shim for each message (`PATH NUL LAUNCH`, with the shim's channel) on the socket
-    `number`, until the other end is closed."""
+    """Fork a shim for each channel that comes over the socket `number`, until the other end is
+    closed."""
     os.umask(0o077)
     be_server()
     # a host that goes down tells everybody; the commands hear it too and end first
@@ -53,12 +53,11 @@ def serve(number: int) -> None:
     gc.disable()
     gc.freeze()
     while True:
-        message, channels, _, _ = socket.recv_fds(door, _MESSAGE, 1)
+        message, channels, _, _ = socket.recv_fds(door, 1, 1)
         if not message:
             return
         # the command must not have it; recv_fds of python 3.11 takes flags and drops them
         os.set_inheritable(channels[0], False)
-        path, _, launch = message.partition(b"\0")
         try:
             pid = os.fork()
         except OSError as error:
@@ -67,18 +66,17 @@ def serve(number: int) -> None:
         if pid == 0:
             door.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            title.write(b"jobd-shim", path, launch)
-            _be_one(path, launch.decode(), channels[0], boot)
+            _be_one(channels[0], boot, title)
         os.close(channels[0])
 
 
-def _be_one(path: bytes, launch: str, channel: int, boot: str) -> None:
+def _be_one(channel: int, boot: str, title: Title) -> None:
     """The life of one shim. Never returns."""
     try:
         os.dup2(1, 2)  # the daemon's, which must not be held open when it is gone
         os.setsid()
         be_shim()
-        main(path, launch, channel, boot)
+        main(channel, boot, title.write)
     except (OSError, ValueError, LookupError) as error:
         _say(channel, f"{type(error).__name__}: {error}")
     finally:
@@ -87,6 +85,6 @@ def _be_one(path: bytes, launch: str, channel: int, boot: str) -> None:
 
 def _say(channel: int, why: str) -> None:
     try:
-        os.write(channel, FAILED + why.encode("utf-8", "replace")[:_MESSAGE])
+        os.write(channel, FAILED + why.encode("utf-8", "replace")[:_LONGEST])
     except OSError:
         pass  # nobody is there to hear it
