@@ -54,13 +54,17 @@ class AttemptFolder:
 
     def make(self, labels: Mapping[str, str], task_dir: Path) -> bool:
         """See to it that the folder is there; whether it was made just now. Raises OSError."""
-        if self.path.is_dir():
+        if os.path.isdir(self.path):
             return False
-        building = Path(tempfile.mkdtemp(prefix=f"{_HIDDEN}new.", dir=self._root))
+        building = tempfile.mkdtemp(prefix=f"{_HIDDEN}new.", dir=self._root)
         fields = {**labels, _TASK_DIR: os.fsencode(task_dir).hex()}
-        (building / "about").write_bytes(encode(fields))
+        fd = os.open(f"{building}/about", NEW, 0o600)
         try:
-            building.rename(self.path)
+            os.write(fd, encode(fields))
+        finally:
+            os.close(fd)
+        try:
+            os.rename(building, self.path)
         except OSError:
             # another made it meanwhile, or it cannot be made
             shutil.rmtree(building, ignore_errors=True)
@@ -120,14 +124,19 @@ class AttemptFolder:
 
     def remove(self) -> None:
         """Remove the folder. Raises OSError."""
-        going = self._root / f"{_HIDDEN}gone.{self.ref}"
-        shutil.rmtree(going, ignore_errors=True)
+        going = f"{self._root}/{_HIDDEN}gone.{self.ref}"
         try:
             # under another name first: half of it must not be taken for an attempt
-            self.path.rename(going)
+            os.rename(self.path, going)
         except FileNotFoundError:
             return
-        shutil.rmtree(going)
+        except OSError:
+            # a crash left half of an earlier one there, which is no empty folder
+            shutil.rmtree(going, ignore_errors=True)
+            os.rename(self.path, going)
+        for name in os.listdir(going):
+            os.unlink(f"{going}/{name}")
+        os.rmdir(going)
 
 
 def folders(root: Path) -> list[AttemptFolder]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from jobd.engine.shim.records import read
+
 #: controllers whose files are read; in version 1 each has a tree of its own
 CONTROLLERS = ("memory", "cpuacct", "cpu", "blkio")
 _MILLI, _MICRO, _NANO = 1_000, 1_000_000, 1_000_000_000
@@ -193,14 +195,14 @@ def _io_service(path: Path) -> tuple[int | None, int | None]:
 
 def _lines(path: Path) -> list[str] | None:
     try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
+        return read(path).decode("ascii", "replace").splitlines()
     except OSError:
         return None
 
 
 def _number(path: Path) -> int | None:
     try:
-        return int(path.read_bytes())
+        return int(read(path))
     except (OSError, ValueError):
         return None
 

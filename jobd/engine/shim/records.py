@@ -29,9 +29,15 @@ def process_state(pid: int) -> tuple[str, str]:
     return fields[0].decode(), fields[19].decode()
 
 
+_boot = ""
+
+
 def boot_id() -> str:
     """Which start of the kernel this is."""
-    return read("/proc/sys/kernel/random/boot_id").decode().strip()
+    global _boot  # no process sees another
+    if not _boot:
+        _boot = read("/proc/sys/kernel/random/boot_id").decode().strip()
+    return _boot
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
