@@ -7,7 +7,6 @@ every crash of either. See :class:`jobd.engine.base.Engine` for the calls.
 from __future__ import annotations
 
 import os
-import select
 import signal as signals
 import threading
 import time
@@ -36,7 +35,9 @@ from jobd.engine.cage import Cages
 from jobd.engine.channel import Channel
 from jobd.engine.launch import PATIENCE, Launcher
 from jobd.engine.rawlog import RawLog
+from jobd.engine.spreading import spread
 from jobd.engine.usage import usage_of
+from jobd.engine.watching import Listening, Watch
 
 _MILLI = 1_000_000
 #: how often a running attempt's output is looked at, in seconds: at first, and when it is silent
@@ -99,6 +100,8 @@ class ProcessEngine:
             if self._swept:
                 return
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            spread(self._root)
+            spread(self._work)
             sweep(self._root)
             prefix = f"jobd-{self._store[:8]}-"
             self._cages.sweep(prefix, {one.ref for one in folders(self._root)})
@@ -234,9 +237,9 @@ class ProcessEngine:
         finally:
             log.close()
 
-    def _watch(self, folder: AttemptFolder) -> _Watch | _Listening:
+    def _watch(self, folder: AttemptFolder) -> Watch | Listening:
         channel = self._followed(folder.ref)
-        return _Watch(folder) if channel is None else _Listening(channel)
+        return Watch(folder) if channel is None else Listening(channel)
 
     def ending(self, ref: str) -> Ending | None:
         """As in the protocol; OrphanedError where the shim is gone."""
@@ -345,63 +348,6 @@ class ProcessEngine:
         for channel in channels:
             channel.close()
         self._launcher.close()
-
-
-class _Listening:
-    """Tells by its channel when an attempt is over: then nothing is written any more."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-
-    def over(self) -> bool:
-        self._channel.hear(0)
-        return self._channel.over
-
-    def wait(self, seconds: float) -> None:
-        self._channel.hear(seconds)
-
-    def __enter__(self) -> _Listening:
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        """The channel is the engine's."""
-
-
-class _Watch:
-    """Tells when an attempt's shim is gone: then nothing is written any more."""
-
-    def __init__(self, folder: AttemptFolder) -> None:
-        self._fd = -1
-        shim = folder.look().shim
-        if shim is not None:
-            try:
-                self._fd = os.pidfd_open(shim)
-            except OSError:
-                return  # it ended just now
-            if folder.look().shim != shim:
-                self.close()  # the number was given to another process meanwhile
-
-    def over(self) -> bool:
-        return self._fd < 0 or self._ended(0)
-
-    def wait(self, seconds: float) -> None:
-        self._ended(seconds)
-
-    def _ended(self, seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> _Watch:
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        self.close()
 
 
 def _started(start: dict[str, str], end: dict[str, str] | None) -> Started:
