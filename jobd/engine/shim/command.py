@@ -103,8 +103,15 @@ def _become(out: int, err: int, told: int, word: int) -> None:
         text = f"{error.errno or 0} {what}{': ' if what else ''}{error.strerror or error}"
         said = text.encode("utf-8", "replace")
     finally:
-        os.write(word, said)
+        _say(word, said)
         os._exit(127)
+
+
+def _say(word: int, said: bytes) -> None:
+    try:
+        os.write(word, said)
+    except OSError:
+        pass  # the shim is gone
 
 
 def _prepare(order: Order, out: int, err: int) -> None:
