@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobd.engine.shim.records import NEW, boot_id, decode, encode, process_state, read
+from jobd.engine.shim.records import NEW, RESERVED, boot_id, decode, encode, process_state, read
 
 _HIDDEN = "."
 _TASK_DIR = "task_dir"
@@ -105,7 +105,7 @@ class AttemptFolder:
 
     def _read(self, name: str) -> dict[str, str] | None:
         try:
-            return decode(read(f"{self.path}/{name}"))
+            return decode(read(f"{self.path}/{name}")[:RESERVED])
         except (FileNotFoundError, NotADirectoryError):
             return None
 

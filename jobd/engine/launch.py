@@ -56,15 +56,16 @@ class Launcher:
         Raises OSError, and StartRefusedError for what no process can be given.
         """
         data = _encoded(folder, number, order, who, cage)
-        channel = self._idle()
-        if channel is not None:
-            self._ask(channel, data)
-            if not channel.gone or channel.told:
-                return channel
-            channel.close()
-            # it ended by itself; where it had claimed the attempt the next one does not get it
-        channel = Channel(self._hand)
+        channel = self._idle() or Channel(self._hand)
         self._ask(channel, data)
+        for _ in range(2):
+            if not channel.gone or channel.told:
+                break
+            # it had ended, or its server, and nobody knew yet. Where it had claimed the attempt
+            # the next one does not get it
+            channel.close()
+            channel = Channel(self._hand)
+            self._ask(channel, data)
         return channel
 
     def _ask(self, channel: Channel, order: bytes) -> None:

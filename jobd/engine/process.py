@@ -224,6 +224,9 @@ class ProcessEngine:
                         pause, said = _LOOK_FIRST, time.monotonic()
                         yield batch
                     if over:
+                        words = log.last_words()
+                        if words:
+                            yield words
                         return
                     if time.monotonic() - said > _SIGN_OF_LIFE:
                         said = time.monotonic()

@@ -12,7 +12,7 @@ import signal
 import time
 
 from jobd.engine.shim.command import READY, Command
-from jobd.engine.shim.log import Log
+from jobd.engine.shim.log import WORDS, Log
 from jobd.engine.shim.order import END, Order
 from jobd.engine.shim.records import (
     AGAIN,
@@ -22,6 +22,7 @@ from jobd.engine.shim.records import (
     NEW,
     PIECE,
     REFUSED,
+    RESERVED,
     STARTED,
     encode,
     process_state,
@@ -29,7 +30,7 @@ from jobd.engine.shim.records import (
 
 TYPE_CHECKING = False  # typing itself costs a millisecond of every start
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 CHUNK = 64 << 10
 #: how long output is still read once the command has ended and others hold its pipes, in seconds,
@@ -40,9 +41,6 @@ END_PATIENCE = 5.0
 #: how long the daemon has to say that it has the end on the disk, before the shim sees to that, in
 #: seconds
 DONE_PATIENCE = 2.0
-#: what the record of the end may take: reserved before the command runs, so that a full disk
-#: cannot keep the exit status from being recorded
-RESERVED = 4096
 
 
 #: attempts that one shim runs at most: what memory python may lose goes with it
@@ -69,9 +67,13 @@ def claim(folder: int, launch: str, boot: str) -> bool:
 
 
 def reserve(folder: int) -> int:
-    """The file that becomes the record of the end, its space taken. Raises OSError."""
+    """The file that becomes the record of the end. Raises OSError.
+
+    Its space is taken before the command runs, so that a full disk cannot keep the exit status and
+    the last words from being recorded.
+    """
     fd = os.open("exit", AGAIN, 0o600, dir_fd=folder)
-    os.posix_fallocate(fd, 0, RESERVED)
+    os.posix_fallocate(fd, 0, RESERVED + 2 * WORDS)
     return fd
 
 
@@ -174,8 +176,11 @@ class Attempt:
             return self._refused(reaped, said[1:].decode("utf-8", "replace"))
         tell(self._channel, STARTED + start)
         self._follow(reaped, {command.out: 1, command.err: 2})
-        self._log.finish()
-        return self._end(reaped, ENDED, {}) and not children()
+        words = self._log.finish()
+        if words:
+            os.pwrite(self._exit, words, RESERVED)
+        more = {"words": len(words)} if words else {}
+        return self._end(reaped, ENDED, more) and not children()
 
     def _refused(self, reaped: Reaped, said: str) -> bool:
         os.waitpid(reaped.pid, 0)
@@ -227,7 +232,7 @@ class Attempt:
         if count:
             self._notes.append(f"ended: the command left {count} processes behind")
 
-    def _end(self, reaped: Reaped, word: bytes, more: dict[str, object]) -> bool:
+    def _end(self, reaped: Reaped, word: bytes, more: Mapping[str, object]) -> bool:
         """Record the end and see to it that it is durable: nothing else tells how it ended.
 
         Whether the daemon has it on its disk.

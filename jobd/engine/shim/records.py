@@ -16,6 +16,9 @@ DONE = b"done"
 #: an order comes in messages of this size; its last field says that it is whole
 PIECE = 32 << 10
 
+#: what the record of the end may take; in its file the last words follow behind that
+RESERVED = 4096
+
 #: for a file that must not be there yet
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 #: for one that may be left of an earlier try
