@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,14 @@ class AttemptFolder:
         """See to it that the folder is there; whether it was made just now. Raises OSError."""
         if os.path.isdir(self.path):
             return False
-        building = tempfile.mkdtemp(prefix=f"{_HIDDEN}new.", dir=self._root)
+        # of this thread's own: two may make it at once
+        building = f"{self._root}/{_HIDDEN}new.{os.getpid()}.{threading.get_native_id()}"
+        try:
+            os.mkdir(building, 0o700)
+        except FileExistsError:
+            # a disk was full when it was made before
+            shutil.rmtree(building)
+            os.mkdir(building, 0o700)
         fields = {**labels, _TASK_DIR: os.fsencode(task_dir).hex()}
         fd = os.open(f"{building}/about", NEW, 0o600)
         try:
