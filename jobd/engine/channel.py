@@ -28,20 +28,10 @@ class Channel:
     For any thread.
     """
 
-    def __init__(self, hand: Callable[[int], None]) -> None:
-        """Have `hand` give the other end to a new shim. Raises its OSError."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._fd = ours.detach()
+    def __init__(self, fd: int) -> None:
+        """`fd` is its end of the socket, its own from now on."""
+        self._fd = fd
         self._lock = threading.Lock()
-        self._begin()
-        with theirs:
-            try:
-                hand(theirs.fileno())
-            except OSError:
-                self.close()
-                raise
-
-    def _begin(self) -> None:
         #: the records `started` and `exit`, once they were told
         self.start: dict[str, str] | None = None
         self.end: dict[str, str] | None = None
@@ -52,11 +42,12 @@ class Channel:
 
     def order(self, data: bytes) -> None:
         """Tell the shim what to run; where it is not there, that is heard next."""
-        try:
-            for at in range(0, len(data), PIECE):
-                os.write(self._fd, data[at : at + PIECE])
-        except OSError:
-            pass
+        with self._lock:
+            try:
+                for at in range(0, len(data), PIECE):
+                    os.write(self._fd, data[at : at + PIECE])
+            except OSError:
+                pass
 
     @property
     def told(self) -> bool:
@@ -93,18 +84,25 @@ class Channel:
         else:
             self.gone = True
 
-    def done(self) -> bool:
-        """The end is on the daemon's disk, so the shim need not see to that; it may have another
-        order then. False where it is gone."""
+    def done(self) -> Channel | None:
+        """The end is on the daemon's disk, so the shim need not see to that.
+
+        Lets go of it, and gives a channel for another attempt by the same shim; None where that is
+        gone. Never this one: whoever still has it would take the other attempt for its own.
+        """
         with self._lock:
-            if self.gone:
-                return False
-            self._begin()
+            fd, self._fd = self._fd, -1
+            if fd < 0:
+                return None
+            gone, self.gone = self.gone, True
             try:
-                os.write(self._fd, DONE)
+                if not gone:
+                    os.write(fd, DONE)
+                    return Channel(fd)
             except OSError:
-                return False  # it did not wait so long
-        return True
+                pass  # it did not wait so long
+            os.close(fd)
+            return None
 
     def close(self) -> None:
         """Let go of it; the shim goes on and leaves all in its folder."""
@@ -113,6 +111,14 @@ class Channel:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+
+def new_channel(hand: Callable[[int], None]) -> Channel:
+    """One whose other end `hand` gives to a new shim. Raises its OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        hand(theirs.fileno())
+        return Channel(ours.detach())
 
 
 def _readable(fd: int, seconds: float) -> bool:

@@ -15,7 +15,7 @@ from jobd.engine.account import Account
 from jobd.engine.attemptfolder import AttemptFolder
 from jobd.engine.base import Order, StartRefusedError
 from jobd.engine.cage import Cage
-from jobd.engine.channel import Channel
+from jobd.engine.channel import Channel, new_channel
 from jobd.engine.shim import order as orders
 
 #: how long a shim may take to say that the command runs, in seconds
@@ -56,7 +56,7 @@ class Launcher:
         Raises OSError, and StartRefusedError for what no process can be given.
         """
         data = _encoded(folder, number, order, who, cage)
-        channel = self._idle() or Channel(self._hand)
+        channel = self._idle() or new_channel(self._hand)
         self._ask(channel, data)
         for _ in range(2):
             if not channel.gone or channel.told:
@@ -64,7 +64,7 @@ class Launcher:
             # it had ended, or its server, and nobody knew yet. Where it had claimed the attempt
             # the next one does not get it
             channel.close()
-            channel = Channel(self._hand)
+            channel = new_channel(self._hand)
             self._ask(channel, data)
         return channel
 
@@ -82,12 +82,14 @@ class Launcher:
 
     def release(self, channel: Channel) -> None:
         """The end that it told of is on the daemon's disk: its shim is free for another attempt."""
-        if channel.done():
-            with self._lock:
-                if len(self._waiting) < _MOST_WAITING and not self._closed:
-                    self._waiting.append(channel)
-                    return
-        channel.close()
+        again = channel.done()
+        if again is None:
+            return
+        with self._lock:
+            if len(self._waiting) < _MOST_WAITING and not self._closed:
+                self._waiting.append(again)
+                return
+        again.close()
 
     def _hand(self, channel: int) -> None:
         with self._lock:
