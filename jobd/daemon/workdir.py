@@ -112,8 +112,7 @@ class Workdir:
         files without their bytes, and nothing that ran then runs any more. Raises OSError, and
         QueueDamagedError where the payload's body is damaged.
         """
-        self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        work = os.open(self._work, _DIRECTORY)
+        work = self._open_work()
         try:
             boot = boot_id().encode()
             if _exists(work, self._name):
@@ -134,6 +133,13 @@ class Workdir:
             os.rename(building, self._name, src_dir_fd=work, dst_dir_fd=work)
         finally:
             os.close(work)
+
+    def _open_work(self) -> int:
+        try:
+            return os.open(self._work, _DIRECTORY)
+        except FileNotFoundError:
+            self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._work, _DIRECTORY)
 
     def _lay_out(self, folder: int, inputs: Inputs) -> None:
         _make(folder, "job", 0o755)
@@ -307,8 +313,7 @@ def _entered(folder: int, name: str) -> Iterator[int]:
 
 def _make(folder: int, name: str, mode: int) -> None:
     os.mkdir(name, 0o700, dir_fd=folder)
-    with _entered(folder, name) as made:
-        os.fchmod(made, mode)  # mkdir's mode passes through the umask
+    os.chmod(name, mode, dir_fd=folder)  # mkdir's mode passes through the umask
 
 
 def _write(folder: int, name: str, source: Iterable[bytes], mode: int) -> None:
