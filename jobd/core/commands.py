@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from jobd.core.topics import Chain, EmitTopic
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -162,7 +164,7 @@ class QueueRun(NamedTuple):
     batch: str | None = None
     batch_offset: int = 0
     #: for each payload what triggered it, by name, and the moment that was meant (ms UTC)
-    sources: Sequence[tuple[str, int]] = ()
+    sources: Sequence[tuple[str, int | None]] = ()
     #: what becomes of runs that overlap, in place of what the job says
     overlap: str | None = None
     #: the key of which one run at a time is active, in place of what the job's template makes
@@ -173,6 +175,10 @@ class QueueRun(NamedTuple):
     latest: bool = False
     #: as `latest`, and due when no other has come with the key for so many milliseconds
     debounce: int | None = None
+    #: runs that the same decision queues before it
+    ahead: int = 0
+    #: what it follows from
+    chain: Chain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +369,7 @@ Command = (
     | PauseSchedule
     | FireSchedule
     | ScheduleDue
+    | EmitTopic
     | QueueRun
     | SetJob
     | RetryRuns
