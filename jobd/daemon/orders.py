@@ -21,6 +21,7 @@ from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
 from jobd.core.policy import Rules
 from jobd.core.states import Kind
+from jobd.core.topics import chain_of
 from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Mount, Order, StartRefusedError
@@ -119,10 +120,22 @@ def environment(run: Run, attempt: Attempt, task_dir: str) -> dict[str, str]:
         TRIGGER=str(run.origin[0]),
         SCHEDULED_AT=_moment(run.option("source")),
     )
+    env.update(_cause(run))
     batch = run.option("batch")
     if batch is not None:
         env.update(BATCH_ID=str(batch[0]), BATCH_INDEX=str(run.id - batch[1]))
     return env
+
+
+def _cause(run: Run) -> dict[str, str]:
+    """What a run that follows from another, or from a notification, is told of that."""
+    source, chain = run.option("source"), chain_of(run.options, run.id)
+    found = {"TRIGGER_NAME": str(source[0])} if source else {}
+    if chain.cause is not None:
+        found["TRIGGER_RUN"] = str(chain.cause)
+        if chain.outcome:
+            found["TRIGGER_OUTCOME"] = chain.outcome
+    return found
 
 
 def _moment(source: Sequence[Any] | None) -> str:

@@ -17,6 +17,7 @@ from jobd.server import (
     outputs,
     runs,
     schedules,
+    topics,
     why,
 )
 from jobd.server.access import authorize
@@ -50,6 +51,7 @@ HANDLERS: dict[str, Handler] = {
     "schedule.fire": schedules.fire,
     "schedule.list": schedules.list_,
     "schedule.next": schedules.next_,
+    "topic.emit": topics.emit,
     "run.queue": runs.queue,
     "run.list": runs.list_,
     "run.show": runs.show,

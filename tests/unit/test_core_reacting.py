@@ -8,60 +8,22 @@ from typing import Any
 
 import pytest
 
-from jobd.core import events as e
-from jobd.core.access import Policy
 from jobd.core.commands import (
     ApplyJobs,
     Body,
-    Caller,
     CancelRun,
     PauseJob,
     RegisterJob,
-    ReportEnded,
-    ReportStarted,
     RetryRuns,
     UnregisterJob,
 )
-from jobd.core.entities import Run
 from jobd.core.policy import Rules
 from jobd.core.states import RunState
-from jobd.core.topics import Chain, EmitTopic
-from jobd.errors import ConflictError, ForbiddenError, InvalidError
-from tests.support.core import ANN, SYSTEM, Bench, problems, refused, replay
+from jobd.core.topics import Chain
+from jobd.errors import ConflictError, InvalidError
+from tests.support.core import SYSTEM, problems, refused, replay
+from tests.support.line import Line, jobs_of, payload_of
 from tests.support.stating import Kept, told
-
-BOB = Caller(2000, "bob", 12)
-
-
-class Line(Bench):
-    """A bench on which jobs are joined up."""
-
-    def on(self, name: str, *entries: dict[str, Any], **settings: Any) -> None:
-        self.register(name, on=list(entries), **settings)
-
-    def end(self, run: int, code: int = 0, result: bytes | Body | None = b"") -> list[Run]:
-        """Let the run's attempt end; the runs that this made."""
-        if self.run(run).state is RunState.WAITING:
-            self.claim()
-        attempt = self.run(run).attempt
-        assert attempt is not None
-        self.do(ReportStarted(run, attempt.number, "c", "i", self.now.wall))
-        before = self.state.next_run
-        self.do(ReportEnded(run, attempt.number, code, self.now.wall, result=result))
-        return [self.run(number) for number in range(before, self.state.next_run)]
-
-    def emit(self, topic: str, payload: bytes = b"", **more: Any) -> Any:
-        caller = more.pop("caller", ANN)
-        return self.do(EmitTopic(topic, payload, seen=payload, **more), caller).answer
-
-
-def jobs_of(runs: list[Run]) -> list[str]:
-    return [run.job.name for run in runs]
-
-
-def payload_of(bench: Bench, run: Run) -> Any:
-    return next(x.payload for x in bench.events if isinstance(x, e.RunQueued) and x.run == run.id)
-
 
 # -- finished runs ----------------------------------------------------------------------------
 
@@ -317,72 +279,6 @@ def test_a_gathering_is_dropped_with_its_entry_and_bounded(monkeypatch: Any) -> 
     assert not line.state.children.needed(left.id)
 
 
-# -- topics ------------------------------------------------------------------------------------
-
-
-def test_each_job_that_listens_gets_a_run_in_one_decision() -> None:
-    line = Line()
-    line.on("mail", {"topic": "orders"})
-    line.on("book", {"topic": "orders", "payload": {"kind": "new"}})
-    line.on("eu", {"topic": "orders", "labels": {"region": "eu"}})
-    line.on("other", {"topic": "refunds"})
-    before = len(line.events)
-    answer = line.emit("orders", b'{"kind": "new"}', labels={"region": "us"}, request=b"k" * 16)
-    assert [name for _, name in answer.runs] == ["mail", "book"]
-    made = line.events[before:]
-    assert [type(event).__name__ for event in made] == ["RunQueued", "RunQueued", "TopicEmitted"]
-    run = line.run(answer.runs[1][0])
-    assert run.origin[0] == "topic"
-    assert run.option("source") == ["orders", None]
-    assert run.option("labels") == {"region": "us"}
-    again = line.emit("orders", b"", request=b"k" * 16)
-    assert again.runs == answer.runs
-    assert len(line.events) == before + 3
-
-
-def test_a_topic_that_nobody_listens_to() -> None:
-    line = Line()
-    assert line.emit("nothing") == ([], [])
-    assert isinstance(line.events[-1], e.TopicEmitted)
-    with pytest.raises(InvalidError, match="is not a topic"):
-        line.emit("no spaces")
-
-
-def test_what_one_job_refuses_is_told_and_keeps_no_other() -> None:
-    line = Line()
-    line.on("full", {"topic": "t"}, limits={"queue": 1})
-    line.on("open", {"topic": "t"})
-    line.queue("full")
-    answer = line.emit("t")
-    assert [name for _, name in answer.runs] == ["open"]
-    assert [name for name, _ in answer.refused] == ["full"]
-    assert "queue is full" in answer.refused[0][1]
-    assert not list(problems(line.state))
-
-
-def test_who_may_emit_to_whom() -> None:
-    line = Line(Rules(access=Policy(submit=("nobody",))))
-    line.on("his", {"topic": "t"}, access={"submit": ["bob"]})
-    line.on("seen", {"topic": "t"}, access={"read": ["bob"]})
-    line.on("hidden", {"topic": "t"})
-    answer = line.emit("t", caller=BOB)
-    assert [name for _, name in answer.runs] == ["his"]
-    assert [name for name, _ in answer.refused] == ["seen"]
-    assert line.run(answer.runs[0][0]).origin[2] == "bob"
-
-
-def test_results_are_not_to_be_had_by_listening() -> None:
-    line = Line(Rules(access=Policy(submit=("nobody",))))
-    line.register("secret")
-    line.register("mine", access={"manage": ["bob"]})
-    for name in ("secret", "nothere"):
-        spec = {"name": "mine", "image": "busybox", "access": {"manage": ["bob"]}}
-        with pytest.raises(ForbiddenError, match="only who may read"):
-            line.do(RegisterJob({**spec, "on": [{"run": name}]}), BOB)
-    line.register("secret", access={"read": ["bob"]})
-    line.do(RegisterJob({**spec, "on": [{"run": "secret"}]}), BOB)
-
-
 # -- the way through the disk ------------------------------------------------------------------
 
 
@@ -415,17 +311,7 @@ def test_crashed_at_each_batch_each_end_makes_its_runs_once() -> None:
             state, _ = kept.through(state)
             again = replay(line.events[:cut])
             assert told(state) == told(again), seed
-            assert stands(state) == stands(again), seed
         _goes_on_alike(line, state)
-
-
-def stands(state: Any) -> Any:
-    joins = {
-        key: {root: (join.since, join.reached) for root, join in open_.items()}
-        for key, open_ in state.reactions.joins.items()
-    }
-    listening = {name: list(jobs) for name, jobs in state.reactions.by_run.items()}
-    return joins, state.reactions.refused, listening, dict(state.children._readers)
 
 
 def _goes_on_alike(line: Line, state: Any) -> None:
@@ -435,7 +321,7 @@ def _goes_on_alike(line: Line, state: Any) -> None:
     other.events = list(line.events)
     for run in [run.id for run in line.state.live_runs()][:3]:
         assert jobs_of(line.end(run)) == jobs_of(other.end(run))
-    assert stands(line.state) == stands(other.state)
+    assert told(line.state) == told(other.state)
 
 
 def test_a_removed_job_listens_no_more() -> None:
@@ -446,29 +332,3 @@ def test_a_removed_job_listens_no_more() -> None:
     assert line.end(line.queue("a").id) == []
     assert line.emit("t").runs == []
     assert line.state.reactions.most == 0
-
-
-# -- the table in a job file -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("entry", "match"),
-    [
-        ({}, r"on\[0\]: expected one of run, topic, got none"),
-        ({"run": "a", "topic": "b"}, "got run, topic"),
-        ({"run": "1"}, r"on\[0\].run: '1' is not a job name"),
-        ({"run": []}, "expected a job, or up to"),
-        ({"run": ["a", "a"]}, "a is there twice"),
-        ({"run": "a", "outcome": "ok"}, "expected one of succeeded, failed, any"),
-        ({"run": "a", "outcom": "any"}, r"on\[0\].outcom: unknown key; did you mean outcome"),
-        ({"topic": "a b"}, "is not a topic"),
-        ({"topic": "a", "outcome": "any"}, "unknown key"),
-        ({"topic": "a", "labels": {"x": 1}}, r"on\[0\].labels.x: 1: expected text"),
-        ({"topic": "a", "payload": {"x": None}}, "expected text, a number"),
-        ({"topic": "a", "payload": "x"}, "expected a table, got text"),
-        ({"hook": "x"}, "not supported by this version"),
-    ],
-)
-def test_what_is_refused(entry: dict[str, Any], match: str) -> None:
-    spec = {"name": "job", "image": "i", "on": [entry]}
-    refused(Bench(), RegisterJob(spec), InvalidError, match)

@@ -295,6 +295,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"retry": {"on": [1.5]}}, "retry.on"),
     ({"retry": {"on": [None]}}, "retry.on"),
     ({"retry": "x"}, "retry"),
+    ({"on": {}}, "on"),
+    ({"on": [{"run": "1"}]}, "on[0].run"),
     ({"schedule": {}}, "schedule"),
     ({"schedule": ["x"]}, "schedule[0]"),
     ({"schedule": [{"cron": "61 * * * *"}]}, "schedule[0].cron"),
