@@ -27,7 +27,7 @@ none of them on disk when it returns. A job listens by its file:
 It prints the ids, one a line; where nobody listens it says so, and that is no error. A job that
 could not take its run (its queue is full) is named, and the exit status is 1.
 
-JSON: {"topic", "count", "runs": [{"id", "job"}], "refused": [{"job", "text"}]}."""
+JSON: {"topic", "listening", "count", "runs": [{"id", "job"}], "refused": [{"job", "text"}]}."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -58,5 +58,10 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     for one in answer["refused"]:
         out.note(f"job {one['job']} got no run: {one['text']}")
     if not answer["runs"] and not answer["refused"]:
-        out.note(f"topic {answer['topic']}: nobody listens: nothing was queued")
+        listening = answer["listening"]
+        who = "nobody listens"
+        if listening:
+            jobs = "1 job listens" if listening == 1 else f"{listening} jobs listen"
+            who = f"{jobs}, but not for these labels and this payload"
+        out.note(f"topic {answer['topic']}: {who}: nothing was queued")
     return 1 if answer["refused"] else 0

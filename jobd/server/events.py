@@ -21,7 +21,7 @@ _TEXT, _ENTRIES = 500, 16
 
 #: what a row does not tell: too much, or of no use to a person
 _LEFT_OUT = frozenset(
-    {"at", "caller", "host", "job", "run", "name", "spec", "payload", "request", "batch_index"}
+    {"at", "caller", "host", "job", "run", "spec", "payload", "request", "batch_index"}
     | {"options", "result", "log_tail"}
 )
 #: of a run's options: those that a row tells
@@ -85,7 +85,7 @@ def event_row(kernel: Kernel, seq: int, event: e.Event) -> dict[str, Any]:
     }
     fields = event._asdict()
     for name, value in fields.items():
-        if name not in _LEFT_OUT:
+        if name not in _LEFT_OUT and (name, type(event)) != ("name", e.JobRegistered):
             row["attempt" if name == "number" else name] = _bounded(value)
     if type(event) is e.RunQueued:
         payload = event.payload
@@ -101,7 +101,8 @@ def event_row(kernel: Kernel, seq: int, event: e.Event) -> dict[str, Any]:
 def _subject(kernel: Kernel, event: e.Event) -> tuple[int | None, Job | None]:
     kind = e.KIND_OF[type(event)]
     if kind == e.JOB:
-        return None, kernel.state.jobs_by_id.get(event[0])
+        # of a schedule's firing, and of ends that others wait for: the run that it is about
+        return getattr(event, "run", None), kernel.state.jobs_by_id.get(event[0])
     if kind != e.RUN:
         return None, None
     run: Run | None = kernel.state.runs.get(event[0])

@@ -10,6 +10,7 @@ from jobd.core.ontopic import check_topic
 from jobd.core.reacting import listeners
 from jobd.core.topics import EmitTopic
 from jobd.errors import UsageError
+from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Offload, Request
 from jobd.server.runs import INLINE, RUN_ROOM, labels_of
 
@@ -51,8 +52,11 @@ def _with(command: EmitTopic, body: Body) -> EmitTopic:
 def _emitted(kernel: Kernel, request: Request, command: EmitTopic, room: int) -> Any:
     kernel.require_room(room + RUN_ROOM)
     made = kernel.decide(command, request.caller)
+    sight = Sight(kernel, request.caller)
+    listening = [job for job in kernel.state.reactions.of_topic(command.topic) if sight.job(job)]
     return {
         "topic": command.topic,
+        "listening": len(listening),
         "count": len(made.runs),
         "runs": made.runs,
         "refused": made.refused,
