@@ -43,7 +43,7 @@ MADE_ANEW = {
     Job: {"reason", "passed", "keys", "runs", "waiting", "parked", "held", "active"},
     Attempt: {"where"},
     Host: set[str](),
-    Schedule: {"_timing", "ghost", "next"},
+    Schedule: {"_timing", "ghost", "next", "following", "ahead", "unplanned"},
     Breaker: set[str](),
     Group: set[str](),
     Bucket: {"_back_at"},
