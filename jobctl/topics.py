@@ -20,8 +20,9 @@ def emit(
 ) -> Steps[dict[str, Any]]:
     """Notifies a topic: each job that listens gets a run; returned means: on disk.
 
-    Answers `{topic, listening, count, runs: [{id, job}], refused: [{job, text}]}`: `count` is 0
-    where nobody listens, or none of the `listening` jobs to such labels and such a payload.
+    Answers `{topic, listening, count, runs: [{id, job}], refused: [{job, text}],
+    forbidden: [job]}`: `count` is 0 where nobody listens, or none of the `listening` jobs to such
+    labels and such a payload.
 
         jobd.emit("orders", b'{"id": 7}', labels={"region": "eu"})
     """

@@ -27,7 +27,8 @@ none of them on disk when it returns. A job listens by its file:
 It prints the ids, one a line; where nobody listens it says so, and that is no error. A job that
 could not take its run (its queue is full) is named, and the exit status is 1.
 
-JSON: {"topic", "listening", "count", "runs": [{"id", "job"}], "refused": [{"job", "text"}]}."""
+JSON: {"topic", "listening", "count", "runs": [{"id", "job"}], "refused": [{"job", "text"}],
+"forbidden": [JOB]}."""
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,7 +58,9 @@ def run(given: Namespace, client: Client, out: Output) -> int:
             out.line(str(one["id"]))
     for one in answer["refused"]:
         out.note(f"job {one['job']} got no run: {one['text']}")
-    if not answer["runs"] and not answer["refused"]:
+    for job in answer["forbidden"]:
+        out.note(f"job {job} got no run: you may not queue runs of it (access.submit)")
+    if not answer["runs"] and not answer["refused"] and not answer["forbidden"]:
         listening = answer["listening"]
         who = "nobody listens"
         if listening:

@@ -200,21 +200,22 @@ def _emit(state: State, command: EmitTopic, now: Now, rules: Rules, caller: Call
         if asked:
             found = [(number, state.runs.get(number)) for number in asked]
             runs = [(number, run.job.name if run is not None else "") for number, run in found]
-            return Decision([], [], Emitted(runs, []))
+            return Decision([], [], Emitted(runs, [], []))
     events: list[e.Event] = []
     effects: list[Effect] = []
     queued: list[tuple[int, str]] = []
     refused: list[tuple[str, str]] = []
+    forbidden: list[str] = []
     began = Chain(-1, state.next_run) if command.chain is None else command.chain
     chain = began._replace(depth=began.depth + 1)
     check_depth(chain, rules)
     for job in listeners(state, command.topic, command.labels, command.seen):
         one = _notified(job, command, caller, len(queued), chain)
+        if not may(caller, Right.SUBMIT, rules.access, job.spec.access):
+            if may(caller, Right.LOOK, rules.access, job.spec.access):
+                forbidden.append(job.name)
+            continue
         try:
-            if not may(caller, Right.SUBMIT, rules.access, job.spec.access):
-                if may(caller, Right.LOOK, rules.access, job.spec.access):
-                    refused.append((job.name, "you may not queue runs of it (access.submit)"))
-                continue
             made = queue(state, one, now, rules, caller)
         except JobdError as error:
             text = str(error)[:_LONGEST]
@@ -238,7 +239,7 @@ def _emit(state: State, command: EmitTopic, now: Now, rules: Rules, caller: Call
         dict(command.labels) or None,
         chain.cause,
     )
-    return Decision([*events, emitted], effects, Emitted(queued, refused))
+    return Decision([*events, emitted], effects, Emitted(queued, refused, forbidden))
 
 
 def _notified(job: Job, command: EmitTopic, caller: Caller, ahead: int, chain: Chain) -> QueueRun:

@@ -39,10 +39,12 @@ class EmitTopic:
 
 
 class Emitted(NamedTuple):
-    """The answer: `(run, job)` of what was queued, `(job, why)` of what was not."""
+    """The answer: `(run, job)` of what was queued, `(job, why)` of what was not, and the jobs that
+    the caller sees and may not queue: those were not meant."""
 
     runs: list[tuple[int, str]]
     refused: list[tuple[str, str]]
+    forbidden: list[str]
 
 
 def chain_of(options: Mapping[str, Any] | None, run: int) -> Chain:

@@ -70,6 +70,9 @@ def _may_see(kernel: Kernel, sight: Sight, event: e.Event) -> bool:
     if kind == e.RUN:
         run = kernel.state.runs.get(event[0])
         return run is not None and sight.run(run)
+    if type(event) is e.TopicEmitted:
+        # its labels are others' affair; who got a run of it reads of that
+        return sight.all
     return kind == e.HOST or sight.job(kernel.state.jobs_by_id[event[0]])
 
 

@@ -60,4 +60,5 @@ def _emitted(kernel: Kernel, request: Request, command: EmitTopic, room: int) ->
         "count": len(made.runs),
         "runs": made.runs,
         "refused": made.refused,
+        "forbidden": made.forbidden,
     }

@@ -111,6 +111,7 @@ def test_each_end_makes_one_run_whatever_crashes(host: FakeHost) -> None:
 def test_emit(host: FakeHost, client: Client) -> None:
     assert host.json("emit", "orders") == {
         "topic": "orders", "listening": 0, "count": 0, "runs": [], "refused": [],
+        "forbidden": [],
     }  # fmt: skip
     said = host.ctl("emit", "orders")
     assert (said.status, said.out) == (0, "")
@@ -201,6 +202,8 @@ def test_who_may_emit_and_whose_the_runs_are(people: People, tmp_path: Path) -> 
     said = people.say("games", "emit", "t", "--json")
     assert [run["job"] for run in json.loads(said.out)["runs"]] == ["his"]
     run = str(json.loads(said.out)["runs"][0]["id"])
+    assert "topic.emitted" not in people.say("games", "events").out
+    assert "topic.emitted" in people.say("root", "events").out
     assert people.say("games", "wait", run).status == 0
     shown = json.loads(people.say("games", "show", run, "--json").out)
     assert shown["submitted_by"]["user"] == "games"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -20,6 +20,7 @@ from jobd.core.commands import (
 from jobd.core.policy import Rules
 from jobd.core.states import RunState
 from jobd.core.topics import Chain
+from jobd.daemon.room import REACTION_ROOM, Room
 from jobd.errors import ConflictError, InvalidError
 from tests.support.core import SYSTEM, problems, refused, replay
 from tests.support.line import Line, jobs_of, payload_of
@@ -142,6 +143,19 @@ def test_the_users_limit_counts_all_of_one_decision() -> None:
         line.on(name, {"run": "a"})
     assert jobs_of(line.end(line.queue("a").id)) == ["b", "c"]
     assert "wait already" in line.state.reactions.refused[line.state.jobs["d"].id].text
+
+
+def test_room_is_kept_for_what_an_end_makes() -> None:
+    """What an end makes is written with it: a full disk must not come in between."""
+    line = Line()
+    line.register("a")
+    line.queue("a")
+    line.claim()
+    room = Room(cast("Any", None), line.state)
+    before = room.promised()
+    for name in ("b", "c"):
+        line.on(name, {"run": "a"})
+    assert room.promised() == before + 2 * REACTION_ROOM
 
 
 # -- loops and depth ---------------------------------------------------------------------------

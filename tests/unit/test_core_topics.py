@@ -42,7 +42,7 @@ def test_each_job_that_listens_gets_a_run_in_one_decision() -> None:
 
 def test_a_topic_that_nobody_listens_to() -> None:
     line = Line()
-    assert line.emit("nothing") == ([], [])
+    assert line.emit("nothing") == ([], [], [])
     assert isinstance(line.events[-1], e.TopicEmitted)
     with pytest.raises(InvalidError, match="is not a topic"):
         line.emit("no spaces")
@@ -67,7 +67,7 @@ def test_who_may_emit_to_whom() -> None:
     line.on("hidden", {"topic": "t"})
     answer = line.emit("t", caller=BOB)
     assert [name for _, name in answer.runs] == ["his"]
-    assert [name for name, _ in answer.refused] == ["seen"]
+    assert (answer.refused, answer.forbidden) == ([], ["seen"])
     assert line.run(answer.runs[0][0]).origin[2] == "bob"
 
 
