@@ -18,7 +18,8 @@ from jobd.core.topics import Chain, EmitTopic
 class Caller:
     """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty.
 
-    `groups` are all groups of the user, by name and by number; they are not recorded.
+    `groups` are all groups of the user, by name and by number; `within` is the run and the attempt
+    that asks from inside (core/inside.py). Both are not recorded.
     """
 
     uid: int
@@ -26,6 +27,7 @@ class Caller:
     pid: int
     principal: str = ""
     groups: frozenset[str] = frozenset()
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,8 @@ class QueueRun(NamedTuple):
     ahead: int = 0
     #: what it follows from
     chain: Chain | None = None
+    #: the run and the attempt that queue it from inside: see core/inside.py
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +274,8 @@ class ReportEnded:
     output: Body | None = None
     output_files: int = 0
     note: str | None = None
+    #: how far it last said it was: percent, and what it was at
+    progress: tuple[int | None, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

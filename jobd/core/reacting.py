@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jobd.core import events as e
+from jobd.core import inside
 from jobd.core.access import Right, may
 from jobd.core.commands import Body, Caller, QueueRun
 from jobd.core.decision import NOTHING, Decision, caller_fields
@@ -27,8 +28,8 @@ from jobd.core.queueing import queue
 from jobd.core.reactions import MOST_JOINS
 from jobd.core.state import State
 from jobd.core.states import DEAD_OUTCOMES
-from jobd.core.topics import Chain, Emitted, EmitTopic, chain_of
-from jobd.errors import ConflictError, JobdError
+from jobd.core.topics import Chain, Emitted, EmitTopic, chain_of, check_depth
+from jobd.errors import JobdError
 
 #: of a refusal's sentence, on record
 _LONGEST = 500
@@ -118,20 +119,12 @@ def _queued(
     state: State, job: Job, command: QueueRun, end: _End, now: Now, rules: Rules
 ) -> Decision:
     try:
-        check_depth(command.chain, rules)
+        assert command.chain is not None
+        check_depth(command.chain, rules.max_chain)
         return queue(state, command, now, rules, command.caller)
     except JobdError as error:
         name, text = end.run.job.name, str(error)[:_LONGEST]
         return Decision([e.ReactionRefused(job.id, now.wall, "run", name, end.run.id, text)], [])
-
-
-def check_depth(chain: Chain | None, rules: Rules) -> None:
-    """Raises ConflictError where a chain of runs has become too long to be meant."""
-    if chain is not None and chain.depth > rules.max_chain:
-        raise ConflictError(
-            f"the chain that began with run {chain.root} is cut after {rules.max_chain} steps "
-            "(maxima.chain)"
-        )
 
 
 # -- several ends that one run waits for --------------------------------------------------------
@@ -195,23 +188,27 @@ def _given_up(
 def _emit(state: State, command: EmitTopic, now: Now, rules: Rules, caller: Caller) -> Decision:
     """EmitTopic"""
     check_topic(command.topic)
-    if command.request is not None:
-        asked = state.requests.find(command.request)
-        if asked:
-            found = [(number, state.runs.get(number)) for number in asked]
-            runs = [(number, run.job.name if run is not None else "") for number, run in found]
-            return Decision([], [], Emitted(runs, [], []))
+    asked = state.requests.find(command.request) if command.request is not None else ()
+    if asked:
+        found = [(number, state.runs.get(number)) for number in asked]
+        runs = [(number, run.job.name if run is not None else "") for number, run in found]
+        return Decision([], [], Emitted(runs, [], []))
     events: list[e.Event] = []
     effects: list[Effect] = []
     queued: list[tuple[int, str]] = []
     refused: list[tuple[str, str]] = []
     forbidden: list[str] = []
-    began = Chain(-1, state.next_run) if command.chain is None else command.chain
+    began = command.chain
+    if caller.within is not None:
+        began = inside.chain(state, caller.within)
+    elif began is None:
+        began = Chain(-1, state.next_run)
     chain = began._replace(depth=began.depth + 1)
-    check_depth(chain, rules)
+    check_depth(chain, rules.max_chain)
     for job in listeners(state, command.topic, command.labels, command.seen):
         one = _notified(job, command, caller, len(queued), chain)
-        if not may(caller, Right.SUBMIT, rules.access, job.spec.access):
+        # that a run may notify of a topic its own job says (api.emit): it is for all who listen
+        if caller.within is None and not may(caller, Right.SUBMIT, rules.access, job.spec.access):
             if may(caller, Right.LOOK, rules.access, job.spec.access):
                 forbidden.append(job.name)
             continue
@@ -253,6 +250,7 @@ def _notified(job: Job, command: EmitTopic, caller: Caller, ahead: int, chain: C
         sources=[(command.topic, None)],
         ahead=ahead,
         chain=chain,
+        within=caller.within,
     )
 
 

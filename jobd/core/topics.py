@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from jobd.errors import ConflictError
+
 
 class Chain(NamedTuple):
     """What a run follows from: how many steps there were, and the run that they began with.
@@ -45,6 +47,14 @@ class Emitted(NamedTuple):
     runs: list[tuple[int, str]]
     refused: list[tuple[str, str]]
     forbidden: list[str]
+
+
+def check_depth(chain: Chain, most: int) -> None:
+    """Raises ConflictError where a chain of runs has become too long to be meant."""
+    if chain.depth > most:
+        raise ConflictError(
+            f"the chain that began with run {chain.root} is cut after {most} steps (maxima.chain)"
+        )
 
 
 def chain_of(options: Mapping[str, Any] | None, run: int) -> Chain:

@@ -11,7 +11,8 @@ from jobd.server.kernel import Kernel
 
 def trigger_row(run: Run) -> dict[str, Any]:
     """What made a run: beside INTERFACE's keys the run that it follows from, and how far."""
-    name, at = run.option("source") or (None, None)
+    made_by = run.option("made_by")
+    name, at = run.option("source") or (str(made_by[0]) if made_by else None, None)
     row = {"kind": run.origin[0], "name": name, "scheduled_at": at}
     chain = chain_of(run.options, run.id)
     if chain.cause is not None:

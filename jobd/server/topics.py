@@ -53,7 +53,10 @@ def _emitted(kernel: Kernel, request: Request, command: EmitTopic, room: int) ->
     kernel.require_room(room + RUN_ROOM)
     made = kernel.decide(command, request.caller)
     sight = Sight(kernel, request.caller)
-    listening = [job for job in kernel.state.reactions.of_topic(command.topic) if sight.job(job)]
+    within = request.caller.within is not None
+    listening = [
+        job for job in kernel.state.reactions.of_topic(command.topic) if within or sight.job(job)
+    ]
     return {
         "topic": command.topic,
         "listening": len(listening),
