@@ -55,6 +55,15 @@ def require_queue(run: Run, job: str) -> None:
         )
 
 
+def require_emit(run: Run, topic: str) -> None:
+    """Raises ForbiddenError where the run may not notify of that topic."""
+    if not may_emit(run, topic):
+        raise ForbiddenError(
+            f"run {run.id}: may not notify of {topic:.80}: its job {run.job.name} does not name "
+            "that (api.emit)"
+        )
+
+
 def depth_of(run: Run) -> int:
     """How many runs stand above it: 0 for one that was not queued from inside of another."""
     made_by = run.option("made_by")

@@ -22,7 +22,7 @@ from jobd.core.entities import Attempt, Run
 from jobd.core.policy import Rules
 from jobd.core.states import Kind
 from jobd.core.topics import chain_of
-from jobd.daemon.inbox import SOCKET
+from jobd.daemon.inbox import SOCKET, TOPIC
 from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Mount, Order, StartRefusedError
@@ -184,9 +184,13 @@ def inputs(
 
 
 def queues(run: Run) -> tuple[str, ...] | None:
-    """The jobs for which it finds a folder in `queue/`; None where it may not ask from inside."""
+    """The jobs, and behind `@` the topics, for which it finds a folder in `queue/`; None where it
+    may not ask from inside. A topic with a `/` has none."""
     api = run.spec.api
-    return tuple(job for job in api.queue if job != "*") if api.on else None
+    if not api.on:
+        return None
+    topics = tuple(TOPIC + topic for topic in api.emit if topic != "*" and "/" not in topic)
+    return tuple(job for job in api.queue if job != "*") + topics
 
 
 def secret_variables(run: Run, secrets: Path) -> dict[str, str]:

@@ -15,7 +15,8 @@ def trigger_row(run: Run) -> dict[str, Any]:
     name, at = run.option("source") or (str(made_by[0]) if made_by else None, None)
     row = {"kind": run.origin[0], "name": name, "scheduled_at": at}
     chain = chain_of(run.options, run.id)
-    if chain.cause is not None:
+    # of one that was queued from inside the name says it
+    if chain.cause is not None and (made_by is None or run.origin[0] == "topic"):
         row.update(run=chain.cause, outcome=chain.outcome or None, depth=chain.depth)
         row["root"] = chain.root
     return row
