@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from jobd.core.schedulecommands import AddSchedule as AddSchedule
+from jobd.core.schedulecommands import FireSchedule as FireSchedule
+from jobd.core.schedulecommands import PauseSchedule as PauseSchedule
+from jobd.core.schedulecommands import RemoveSchedule as RemoveSchedule
+from jobd.core.schedulecommands import ScheduleDue as ScheduleDue
 from jobd.core.topics import Chain, EmitTopic
 
 
@@ -85,48 +90,6 @@ class PauseJob:
 
 
 @dataclass(frozen=True, slots=True)
-class AddSchedule:
-    """Add a schedule beside the job's definition, or change one. See core/schedule.py."""
-
-    job: str
-    spec: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveSchedule:
-    """Remove a schedule that was added so."""
-
-    job: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class PauseSchedule:
-    """Keep a schedule from firing, or with `paused` false let it go on."""
-
-    job: str
-    name: str
-    paused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FireSchedule:
-    """Make a schedule's run now."""
-
-    job: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleDue:
-    """A schedule's time has come; or, with a `mark`, what it waits for was started."""
-
-    job: int
-    name: str
-    mark: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Body:
     """Bytes that live in a file of their own, beside the journal, under a checksum."""
 
@@ -181,6 +144,10 @@ class QueueRun(NamedTuple):
     ahead: int = 0
     #: what it follows from
     chain: Chain | None = None
+    #: of the parents that have left memory: how each ended
+    past: Mapping[int, str] = MappingProxyType({})
+    #: the archived run that has the key, and what it says of the payload it came with
+    known: tuple[int, int | None] | None = None
     #: the run and the attempt that queue it from inside: see core/inside.py
     within: tuple[int, int] | None = None
 
@@ -189,11 +156,20 @@ class QueueRun(NamedTuple):
 class RetryRuns:
     """Queue ended runs again, each as a new run of its job with the payload that stands with it.
 
-    All or none.
+    All or none. `past` has those of the runs that have left memory.
     """
 
     runs: Sequence[tuple[int, bytes | Body]]
     request: bytes | None = None
+    #: id -> core/entities.Run, which this module cannot know
+    past: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRuns:
+    """Let go of those of these runs that are over and that nobody needs: they are archived."""
+
+    runs: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,6 +364,7 @@ Command = (
     | EditRun
     | DrainHost
     | SetGroups
+    | ArchiveRuns
     | Report
     | TimeOver
 )

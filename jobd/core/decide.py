@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import changes, queueing, reacting, registering, reports, scheduling
+from jobd.core import archiving, changes, queueing, reacting, registering, reports, scheduling
 from jobd.core import events as e
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
@@ -73,6 +73,7 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **registering.DECIDERS,
     **queueing.DECIDERS,
     **changes.DECIDERS,
+    **archiving.DECIDERS,
     **scheduling.DECIDERS,
     **reacting.DECIDERS,
     TimeOver: _time_over,

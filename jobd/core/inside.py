@@ -13,7 +13,7 @@ from jobd.core.entities import Run
 from jobd.core.model import Api
 from jobd.core.moves import Moves
 from jobd.core.states import AttemptState, RunState
-from jobd.core.topics import Chain, chain_of
+from jobd.core.topics import Chain, chain_of, check_depth
 from jobd.errors import ConflictError, ForbiddenError
 
 
@@ -75,6 +75,14 @@ def chain(state: Moves, within: tuple[int, int]) -> Chain:
     run = state.runs.get(within[0])
     kept = chain_of(run.options if run is not None else None, within[0])
     return Chain(kept.depth, kept.root, within[0])
+
+
+def step(state: Moves, within: tuple[int, int], most: int) -> Chain:
+    """What a run follows from that a run queues from inside. Raises ConflictError: too far."""
+    began = chain(state, within)
+    made = began._replace(depth=began.depth + 1)
+    check_depth(made, most)
+    return made
 
 
 def made_by(state: Moves, command: QueueRun) -> list[int]:

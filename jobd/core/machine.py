@@ -13,6 +13,7 @@ from jobd.core.events import (
     AttemptEnded,
     AttemptStarted,
     AttemptStopping,
+    HostRunsArchived,
     JobRunsCancelled,
     RunEdited,
     RunFinished,
@@ -46,6 +47,8 @@ RUN: dict[tuple[RunState | None, type], RunState] = {
     (R.ACTIVE, RunRequeued): R.WAITING,
     (R.ACTIVE, RunHeld): R.HELD,
     (R.ACTIVE, RunFinished): R.DONE,
+    # it leaves the state, and is done in the archive
+    (R.DONE, HostRunsArchived): R.DONE,
 }
 
 #: what a run's events do to its current attempt

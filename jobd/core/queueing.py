@@ -34,7 +34,7 @@ from jobd.core.skips import skipped_at_once
 from jobd.core.state import State
 from jobd.core.states import RunState
 from jobd.core.status import status
-from jobd.core.topics import chain_of, check_depth
+from jobd.core.topics import retried
 from jobd.errors import ConflictError, InvalidError, RefusedError
 from jobd.units import MAX_MS, size_text
 
@@ -51,13 +51,11 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
     latest = command.latest or command.debounce is not None
     if latest:
         _check_latest(command)
-    elif command.key is not None and command.key in job.keys:
+    elif command.key is not None and (command.key in job.keys or command.known is not None):
         return _existing(state, job, command)
     made_by = None if command.within is None else inside.made_by(state, command)
     if command.within is not None and command.chain is None:
-        chain = inside.chain(state, command.within)
-        command = command._replace(chain=chain._replace(depth=chain.depth + 1))
-        check_depth(command.chain or chain, rules.max_chain)
+        command = command._replace(chain=inside.step(state, command.within, rules.max_chain))
     _check_submission(state, job, command, rules)
     _check_times(command, now, rules)
     if command.after:
@@ -81,7 +79,7 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
     others = [event for event in settled.events if event[0] not in over]
     events: list[e.Event] = [*queued, *older.ends, *others]
     for number, _ in answer[0] if command.after else ():
-        skip = skipped_at_once(state, number, command.after, command.unmet, now.wall)
+        skip = skipped_at_once(state, number, command.after, command.unmet, command.past, now.wall)
         if skip is not None:
             events.append(skip)
     return Decision(events, settled.effects, answer)
@@ -177,13 +175,18 @@ def _size(payload: bytes | Body) -> int:
 
 def _existing(state: State, job: Job, command: QueueRun) -> Decision:
     assert command.key is not None
-    run = find_run(state, job.keys[command.key])
+    if command.key in job.keys:
+        run = find_run(state, job.keys[command.key])
+        number, crc = run.id, run.option("key_crc")
+    else:
+        assert command.known is not None
+        number, crc = command.known
     warnings = []
-    if run.option("key_crc") != _payload_crc(command.payloads[0]):
+    if crc != _payload_crc(command.payloads[0]):
         warnings.append(
-            f"run {run.id} has key {command.key!r:.80} and another payload; it was left as it is"
+            f"run {number} has key {command.key!r:.80} and another payload; it was left as it is"
         )
-    return Decision([], [], ([(run.id, True)], warnings))
+    return Decision([], [], ([(number, True)], warnings))
 
 
 def _payload_crc(payload: bytes | Body) -> int:
@@ -256,7 +259,8 @@ def _check_after(state: State, command: QueueRun) -> None:
     if command.unmet not in UNMET:
         raise InvalidError(f"unmet: {command.unmet!r:.40}: expected one of {', '.join(UNMET)}")
     for number, condition in command.after:
-        find_run(state, number)
+        if number not in command.past:
+            find_run(state, number)
         if condition not in CONDITIONS:
             raise InvalidError(f"after: {condition!r:.40}: expected one of {', '.join(CONDITIONS)}")
 
@@ -302,11 +306,11 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
     if command.request is not None:
         asked = state.requests.find(command.request)
         if asked:
-            return Decision([], [], [(_retried(state, run), run) for run in asked])
+            return Decision([], [], _asked_again(state, command, asked))
     events: list[e.RunQueued] = []
     more: Counter[str] = Counter()
     for index, (number, payload) in enumerate(command.runs):
-        run = find_run(state, number)
+        run = command.past.get(number) or find_run(state, number)
         again = _again(run, index, payload, command, caller)
         job = find_job(state, again.job)
         more[job.name] += 1
@@ -341,9 +345,14 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
     return Decision(made, effects, answer)
 
 
-def _retried(state: State, run: int) -> int:
-    found = state.runs.get(run)
-    return found.option("retry_of") if found is not None else 0
+def _asked_again(state: State, command: RetryRuns, made: range) -> list[tuple[int, int]]:
+    """What the same request was answered before; of runs that have left by what it asks for."""
+    answer = []
+    for index, number in enumerate(made):
+        run = state.runs.get(number)
+        old = command.runs[index][0] if index < len(command.runs) else 0
+        answer.append((run.option("retry_of") if run is not None else old, number))
+    return answer
 
 
 def _again(
@@ -378,17 +387,8 @@ def _again(
         batch_offset=run.id - batch[1] - index if batch else 0,
         retry_of=run.id,
         mutex=run.option("mutex") if run.job.spec.mutex is None else None,
-        **_chained(run),
+        **retried(run.options, run.id),
     )
-
-
-def _chained(run: Run) -> dict[str, Any]:
-    """What a retry keeps of what the run followed from: a gathering waits for one of its chain."""
-    if not run.option("chain"):
-        return {}
-    chain = chain_of(run.options, run.id)
-    pairs = run.option("after") or () if chain.joined else ()
-    return {"chain": chain, "after": tuple((parent, how) for parent, how in pairs)}
 
 
 DECIDERS: dict[type[Any], Callable[..., Decision]] = {QueueRun: queue, RetryRuns: _retry}

@@ -61,3 +61,13 @@ def chain_of(options: Mapping[str, Any] | None, run: int) -> Chain:
     """What a run with these options follows from; one of which nothing is said begins a chain."""
     kept = (options or {}).get("chain")
     return Chain(*kept) if kept else Chain(0, run)
+
+
+def retried(options: Mapping[str, Any] | None, run: int) -> dict[str, Any]:
+    """What the retry of a run keeps of what that followed from, as arguments of QueueRun: a
+    gathering waits for one of its chain, and one that gathered reads the same results."""
+    if not options or not options.get("chain"):
+        return {}
+    chain = chain_of(options, run)
+    pairs = options.get("after") or () if chain.joined else ()
+    return {"chain": chain, "after": tuple((parent, how) for parent, how in pairs)}

@@ -27,6 +27,8 @@ from jobd.daemon.reports import Reports
 from jobd.daemon.snapshots import Snapshots
 from jobd.daemon.uploads import Uploads
 from jobd.errors import JobdError
+from jobd.history.keeper import Keeper
+from jobd.history.reader import History
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Refusals
@@ -51,6 +53,8 @@ class DaemonKernel:
         place: str,
         builds: Builds,
         snapshots: Snapshots,
+        keeper: Keeper,
+        history: History,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
@@ -77,6 +81,7 @@ class DaemonKernel:
         self.answers = Answers()
         self.builds = builds
         self._snapshots = snapshots
+        self._keeper, self.history = keeper, history
         self.recent = loop.recent
         self.ledger = loop.ledger
         self._past = Past(loop.journal)
@@ -165,13 +170,13 @@ class DaemonKernel:
         """The payload's bytes where they are in the queue, else which body file has them."""
         if run.body is not None:
             return run.body
-        type_, body = self._loop.journal.kept(run.where, RUN, run.id)
+        type_, body = self._kept(run.where, run.id)
         return payload_in(type_, run.id, body)
 
     def last_words(self, run: Run, number: int) -> bytes:
         """The end of an ended attempt's output, as its end record has it."""
         attempt = (run.attempts or [])[number - 1]
-        type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+        type_, body = self._kept(attempt.where, run.id)
         return end_in(type_, run.id, number, body).log_tail
 
     def result_source(self, run: Run) -> bytes | Body | None:
@@ -181,10 +186,15 @@ class DaemonKernel:
                 continue
             if attempt.end.result is None:
                 return None
-            type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+            type_, body = self._kept(attempt.where, run.id)
             result = end_in(type_, run.id, attempt.number, body).result
             return result if isinstance(result, bytes) else Body(*result)
         return None
+
+    def _kept(self, where: int, run: int) -> tuple[int, bytes]:
+        if where < 0:
+            return self.history.kept(where)
+        return self._loop.journal.kept(where, RUN, run)
 
     def piece(self, body: Body, offset: int, size: int) -> bytes:
         """Up to `size` bytes of a body file, from `offset` on."""
@@ -257,6 +267,7 @@ class DaemonKernel:
                 "pressure": probe.pressure(),
             },
             "counts": counts(state, state.active.values()),
+            "history": {"in_memory": state.ended, **self._keeper.row()},
             "jobs": len(state.jobs),
             "configuration": self.configuration,
             "draining": state.host.drained_at is not None,

@@ -127,6 +127,7 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
     yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
     yield [e.HostDrainStarted(1, at + 97, ANN)]
     yield [e.HostSalvaged(1, at + 98, ANN, run + 9, job + 5)]
+    yield [e.HostRunsArchived(1, at + 99, [[run + 2, run + 2]])]
 
 
 def make(folder: Path) -> None:

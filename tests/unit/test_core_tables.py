@@ -280,6 +280,7 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
         10: "ScheduleFired", 11: "JobBreakerOpened", 12: "JobBreakerClosed",
         40: "ReactionRefused", 41: "JoinReached", 42: "JoinEnded", 43: "TopicEmitted",
         48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged", 51: "HostGroupsSet",
+        60: "HostRunsArchived",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
     }  # fmt: skip
