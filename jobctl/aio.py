@@ -25,7 +25,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import zmq
 
-from jobctl import connect, control, jobcalls, queueing, runcalls, scheduling, transfers
+from jobctl import connect, control, jobcalls, queueing, runcalls, scheduling, topics, transfers
 from jobctl.channel import Channel
 from jobctl.steps import Item, Look, Pause, Step, Steps, Waiting, Work
 from jobd.errors import JobdError, UsageError
@@ -184,6 +184,7 @@ class AsyncClient:
     schedules = _awaited(scheduling.schedules)
     schedules_and_clock = _awaited(scheduling.schedules_and_clock)
     next_firings = _awaited(scheduling.next_firings)
+    emit = _awaited(topics.emit)
     drain = _awaited(control.drain)
     undrain = _awaited(control.undrain)
     snapshot = _awaited(control.snapshot)

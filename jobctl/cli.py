@@ -47,6 +47,7 @@ VERBS: dict[str, str] = {
     "schedule": "queue a job's runs by the clock",
     "forecast": "what the next hours will bring: collisions, backlog, clock changes",
     "suggest": "propose a job's limits from what it really used",
+    "emit": "notify a topic: each job that listens gets a run",
     "drain": "keep all runs from starting on this host",
     "undrain": "let runs start on this host again",
     "snapshot": "have a snapshot of the queue made now",

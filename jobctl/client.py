@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from jobctl import connect, control, jobcalls, queueing, runcalls, scheduling, transfers
+from jobctl import connect, control, jobcalls, queueing, runcalls, scheduling, topics, transfers
 from jobctl.channel import Channel
 from jobctl.queueing import BATCH_RUNS, Readable
 from jobctl.steps import Steps, drive, stream
@@ -149,6 +149,7 @@ class Client:
     schedules = _blocking(scheduling.schedules)
     schedules_and_clock = _blocking(scheduling.schedules_and_clock)
     next_firings = _blocking(scheduling.next_firings)
+    emit = _blocking(topics.emit)
     drain = _blocking(control.drain)
     undrain = _blocking(control.undrain)
     snapshot = _blocking(control.snapshot)

@@ -59,6 +59,7 @@ CONFIG = """\
 # context = "512M"                 # of what `register --build` sends
 # uploads = "2G"                   # of what one user has uploaded and not used, for a day
 # user_queue = 10000               # runs of one user that wait at once
+# chain = 16                       # runs that may follow one from another ([[on]])
 
 [images]
 # allow = ["*"]                    # patterns of images that jobs may use

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import archiving, changes, queueing, registering, reports, scheduling
+from jobd.core import archiving, changes, queueing, reacting, registering, reports, scheduling
 from jobd.core import events as e
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
@@ -32,6 +32,12 @@ def decide(state: State, command: Command, now: Now, rules: Rules, caller: Calle
         decision = decider(state, command, now, rules, caller)
     else:
         decision = Decision(*reports.TAKERS[type(command)](state, command, now))
+    if state.reactions.by_run and decision.events:
+        events, effects = reacting.follow(state, decision.events, now, rules)
+        if events:
+            decision = decision._replace(
+                events=[*decision.events, *events], effects=[*decision.effects, *effects]
+            )
     if state.children and decision.events:
         skipped = skipped_by(state, decision.events, now.wall)
         if skipped:
@@ -69,5 +75,6 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **changes.DECIDERS,
     **archiving.DECIDERS,
     **scheduling.DECIDERS,
+    **reacting.DECIDERS,
     TimeOver: _time_over,
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
-from jobd.core import jobevents
+from jobd.core import jobevents, onevents
 
 #: what a record is about; the host is one thing, its id is 1
 JOB, RUN, HOST = 1, 2, 3
@@ -27,6 +27,11 @@ ScheduleResumed = jobevents.ScheduleResumed
 ScheduleFired = jobevents.ScheduleFired
 JobBreakerOpened = jobevents.JobBreakerOpened
 JobBreakerClosed = jobevents.JobBreakerClosed
+# of what listens to ends and topics, which have one too
+ReactionRefused = onevents.ReactionRefused
+JoinReached = onevents.JoinReached
+JoinEnded = onevents.JoinEnded
+TopicEmitted = onevents.TopicEmitted
 
 
 class JobRegistered(NamedTuple):
@@ -320,6 +325,7 @@ Event = (
     | HostGroupsSet
     | HostSalvaged
     | HostRunsArchived
+    | onevents.OnEvent
 )
 
 #: the number on disk, what it is about, the event
@@ -347,6 +353,10 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (33, RUN, AttemptStarted),
     (34, RUN, AttemptStopping),
     (35, RUN, AttemptEnded),
+    (40, JOB, ReactionRefused),
+    (41, JOB, JoinReached),
+    (42, JOB, JoinEnded),
+    (43, HOST, TopicEmitted),
     (48, HOST, HostDrainStarted),
     (49, HOST, HostDrainEnded),
     (50, HOST, HostSalvaged),

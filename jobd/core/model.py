@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobd.core.on import On
 from jobd.core.rates import Rate
 from jobd.core.schedule import ScheduleSpec
 from jobd.core.states import Kind, Outcome
@@ -160,6 +161,8 @@ class JobSpec:
     stdin: str = "none"
     access: Access = field(default_factory=Access)
     schedules: tuple[ScheduleSpec, ...] = ()
+    #: what makes runs of it beside people and the clock
+    on: tuple[On, ...] = ()
     api: Api = field(default_factory=Api)
 
     @property

@@ -19,6 +19,7 @@ from jobd.core.model import Needs
 from jobd.core.mutexes import Mutexes
 from jobd.core.parents import Children
 from jobd.core.rates import Bucket
+from jobd.core.reactions import Reactions
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
@@ -47,6 +48,7 @@ class Moves:
         #: runs of jobs with overlap = replace that are not over, by job
         self.replaceable: dict[int, dict[int, None]] = {}
         self.schedules = Schedules()
+        self.reactions = Reactions()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1

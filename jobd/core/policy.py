@@ -40,6 +40,8 @@ class Rules:
     max_payload: int = 16 << 20
     #: runs of one user that wait at once
     max_user_queue: int | None = None
+    #: runs that may follow one from another
+    max_chain: int = 16
     networks: frozenset[str] = frozenset({"none", "bridge"})
     #: patterns of images, of users (`uid[:gid]`), of devices
     images: tuple[str, ...] = ("*",)

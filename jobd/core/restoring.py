@@ -22,6 +22,7 @@ from jobd.core.groups import read_groups
 from jobd.core.machine import TransitionError
 from jobd.core.moves import aside
 from jobd.core.rates import Bucket
+from jobd.core.reactions import Refusal
 from jobd.core.schedules import Schedule
 from jobd.core.state import State, shared_size
 from jobd.core.states import AttemptState, Outcome, RunState
@@ -51,6 +52,8 @@ class Restoring:
             s.TYPE_OF[s.RevisionStands]: self._revision,
             s.TYPE_OF[s.ScheduleStands]: self._schedule,
             s.TYPE_OF[s.ReadyStands]: self._ready,
+            s.TYPE_OF[s.RefusalStands]: self._refusal,
+            s.TYPE_OF[s.JoinsStand]: self._joins,
             s.TYPE_OF[s.RunStands]: self._run,
             s.TYPE_OF[s.HostStands]: self._host,
             s.TYPE_OF[s.RequestsStand]: self._requests,
@@ -84,6 +87,18 @@ class Restoring:
             raise TransitionError(f"job {id_}: its definition: {error}") from None
         self.state.notes += [f"job {job.name}, revision {said.number}: {note}" for note in notes]
         job.made[said.number] = (said.at, said.caller)
+        if said.number == job.revision:
+            self.state.reactions.sync(job, self.state.children)
+
+    def _refusal(self, id_: int, revision: int, body: bytes) -> None:
+        self.state.reactions.refused[id_] = Refusal(*_read(s.RefusalStands, body))
+
+    def _joins(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.JoinsStand, body)
+        for root, since, reached in said.open:
+            for name, run, outcome in reached:
+                event = e.JoinReached(id_, since, said.key, root, name, run, outcome)
+                self.state.reactions.reach(event, self.state.children)
 
     def _schedule(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.ScheduleStands, body)

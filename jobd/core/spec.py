@@ -7,10 +7,10 @@ with the key's path and what was expected (INTERFACE, "A job file").
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jobd.core import on as on_
 from jobd.core import schedule, specapi
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
@@ -21,8 +21,8 @@ from jobd.core.states import Outcome
 from jobd.errors import InvalidError
 from jobd.units import duration_text, size_text
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
-_RESERVED = frozenset({"last", "all"})
+#: a job's name as it may be
+check_name = v.check_name
 
 #: keys that are a container's alone -> what a process has instead
 _CONTAINERS_ALONE = {
@@ -83,6 +83,7 @@ KEYS: dict[str, Key] = {
     "breaker_probe": Key("breaker.probe_after", v.duration(1000), duration_text),
     "api": Key("api", lambda value, path: specapi.read(value, path, check_name), specapi.write),
     "schedules": Key("schedule", schedule.read_all, schedule.write_all),
+    "on": Key("on", on_.read_all, on_.write_all),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -100,7 +101,6 @@ RETRY_KEYS: dict[str, Key] = {
 _LATER = frozenset(
     {
         "alert",
-        "on",
     }
 )
 
@@ -119,16 +119,6 @@ PATHS = {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.va
     "name",
     "retry.on",
 }
-
-
-def check_name(name: object, what: str = "name") -> str:
-    """A job's name as it may be: a letter, then letters, digits, `.`, `_`, `-`, 63 in all."""
-    if not isinstance(name, str) or not _NAME.match(name) or name in _RESERVED:
-        raise InvalidError(
-            f"{what}: {name!r:.80} is not a job name: a letter, then letters, digits, "
-            "'.', '_' or '-', 63 in all, and not 'last' or 'all'"
-        )
-    return name
 
 
 def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> JobSpec:

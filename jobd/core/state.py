@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import breaker, edits, machine, scheduled
+from jobd.core import breaker, edits, machine, reacted, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -61,6 +61,7 @@ class State(Moves):
             e.HostRunsArchived: self._runs_archived,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in reacted.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -142,12 +143,14 @@ class State(Moves):
         job.removed = False
         self.schedules.sync(job, spec.schedules, event.at, event.caller)
         self.jobs[job.name] = job
+        self.reactions.sync(job, self.children)
         self.dirty = True
 
     def _job_removed(self, event: e.JobRemoved) -> None:
         job = self.job(event.job)
         job.removed = True
         self.schedules.drop(job)
+        self.reactions.sync(job, self.children)
         job.paused = False
         self.jobs.pop(job.name, None)
 

@@ -70,6 +70,26 @@ class ScheduleStands(NamedTuple):
     mark: str
 
 
+class RefusalStands(NamedTuple):
+    """The last run that a job was to get for an end or a topic and did not: `ReactionRefused`,
+    and how often that has happened."""
+
+    at: int
+    trigger: str
+    name: str
+    cause: int | None
+    text: str
+    times: int
+
+
+class JoinsStand(NamedTuple):
+    """The gatherings of one `[[on]]` that stand open, oldest first: the run that each began with,
+    since when, and of each job that has been reached its name, the run and its outcome."""
+
+    key: str
+    open: list[list[Any]]
+
+
 class ReadyStands(NamedTuple):
     """A part of a job's queue at one priority: ids of 8 bytes, in the order of their turns.
 
@@ -151,6 +171,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (66, e.JOB, ReadyStands),
     (67, e.JOB, ScheduleStands),
     (72, e.RUN, RunStands),
+    (74, e.JOB, RefusalStands),
+    (75, e.JOB, JoinsStand),
     (80, e.HOST, HostStands),
     (81, e.HOST, RequestsStand),
     (82, e.HOST, PolicyStands),
@@ -259,6 +281,8 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
         yield revision_record(job, number)
     for schedule in state.schedules.of(job):
         yield _record(_schedule(schedule), job.id, job.rev)
+    for statement in _reactions(job, state):
+        yield _record(statement, job.id, job.rev)
     for priority, queue in sorted(job.ready.items()):
         # what is over for good never becomes right again; but an empty queue would cost the job its
         # turn
@@ -268,6 +292,19 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
             if byteorder == "big":
                 part.byteswap()
             yield _record(ReadyStands(priority, part.tobytes()), job.id, job.rev)
+
+
+def _reactions(job: Job, state: Moves) -> Iterator[Any]:
+    refusal = state.reactions.refused.get(job.id)
+    if refusal is not None:
+        yield RefusalStands(*refusal)
+    for (number, key), joins in state.reactions.joins.items():
+        if number == job.id:
+            rows = [
+                [root, join.since, [[name, *there] for name, there in join.reached.items()]]
+                for root, join in joins.items()
+            ]
+            yield JoinsStand(key, rows)
 
 
 def _schedule(schedule: Schedule) -> ScheduleStands:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import schedule, specapi
+from jobd.core import on, schedule, specapi
 from jobd.core import spec as s
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
@@ -140,6 +140,7 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     a.ulimits_mapped: lambda value: {str(name): int(most) for name, most in value.items()},
     rate_text: lambda value: read_rate(value, "a rate"),
     schedule.write_all: _schedules,
+    on.write_all: on.as_it_was,
     specapi.write: _api,
 }
 

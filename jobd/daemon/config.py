@@ -26,8 +26,8 @@ from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.core.tomlkeys import line_of, lines_of_keys
-from jobd.cron import zones
 from jobd.daemon import configreaders as r
+from jobd.daemon import hostzone
 from jobd.daemon.configreaders import pace, thresholds
 from jobd.daemon.imagegc import Keep
 from jobd.daemon.places import Places
@@ -138,6 +138,7 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.context": v.size(0),
     "maxima.uploads": v.size(0),
     "maxima.user_queue": v.whole(1, 1 << 31),
+    "maxima.chain": v.whole(1, 1000),
     "images.allow": r.names,
     "images.pull": v.choice("missing", "always", "never"),
     "images.keep_age": v.duration(1),
@@ -336,23 +337,6 @@ def _process(values: Mapping[str, Any], enabled: bool) -> Account | str:
         return str(error)
 
 
-def host_zone() -> str:
-    """The name of the zone that the host's clocks show; UTC where it has none."""
-    for text in (os.environ.get("TZ", "").removeprefix(":"), _localtime()):
-        try:
-            if text:
-                zones.find(text)
-                return text
-        except InvalidError:
-            continue
-    return "UTC"
-
-
-def _localtime() -> str:
-    """As systemd has it: a link into the zones' folder."""
-    return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
-
-
 def _rules(
     values: Mapping[str, Any], host: Host, defaults: Mapping[str, Any], process: Account | str
 ) -> Rules:
@@ -382,6 +366,7 @@ def _rules(
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,
         max_user_queue=values.get("maxima.user_queue"),
+        max_chain=values.get("maxima.chain", plain.max_chain),
         networks=frozenset(values.get("allow.networks", plain.networks)),
         images=values.get("images.allow", plain.images),
         users=values.get("allow.users", plain.users),
@@ -393,7 +378,7 @@ def _rules(
             read=values.get("access.read", plain.access.read),
             owner=os.geteuid(),
         ),
-        timezone=host_zone(),
+        timezone=hostzone.name(),
         no_processes=process if isinstance(process, str) else "",
         process_user=None if isinstance(process, str) else process.name,
     )

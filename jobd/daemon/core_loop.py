@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from jobd.capacity.ledger import Ledger
 from jobd.codec import pack
-from jobd.core import gpus
+from jobd.core import gpus, punctual
 from jobd.core.commands import Caller, Command, ScheduleDue
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
@@ -64,6 +64,8 @@ _IDLE_MARK_MS = 1_000
 #: nothing else is to be done
 _EXPIRY, _EXPIRY_AT_REST = 256, 10_000
 _QUEUED = TYPE_OF[RunQueued]
+#: schedules that fire together from which on they are written before anything else is done
+MANY_DUE = 16
 #: room that a firing needs beside its payload, in bytes, and when it is tried again without
 SCHEDULE_ROOM, SCHEDULE_AGAIN_MS = 16 << 10, 5_000
 
@@ -243,15 +245,22 @@ class CoreLoop:
     def _fire(self) -> None:
         """Have the schedules make the runs that are due."""
         schedules = self.state.schedules
-        for schedule in schedules.due(self.now):
+        due = schedules.due(self.now)
+        for schedule in due:
             try:
                 self.room.require(SCHEDULE_ROOM + len(schedule.spec.payload) * 2)
-                self.decide(ScheduleDue(*schedule.key), SYSTEM)
+                plain = punctual.fire(self.state, schedule, self.now, self.rules)
+                if plain is not None:
+                    self._take(plain)
+                else:
+                    self.decide(ScheduleDue(*schedule.key), SYSTEM)
             except RefusedError as error:
                 # the disk is full: it stands where it stood, and what it missed is caught up
                 _log.warning("schedule %s: not fired: %s", schedule.seed, error)
                 schedules.again(schedule, self.now.wall + SCHEDULE_AGAIN_MS)
             self._commit_if_full()
+        if len(due) >= MANY_DUE:
+            self.commit()  # they are on time when they are on disk: before they are started
 
     def started(self, boot: str, boot_ms: int) -> None:
         """Fire what waits for the start of the host (`boot` names it) or of jobd, once each."""

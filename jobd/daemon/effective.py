@@ -52,6 +52,7 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "maxima.output": lambda config: size_text(config.output_bytes),
     "maxima.context": lambda config: size_text(config.context_bytes),
     "maxima.uploads": lambda config: size_text(config.upload_bytes),
+    "maxima.chain": lambda config: config.rules.max_chain,
     "maxima.user_queue": lambda config: config.rules.max_user_queue,
     "images.allow": lambda config: list(config.rules.images),
     "images.pull": lambda config: config.rules.defaults.get("pull"),

@@ -21,7 +21,8 @@ from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
 from jobd.core.policy import Rules
 from jobd.core.states import Kind
-from jobd.daemon.inbox import SOCKET
+from jobd.core.topics import chain_of
+from jobd.daemon.inbox import SOCKET, TOPIC
 from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Mount, Order, StartRefusedError
@@ -132,12 +133,24 @@ def environment(run: Run, attempt: Attempt, task_dir: str, api_dir: str) -> dict
     if run.spec.gpus and run.spec.image is None:
         # a process sees them all; in a container there are no others, and they count from 0
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, attempt.gpus or ()))
+    env.update(_cause(run))
     if run.spec.api.on:
         env.update(JOBD_SOCKET=f"{api_dir}/{SOCKET}")
     batch = run.option("batch")
     if batch is not None:
         env.update(BATCH_ID=str(batch[0]), BATCH_INDEX=str(run.id - batch[1]))
     return env
+
+
+def _cause(run: Run) -> dict[str, str]:
+    """What a run that follows from another, or from a notification, is told of that."""
+    source, chain = run.option("source"), chain_of(run.options, run.id)
+    found = {"TRIGGER_NAME": str(source[0])} if source else {}
+    if chain.cause is not None:
+        found["TRIGGER_RUN"] = str(chain.cause)
+        if chain.outcome:
+            found["TRIGGER_OUTCOME"] = chain.outcome
+    return found
 
 
 def _moment(source: Sequence[Any] | None) -> str:
@@ -177,9 +190,13 @@ def inputs(
 
 
 def queues(run: Run) -> tuple[str, ...] | None:
-    """The jobs for which it finds a folder in `queue/`; None where it may not ask from inside."""
+    """The jobs, and behind `@` the topics, for which it finds a folder in `queue/`; None where it
+    may not ask from inside. A topic with a `/` has none."""
     api = run.spec.api
-    return tuple(job for job in api.queue if job != "*") if api.on else None
+    if not api.on:
+        return None
+    topics = tuple(TOPIC + topic for topic in api.emit if topic != "*" and "/" not in topic)
+    return tuple(job for job in api.queue if job != "*") + topics
 
 
 def secret_variables(run: Run, secrets: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ from jobd.server import (
     outputs,
     runs,
     schedules,
+    topics,
     why,
 )
 from jobd.server.access import authorize
@@ -54,6 +55,7 @@ HANDLERS: dict[str, Handler] = {
     "schedule.fire": schedules.fire,
     "schedule.list": schedules.list_,
     "schedule.next": schedules.next_,
+    "topic.emit": topics.emit,
     "run.queue": runs.queue,
     "run.progress": inside.progress,
     "run.list": lists.list_,

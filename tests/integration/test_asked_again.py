@@ -70,6 +70,9 @@ def test_every_changing_verb_answers_the_same_again(host: FakeHost, client: Clie
     twice("schedule.resume", job="again", name="every")
     twice("schedule.fire", job="again", name="every")
     twice("schedule.remove", job="again", name="every")
+    twice("job.set", job="again", settings={"on": [{"topic": "told"}]})
+    assert twice("topic.emit", topic="told")["count"] == 1
+    twice("topic.emit", topic="nobody")
     twice("run.cancel", job="again")
     twice("job.resume", job="again")
     twice("host.drain")

@@ -105,6 +105,24 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
         e.JobBreakerClosed(job, at + 94, ANN),
         e.JobBreakerOpened(job, at + 95, 3, at + 300_095, "3 attempts failed in a row"),
     ]
+    on: list[dict[str, Any]] = [
+        {"run": ["etl", "crawl"], "outcome": "any"},
+        {"run": "etl", "labels": {"a": ["b", "c"]}, "payload": {"n.k": 1}},
+        {"topic": "orders"},
+    ]
+    yield [e.JobRegistered(job, name, 4, _spec(name, on=on, **fragile), at + 95, ANN)]
+    source = {"source": ["orders", None], "chain": [2, run, run + 1, "failed", False]}
+    yield [
+        e.RunQueued(run + 8, job, 4, at + 95, "topic", ANN, b"note", 0, source),
+        e.TopicEmitted(1, at + 95, "orders", ANN, 1, run + 8, 4, {"a": "b"}, run + 1),
+        e.ReactionRefused(job, at + 95, "topic", "orders", run + 1, "its queue is full"),
+    ]
+    key = "etl+crawl"
+    yield [e.JoinReached(job, at + 95, key, run, "etl", run, "failed")]
+    yield [
+        e.JoinReached(job, at + 95, key, run + 1, "crawl", run + 1, "succeeded"),
+        e.JoinEnded(job, at + 96, key, run, run + 8),
+    ]
     yield [e.JobRegistered(job + 1, f"old-{job}", 1, _spec(f"old-{job}"), at + 94, JOBD)]
     yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
     yield [e.HostDrainStarted(1, at + 97, ANN)]
@@ -175,6 +193,11 @@ def listing(folder: Path) -> dict[str, Any]:
             "requests": {
                 key.hex(): [runs.start, len(runs)] for key, runs in state.requests.oldest_first()
             },
+            "joins": {
+                f"{job} {key}": [[root, join.since, join.reached] for root, join in open_.items()]
+                for (job, key), open_ in state.reactions.joins.items()
+            },
+            "refused": {str(job): list(one) for job, one in state.reactions.refused.items()},
             "schedules": {
                 f"{each.job.id} {each.spec.name}": [
                     schedule_mapping(each.spec),

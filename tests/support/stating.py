@@ -85,6 +85,13 @@ def told(state: State) -> dict[str, Any]:
     found["schedules"] = {
         each.key: [getattr(each, name) for name in SCHEDULE] for each in state.schedules.every()
     }
+    found["joins"] = {
+        key: {root: (join.since, join.reached) for root, join in open_.items()}
+        for key, open_ in state.reactions.joins.items()
+    }
+    found["refused"] = dict(state.reactions.refused)
+    found["listening"] = {name: list(jobs) for name, jobs in state.reactions.by_run.items()}
+    found["needed"] = dict(state.children._readers)
     found["newest"] = state.schedules.newest
     found["times"] = {job.id: list(job.times) for job in state.jobs_by_id.values()}
     found["made"] = {

@@ -14,6 +14,7 @@ from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Group
 from jobd.core.machine import TransitionError
 from jobd.core.rates import Bucket
+from jobd.core.reactions import Join
 from jobd.core.schedules import Schedule
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
@@ -35,16 +36,18 @@ STATED = {
     Breaker: {"failures", "opened_at", "text", "until"},
     Group: {"active", "bucket", "limits"},
     Bucket: {"full_at"},
+    Join: {"reached", "since"},
 }
 MADE_ANEW = {
     Run: {"where"},
     Job: {"reason", "passed", "keys", "runs", "waiting", "parked", "held", "active"},
     Attempt: {"where"},
     Host: set[str](),
-    Schedule: {"_timing", "ghost", "next"},
+    Schedule: {"_timing", "ghost", "next", "following", "ahead", "unplanned"},
     Breaker: set[str](),
     Group: set[str](),
     Bucket: {"_back_at"},
+    Join: set[str](),
 }
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
     "schedules",
@@ -55,6 +58,7 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "buckets",
     "breakers",
     "replaceable",
+    "reactions",
 }
 OF_THE_STATE_ANEW = {
     "children",
