@@ -42,7 +42,7 @@ class Policy:
 
 #: keys of a job that are an administrator's alone, whoever else may manage it: each of them is a
 #: way to more than the job had
-ADMINS_KEYS = ("image", "mounts", "devices", "network", "user", "access", "secrets")
+ADMINS_KEYS = ("image", "mounts", "devices", "network", "user", "access", "secrets", "watches")
 
 
 def is_named(caller: Caller, who: tuple[str, ...]) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from jobd.core.arrivals import QueueDrop, SettleDrop, TakeChanges
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -364,6 +366,9 @@ Command = (
     | FireSchedule
     | ScheduleDue
     | QueueRun
+    | QueueDrop
+    | SettleDrop
+    | TakeChanges
     | SetJob
     | RetryRuns
     | CancelRun

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import changes, queueing, registering, reports, scheduling
+from jobd.core import arriving, changes, queueing, registering, reports, scheduling
 from jobd.core import events as e
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
@@ -68,5 +68,6 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **queueing.DECIDERS,
     **changes.DECIDERS,
     **scheduling.DECIDERS,
+    **arriving.DECIDERS,
     TimeOver: _time_over,
 }

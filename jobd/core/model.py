@@ -12,6 +12,7 @@ from typing import NamedTuple
 from jobd.core.rates import Rate
 from jobd.core.schedule import ScheduleSpec
 from jobd.core.states import Kind, Outcome
+from jobd.core.watching import WatchSpec
 
 
 class Needs(NamedTuple):
@@ -138,6 +139,7 @@ class JobSpec:
     stdin: str = "none"
     access: Access = field(default_factory=Access)
     schedules: tuple[ScheduleSpec, ...] = ()
+    watches: tuple[WatchSpec, ...] = ()
 
     @property
     def kind(self) -> Kind:

@@ -50,6 +50,7 @@ class Restoring:
             s.TYPE_OF[s.RevisionStands]: self._revision,
             s.TYPE_OF[s.ScheduleStands]: self._schedule,
             s.TYPE_OF[s.ReadyStands]: self._ready,
+            s.TYPE_OF[s.WatchStands]: self._watch,
             s.TYPE_OF[s.RunStands]: self._run,
             s.TYPE_OF[s.HostStands]: self._host,
             s.TYPE_OF[s.RequestsStand]: self._requests,
@@ -96,6 +97,10 @@ class Restoring:
         made.last_at, made.last_run = said.last_at, said.last_run
         self.state.schedules.restore(made)
 
+    def _watch(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.WatchStands, body)
+        self.state.watches.restore(self.state.job(id_), said.name, said.mark, said.seen)
+
     def _ready(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.ReadyStands, body)
         ids = array("Q")
@@ -140,6 +145,7 @@ class Restoring:
         if said[6] is not None and "key" in said[6]:
             job.keys[said[6]["key"]] = id_
         state.runs.add(run)
+        state.drops.restore(run)
         if run.options is not None and "labels" in run.options:
             state.runs.labelled(id_)
         if run.state is RunState.DONE and run.note is not None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jobd.core import schedule
+from jobd.core import schedule, watching
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
@@ -77,6 +77,7 @@ KEYS: dict[str, Key] = {
     "breaker_failures": Key("breaker.failures", v.whole(1, 1000)),
     "breaker_probe": Key("breaker.probe_after", v.duration(1000), duration_text),
     "schedules": Key("schedule", schedule.read_all, schedule.write_all),
+    "watches": Key("on", watching.read_all, watching.write_all),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -95,7 +96,6 @@ _LATER = frozenset(
     {
         "alert",
         "api",
-        "on",
     }
 )
 

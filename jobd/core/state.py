@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import breaker, edits, machine, scheduled
+from jobd.core import breaker, drops, edits, machine, scheduled, watches
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -60,6 +60,8 @@ class State(Moves):
             e.AttemptEnded: self._attempt_ended,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in drops.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in watches.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -136,6 +138,8 @@ class State(Moves):
         job.origin = event.origin
         job.removed = False
         self.schedules.sync(job, spec.schedules, event.at, event.caller)
+        self.watches.sync(job, spec.watches, event.at)
+        self.jobs_changed = True
         self.jobs[job.name] = job
         self.dirty = True
 
@@ -143,6 +147,8 @@ class State(Moves):
         job = self.job(event.job)
         job.removed = True
         self.schedules.drop(job)
+        self.watches.drop(job)
+        self.jobs_changed = True
         job.paused = False
         self.jobs.pop(job.name, None)
 
@@ -214,6 +220,8 @@ class State(Moves):
             self.replaceable.setdefault(run.job.id, {})[run.id] = None
         if "labels" in options:
             self.runs.labelled(run.id)
+        if "drop" in options:
+            self.drops.add(options["drop"][0], run.id)
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         not_before = options.get("not_before")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import schedule
+from jobd.core import schedule, watching
 from jobd.core import spec as s
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
@@ -116,6 +116,17 @@ def _schedules(value: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def _watches(value: Any) -> tuple[Any, ...]:
+    """Those of the watched paths that can be read."""
+    found: list[Any] = []
+    for one in value:
+        try:
+            found += watching.read_all([one], "on")
+        except InvalidError:
+            continue
+    return tuple(found)
+
+
 #: how a key is written -> how it is read where its own reader refuses what stands there
 _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     v.as_is: _scalar,
@@ -126,6 +137,7 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     a.mounts_listed: _mounts,
     rate_text: lambda value: read_rate(value, "a rate"),
     schedule.write_all: _schedules,
+    watching.write_all: _watches,
 }
 
 
