@@ -54,7 +54,7 @@ def _changed(
             "path",
             # as for a schedule: whoever registered the job has said that this is to be done
             Caller(*job.made[job.revision][1]),
-            sources=[(command.name, now.wall)] * count,
+            sources=[(command.name, None)] * count,
         )
         try:
             made = queue(state, run, now, rules, caller)

@@ -164,7 +164,7 @@ class QueueRun(NamedTuple):
     batch: str | None = None
     batch_offset: int = 0
     #: for each payload what triggered it, by name, and the moment that was meant (ms UTC)
-    sources: Sequence[tuple[str, int]] = ()
+    sources: Sequence[tuple[str, int | None]] = ()
     #: what becomes of runs that overlap, in place of what the job says
     overlap: str | None = None
     #: the key of which one run at a time is active, in place of what the job's template makes

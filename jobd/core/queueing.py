@@ -150,7 +150,7 @@ def with_mutex(options: dict[str, Any] | None, key: str | None) -> dict[str, Any
     return options if key is None else {**(options or {}), "mutex": key}
 
 
-def _from(event: e.RunQueued, source: tuple[str, int]) -> e.RunQueued:
+def _from(event: e.RunQueued, source: tuple[str, int | None]) -> e.RunQueued:
     """The run's event with what triggered it, and the moment that was meant."""
     return event._replace(options={**(event.options or {}), "source": [*source]})
 

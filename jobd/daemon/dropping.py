@@ -142,7 +142,7 @@ class Dropping:
             [load.payload],
             "drop",
             caller,
-            sources=[(name, self._loop.now.wall)],
+            sources=[(name, None)],
             **settings,
         )
         size = len(load.payload) if isinstance(load.payload, bytes) else 0

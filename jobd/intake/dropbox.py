@@ -36,6 +36,8 @@ AGAIN = 5.0
 LOOK_EVERY, LOOK_REMOTE = 60.0, 2.0
 #: large files that are synced at once, each in a thread of its own
 _SYNCS = 2
+#: refusals that are logged in a minute: each has its reason beside it
+_MOST_LOGGED = 20
 
 _MASK = inotify.CREATE | inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.DELETE_SELF
 
@@ -69,6 +71,7 @@ class Dropbox:
         self._by_watch: dict[int, Box] = {}
         self._under_way = 0
         self._syncing = 0
+        self._minute, self._logged = 0.0, 0
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._closing = False
@@ -349,4 +352,9 @@ class Dropbox:
         except OSError as error:
             self._later(box, one, f"a refused file cannot be put aside: {error.strerror}")
             return
-        _log.warning("drop %r of job %s: refused: %s", one.given, box.job, reason)
+        now = time.monotonic()
+        if now >= self._minute:
+            self._minute, self._logged = now + 60, 0
+        self._logged += 1
+        if self._logged <= _MOST_LOGGED:
+            _log.warning("drop %r of job %s: refused: %s", one.given, box.job, reason)

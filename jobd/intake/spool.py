@@ -243,10 +243,15 @@ class JobFolder:
             if ending:
                 # the reason first: who sees the file finds it
                 _write(target, name + ending.encode(), [text.encode("utf-8", "replace")])
+            beside = name[: 255 - len(names.META)] + names.META
+            if self._is_claimed(one.beside):
+                os.rename(one.beside, beside, src_dir_fd=self.claimed, dst_dir_fd=target)
             os.rename(one.file, name, src_dir_fd=self.claimed, dst_dir_fd=target)
-            self.remove(one)
         finally:
             os.close(target)
+
+    def _is_claimed(self, file: str) -> bool:
+        return _is_there(self.claimed, os.fsencode(file))
 
     # -- ends ------------------------------------------------------------------------------
 
