@@ -128,6 +128,7 @@ def test_the_end_is_told_after_a_restart(host: FakeHost, client: Client) -> None
     client.resume(folder.name)
     folder.ended(1)
     assert (folder.path / "done" / f"file.{run}.result").read_bytes() == b"late"
+    folder.settled(run)
     # told once: nobody tells again what somebody has taken away
     (folder.path / "done" / f"file.{run}.result").unlink()
     host.restart()

@@ -75,3 +75,12 @@ class Folder:
         until(path.exists)
         until(lambda: not self.claimed())
         return path.read_text()
+
+    def settled(self, run: int) -> None:
+        """Wait until it is on record that the run's end was told."""
+        until(
+            lambda: any(
+                event["event"] == "drop.settled" and event["run"] == run
+                for event in self.client.events()
+            )
+        )
