@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from jobd.core.commands import Body, QueueRun
+from typing import Any, NamedTuple
 
 
 class Drop(NamedTuple):
@@ -25,9 +22,9 @@ class Drop(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueueDrop:
-    """Queue the run of a dropped file, or find the one that it has made."""
+    """Queue the run of a dropped file, or find the one that it has made. `run`: a QueueRun."""
 
-    run: QueueRun
+    run: Any
     drop: Drop
 
 
@@ -42,11 +39,11 @@ class SettleDrop:
 class TakeChanges:
     """Queue a run for each of these changes of a watched path, and move its mark; all or none.
 
-    `mark` and `seen` are as in WatchMoved.
+    `payloads` are bytes or Body; `mark` and `seen` are as in WatchMoved.
     """
 
     job: int
     name: str
-    payloads: Sequence[bytes | Body]
+    payloads: Sequence[Any]
     mark: int
     seen: list[int]

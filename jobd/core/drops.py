@@ -8,17 +8,10 @@ and after any time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from jobd.core import events as e
-from jobd.core import machine
 from jobd.core.arrivals import Drop
 from jobd.core.entities import Run
 from jobd.core.states import RunState
-
-if TYPE_CHECKING:
-    from jobd.core.moves import Moves
 
 
 class Drops:
@@ -75,16 +68,3 @@ def held_name(run: Run) -> str | None:
 def with_drop(event: e.RunQueued, drop: Drop) -> e.RunQueued:
     """The run's event with the file that it was made of."""
     return event._replace(options={**(event.options or {}), "drop": [*drop]})
-
-
-def _settled(state: Moves, event: e.DropSettled) -> None:
-    run = state.run(event.run)
-    machine.run_after(run.id, run.state, e.DropSettled)
-    options = dict(run.options or {})
-    drop = options.pop("drop", None)
-    if drop is not None:
-        state.drops.settled(drop[0])
-        run.options = {**options, "dropped": drop}
-
-
-APPLIERS: dict[type[Any], Callable[[Any, Any], None]] = {e.DropSettled: _settled}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import breaker, drops, edits, machine, scheduled, watches
+from jobd.core import arrived, breaker, edits, machine, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -60,8 +60,7 @@ class State(Moves):
             e.AttemptEnded: self._attempt_ended,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
-            **{cls: partial(change, self) for cls, change in drops.APPLIERS.items()},
-            **{cls: partial(change, self) for cls, change in watches.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in arrived.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------

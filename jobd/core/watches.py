@@ -6,16 +6,8 @@ jobd was down is found by it, and what has made its run makes none again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-from jobd.core import events as e
-from jobd.core import machine
+from jobd.core.entities import Job
 from jobd.core.watching import WatchSpec
-
-if TYPE_CHECKING:
-    from jobd.core.entities import Job
-    from jobd.core.moves import Moves
 
 
 class Watch:
@@ -89,14 +81,3 @@ class Watches:
 def _same_files(one: WatchSpec, other: WatchSpec) -> bool:
     same = ("path", "pattern", "events", "recursive")
     return all(getattr(one, key) == getattr(other, key) for key in same)
-
-
-def _moved(state: Moves, event: e.WatchMoved) -> None:
-    watch = state.watches.get(event.job, event.name)
-    if watch is None:
-        raise machine.TransitionError(f"job {event.job}: no watched path {event.name!r:.80}")
-    watch.mark = event.mark
-    watch.seen = event.seen
-
-
-APPLIERS: dict[type[Any], Callable[[Any, Any], None]] = {e.WatchMoved: _moved}

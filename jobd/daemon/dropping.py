@@ -20,6 +20,7 @@ from jobd.core.states import Outcome, RunState
 from jobd.core.status import status
 from jobd.daemon.core_loop import SYSTEM, CoreLoop
 from jobd.daemon.kernel import DaemonKernel
+from jobd.daemon.watching import Watching
 from jobd.errors import DiskFailedError, ForbiddenError, InvalidError, JobdError, RefusedError
 from jobd.intake.box import Taken
 from jobd.intake.dropbox import Dropbox
@@ -47,6 +48,7 @@ class Dropping:
         self._spool = spool
         self._users = Users()
         self._jobs: set[str] = set()
+        self._watching = Watching(loop, bodies.put)
         loop.state.drops.over.clear()
         held = {drop.key: drop.held is not None for drop in self._unsettled()}
         self._box = Dropbox(
@@ -71,6 +73,7 @@ class Dropping:
         """End the threads."""
         self._box.close()
         self._ends.close()
+        self._watching.close()
 
     def look(self) -> None:
         """Have the ends of drops' runs told, and jobs' folders made, where any are new."""
@@ -80,6 +83,7 @@ class Dropping:
             now = set(state.jobs)
             self._folders(now - self._jobs, self._jobs - now)
             self._jobs = now
+            self._watching.look()
         if state.drops.over:
             over, state.drops.over = state.drops.over, []
             runs = (state.runs.get(number) for number in over)

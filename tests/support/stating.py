@@ -84,6 +84,8 @@ def told(state: State) -> dict[str, Any]:
     found["schedules"] = {
         each.key: [getattr(each, name) for name in SCHEDULE] for each in state.schedules.every()
     }
+    found["drops"] = {run: state.run(run).option("drop") for run in state.drops.runs()}
+    found["watches"] = {w.key: [w.spec, w.mark, w.seen] for w in state.watches.every()}
     found["newest"] = state.schedules.newest
     found["times"] = {job.id: list(job.times) for job in state.jobs_by_id.values()}
     found["made"] = {

@@ -10,6 +10,7 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core import statements as s
+from jobd.core.drops import Drops
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Group
 from jobd.core.machine import TransitionError
@@ -17,6 +18,7 @@ from jobd.core.rates import Bucket
 from jobd.core.schedules import Schedule
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
+from jobd.core.watches import Watch
 from tests.support.core import Bench, problems
 from tests.support.simulation import Life
 from tests.support.stating import SCHEDULE, Kept, restore, told
@@ -35,6 +37,8 @@ STATED = {
     Breaker: {"failures", "opened_at", "text", "until"},
     Group: {"active", "bucket", "limits"},
     Bucket: {"full_at"},
+    Watch: {"job", "spec", "mark", "seen"},
+    Drops: {"_runs"},
 }
 MADE_ANEW = {
     Run: {"where"},
@@ -45,6 +49,8 @@ MADE_ANEW = {
     Breaker: set[str](),
     Group: set[str](),
     Bucket: {"_back_at"},
+    Watch: set[str](),
+    Drops: {"over"},
 }
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
     "schedules",
@@ -54,6 +60,8 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "buckets",
     "breakers",
     "replaceable",
+    "drops",
+    "watches",
 }
 OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiting", "parked"} | {
     "held",
@@ -70,6 +78,7 @@ OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiti
     "_origins",
     "_appliers",
     # what the last run that was queued had, so that the next shares it
+    "jobs_changed",
     "_caller",
     "_user",
 }

@@ -109,7 +109,6 @@ B = [1]
     [
         "alert = []",
         "api = true",
-        "on = []",
     ],
 )
 def test_what_is_not_done_yet_is_refused_by_name(key: str) -> None:
