@@ -286,7 +286,7 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
     assert {cls for cls, kind in e.KIND_OF.items() if kind == e.JOB} == {
         e.JobRegistered, e.JobRemoved, e.JobPaused, e.JobResumed, e.JobRunsCancelled,
         e.ScheduleAdded, e.ScheduleRemoved, e.SchedulePaused, e.ScheduleResumed, e.ScheduleFired,
-        e.JobBreakerOpened, e.JobBreakerClosed,
+        e.JobBreakerOpened, e.JobBreakerClosed, e.WatchMoved,
     }  # fmt: skip
 
 
