@@ -206,6 +206,20 @@ def test_one_between_is_copied(folder: Folder) -> None:
     assert folder.client.payload(run) == data
 
 
+def test_more_than_the_kernels_queue_holds_are_found(folder: Folder) -> None:
+    most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    number = most // 2 + 100  # each is made, and closed
+    if number > 20_000:
+        pytest.skip("a queue that is too long to be filled here")
+    folder.client.pause(folder.name)
+    os.kill(folder.host.pid, signal.SIGSTOP)
+    for each in range(number):
+        os.close(os.open(folder.path / f"{each}", os.O_WRONLY | os.O_CREAT))
+    os.kill(folder.host.pid, signal.SIGCONT)
+    until(lambda: folder.client.job(folder.name)["counts"].get("queued") == number)
+    assert folder.names() == set()
+
+
 def test_a_full_queue_is_waited_for(host: FakeHost, client: Client) -> None:
     folder = Folder(host, client, limits={"queue": 1})
     client.pause(folder.name)
