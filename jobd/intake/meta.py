@@ -49,6 +49,8 @@ _KEYS: dict[str, v.Reader] = {
     "args": v.texts,
     "key": v.text(200),
     "mutex": v.text(200),
+    "batch": v.text(64),
+    "batch_offset": v.whole(0, 1 << 31),
     "request": _request,
 }
 #: those that the job has to let a submitter set (core/access.py)
