@@ -71,6 +71,7 @@ class Dropbox:
         self._by_watch: dict[int, Box] = {}
         self._under_way = 0
         self._syncing = 0
+        self._told = ""
         self._minute, self._logged = 0.0, 0
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -147,12 +148,15 @@ class Dropbox:
         """What the disk refuses is tried again later, and said once."""
         try:
             work()
+            if box.told == self._told:
+                self._told = ""
             box.told = ""
         except OSError as error:
-            text = f"drops of job {box.job}: {error.strerror or error}"
-            if text != box.told:
-                _log.warning("%s: tried again every %.0f s", text, AGAIN)
-                box.told = text
+            text = f"{error.strerror or error}"
+            if text not in (box.told, self._told):
+                _log.warning("drops of job %s: %s: tried again every %.0f s", box.job, text, AGAIN)
+            # what ails the disk ails a thousand folders: it is said of one of them
+            box.told = self._told = text
             box.look_at = box.again_at = time.monotonic() + AGAIN
 
     # -- folders ---------------------------------------------------------------------------

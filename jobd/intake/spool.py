@@ -60,6 +60,9 @@ class Spool:
             path.mkdir(mode=0o700)
         except FileExistsError:
             pass
+        except FileNotFoundError:
+            self.open_root()
+            path.mkdir(mode=0o700)
         fd = os.open(path, _DIRECTORY)
         try:
             found = os.fstat(fd)
