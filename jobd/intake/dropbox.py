@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 #: files that are claimed, and queued, together; and how many such groups are under way at once
 BATCH, UNDER_WAY = 256, 4
 #: seconds until what could not be taken is tried again
-AGAIN = 5.0
+AGAIN = 2.0
 #: seconds between two looks at all folders, and where the kernel tells nothing of changes
 LOOK_EVERY, LOOK_REMOTE = 60.0, 2.0
 #: large files that are synced at once, each in a thread of its own

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 #: seconds until what could not be done is tried again; between two looks where the kernel tells
 #: nothing; between two looks at files that are being written
-AGAIN, LOOK_REMOTE, LOOK_UNCLOSED = 5.0, 5.0, 10.0
+AGAIN, LOOK_REMOTE, LOOK_UNCLOSED = 2.0, 5.0, 10.0
 #: seconds for which events gather before they are read: who writes much makes one of each write
 _GATHER = 0.05
 _MASK = (
