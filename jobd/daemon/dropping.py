@@ -135,7 +135,7 @@ class Dropping:
         """The drop's run. Raises what jobd.errors has for a refusal."""
         caller = self._users.caller(load.uid, 0)
         self._check(load, caller)
-        settings = dict(load.settings)
+        settings = dict(load.settings or {})
         delay = settings.pop("delay", None)
         if delay is not None:
             settings["not_before"] = self._loop.now.wall + delay
@@ -167,7 +167,7 @@ class Dropping:
         if not access.may(caller, Right.SUBMIT, policy, job.spec.access):
             raise ForbiddenError(access.why_not(caller, Right.SUBMIT, job.name))
         if caller.uid == 0 or not access.is_admin(caller, policy):
-            word = access.overridden(OVERRIDES & load.settings.keys(), job.spec.access)
+            word = access.overridden(OVERRIDES & (load.settings or {}).keys(), job.spec.access)
             if word is not None:
                 raise ForbiddenError(
                     f"{word}: job {job.name} does not let submitters set it (access.override)"

@@ -7,6 +7,7 @@ not changed for a while.
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -56,6 +57,8 @@ class Box:
     job: str
     watch: int = -1
     awaited: dict[bytes, Awaited] = field(default_factory=dict)
+    #: their moments, and out of date ones, which are passed over
+    moments: list[tuple[float, bytes]] = field(default_factory=list)
     again: deque[Claimed] = field(default_factory=deque)
     again_at: float = 0.0
     look_at: float = 0.0
@@ -65,24 +68,36 @@ class Box:
     def expect(self, name: bytes, mask: int, now: float) -> None:
         """The kernel tells of a file."""
         if mask & inotify.MOVED_TO:
-            self.awaited[name] = Awaited(now, How.MOVED)
+            self.wait(name, Awaited(now, How.MOVED))
         elif mask & inotify.CLOSE_WRITE:
-            self.awaited[name] = Awaited(now + CLOSED_QUIET, How.CLOSED)
-        else:
+            self.wait(name, Awaited(now + CLOSED_QUIET, How.CLOSED))
+        elif name not in self.awaited:
             # no file, or one that is being written, or a second name of one
-            self.awaited.setdefault(name, Awaited(now + CLOSED_QUIET, How.FOUND))
+            self.wait(name, Awaited(now + CLOSED_QUIET, How.FOUND))
 
     def found(self, name: bytes, now: float) -> None:
         """A look at the folder finds a file."""
-        self.awaited.setdefault(name, Awaited(now, How.FOUND))
+        if name not in self.awaited:
+            self.wait(name, Awaited(now, How.FOUND))
+
+    def wait(self, name: bytes, one: Awaited) -> None:
+        """Await a file, whatever was known of it."""
+        self.awaited[name] = one
+        heapq.heappush(self.moments, (one.due, name))
 
     def ready(self, now: float, most: int) -> list[bytes]:
-        """Those whose moment has come."""
-        return [name for name, one in self.awaited.items() if one.due <= now][:most]
+        """Those whose moment has come, the first ones first; each is given once."""
+        found: dict[bytes, None] = {}  # two events of one moment are two entries
+        while self.moments and self.moments[0][0] <= now and len(found) < most:
+            due, name = heapq.heappop(self.moments)
+            one = self.awaited.get(name)
+            if one is not None and one.due == due:
+                found[name] = None
+        return list(found)
 
     def next_at(self) -> float | None:
         """When something is to be done here, looks at the folder left out."""
-        moments = [one.due for one in self.awaited.values()]
+        moments = [self.moments[0][0]] if self.moments else []
         if self.again:
             moments.append(self.again_at)
         return min(moments, default=None)
@@ -105,5 +120,5 @@ class Box:
             old = one.last is None and time.time() - look.changed_ns / 1e9 > quiet
             if old or one.last == seen:
                 return True
-        self.awaited[name] = Awaited(now + quiet, How.FOUND, seen)
+        self.wait(name, Awaited(now + quiet, How.FOUND, seen))
         return False

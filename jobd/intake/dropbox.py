@@ -20,6 +20,7 @@ from jobd.core.commands import Body
 from jobd.errors import RefusedError
 from jobd.intake import inotify
 from jobd.intake.box import Awaited, Box, How, Taken
+from jobd.intake.clearing import Clearing
 from jobd.intake.inotify import Inotify
 from jobd.intake.loading import Load, NotYetError, RefusedDropError, load, make_durable
 from jobd.intake.names import Claimed, is_left_alone
@@ -67,6 +68,7 @@ class Dropbox:
         self._fatal = fatal
         self._remote = is_remote(str(spool.root))
         self._inotify = Inotify()
+        self._clearing = Clearing(spool, fatal)
         self._boxes: dict[str, Box] = {}
         self._by_watch: dict[int, Box] = {}
         self._under_way = 0
@@ -99,6 +101,7 @@ class Dropbox:
         os.eventfd_write(self._wake, 1)
         if self._thread.is_alive():
             self._thread.join(5)
+        self._clearing.close()
 
     def _post(self, work: Callable[[], None]) -> None:
         self._inbox.put(work)
@@ -268,7 +271,7 @@ class Dropbox:
             return folder.claim(name)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                box.awaited[name] = Awaited(now + AGAIN, How.FOUND)
+                box.wait(name, Awaited(now + AGAIN, How.FOUND))
             _log.warning("drop %r of job %s: not taken: %s", name, box.job, error.strerror)
             return None
 
@@ -339,6 +342,7 @@ class Dropbox:
             self._guarded(box, lambda job=job, box=box, mine=mine: self._clear(job, box, mine))  # type: ignore[misc]
 
     def _clear(self, job: str, box: Box, mine: list[Taken]) -> None:
+        done: list[tuple[Claimed, bool]] = []
         with self._spool.folder(job) as folder:
             for load_, run, refused, later in mine:
                 if refused:
@@ -346,7 +350,8 @@ class Dropbox:
                 elif run is None:
                     self._later(box, load_.claimed, later)
                 elif load_.held is None:
-                    folder.remove(load_.claimed)
+                    done.append((load_.claimed, load_.settings is not None))
+        self._clearing.remove(job, done)
 
     def _reject(self, box: Box, folder: JobFolder, one: Claimed, reason: str) -> None:
         try:

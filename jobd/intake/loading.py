@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobd.core.commands import Body
@@ -35,7 +35,8 @@ class Load:
     uid: int
     payload: bytes | Body = b""
     held: int | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    #: what is said beside it; None: nothing is there
+    settings: dict[str, Any] | None = None
 
     def lighter(self) -> Load:
         """Without its bytes, where they lie in the file as well."""
@@ -78,11 +79,11 @@ def make_durable(folder: JobFolder, one: Claimed) -> None:
         os.close(fd)
 
 
-def _beside(folder: JobFolder, one: Claimed, owner: int) -> dict[str, Any]:
+def _beside(folder: JobFolder, one: Claimed, owner: int) -> dict[str, Any] | None:
     try:
         fd, found = folder.open(one.beside)
     except FileNotFoundError:
-        return {}
+        return None
     except ValueError as error:
         raise RefusedDropError(f"its .meta.toml {error}") from None
     try:

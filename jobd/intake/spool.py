@@ -219,9 +219,9 @@ class JobFolder:
             ) from None
         return fd, os.fstat(fd)
 
-    def remove(self, one: Claimed) -> None:
+    def remove(self, one: Claimed, *, beside: bool = True) -> None:
         """Remove a claimed file and what was beside it; gone is as good."""
-        for file in (one.file, one.beside):
+        for file in (one.file, one.beside) if beside else (one.file,):
             try:
                 os.unlink(file, dir_fd=self.claimed)
             except FileNotFoundError:

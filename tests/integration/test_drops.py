@@ -207,6 +207,7 @@ def test_one_between_is_copied(folder: Folder) -> None:
     assert folder.client.payload(run) == data
 
 
+@pytest.mark.slow
 def test_more_than_the_kernels_queue_holds_are_found(folder: Folder) -> None:
     most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     number = most // 2 + 100  # each is made, and closed
