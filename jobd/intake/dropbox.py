@@ -188,7 +188,9 @@ class Dropbox:
     def _watch(self, box: Box) -> None:
         """Have changes told; where the kernel has no watch left, the folder is looked at often."""
         try:
-            box.watch = self._inotify.add(os.fsencode(self._spool.root / box.job), _MASK)
+            with self._spool.folder(box.job) as folder:
+                # by its descriptor: no path is made of a job's name
+                box.watch = self._inotify.add(b"/proc/self/fd/%d/." % folder.fd, _MASK)
             self._by_watch[box.watch] = box
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.ENOMEM):

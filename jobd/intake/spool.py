@@ -24,6 +24,7 @@ CLAIMED, DONE, FAILED, REJECTED = ".claimed", "done", "failed", "rejected"
 FOLDERS = (CLAIMED, DONE, FAILED, REJECTED)
 _MODE = 0o3730
 
+_ROOT = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -53,25 +54,30 @@ class Spool:
         if self.root.stat().st_uid == os.geteuid():
             self.root.chmod(0o711)
 
+    @contextmanager
+    def _rooted(self) -> Iterator[int]:
+        """The spool, opened: all below it is reached from there."""
+        try:
+            fd = os.open(self.root, _ROOT)
+        except FileNotFoundError:
+            self.open_root()
+            fd = os.open(self.root, _ROOT)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
     def make(self, job: str) -> None:
         """See to it that the job has its folder; jobd's own are there before others may enter."""
         path = self.root / job
-        try:
-            path.mkdir(mode=0o700)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:
-            self.open_root()
-            path.mkdir(mode=0o700)
-        fd = os.open(path, _DIRECTORY)
+        with self._rooted() as root:
+            _make(root, job)
+            fd = os.open(job, _DIRECTORY, dir_fd=root)
         try:
             found = os.fstat(fd)
             _check_own(found, str(path))
             for name in FOLDERS:
-                try:
-                    os.mkdir(name, 0o700, dir_fd=fd)
-                except FileExistsError:
-                    pass
+                _make(fd, name)
                 inner = os.stat(name, dir_fd=fd, follow_symlinks=False)
                 _check_own(inner, f"{path}/{name}")
             if self._gid >= 0 and found.st_gid != self._gid:
@@ -83,11 +89,15 @@ class Spool:
 
     def leave(self, job: str) -> bool:
         """Remove the folder of a job that is gone, where nothing is left in it."""
-        path = self.root / job
         try:
-            for name in FOLDERS:
-                (path / name).rmdir()
-            path.rmdir()
+            with self._rooted() as root:
+                fd = os.open(job, _DIRECTORY, dir_fd=root)
+                try:
+                    for name in FOLDERS:
+                        os.rmdir(name, dir_fd=fd)
+                finally:
+                    os.close(fd)
+                os.rmdir(job, dir_fd=root)
         except OSError:
             return False
         return True
@@ -99,7 +109,8 @@ class Spool:
     @contextmanager
     def folder(self, job: str) -> Iterator[JobFolder]:
         """A job's folder, opened."""
-        fd = os.open(self.root / job, _DIRECTORY)
+        with self._rooted() as root:
+            fd = os.open(job, _DIRECTORY, dir_fd=root)
         try:
             _check_own(os.fstat(fd), str(self.root / job))
             claimed = os.open(CLAIMED, _DIRECTORY, dir_fd=fd)
@@ -274,6 +285,13 @@ class JobFolder:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+def _make(folder: int, name: str) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=folder)
+    except FileExistsError:
+        pass
 
 
 def _check_own(found: os.stat_result, path: str) -> None:
