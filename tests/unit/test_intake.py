@@ -1,4 +1,4 @@
-"""The intake's small parts: names of dropped files, when one is complete, what has changed since."""
+"""The intake's small parts: names of drops, when one is complete, what has changed since."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def test_when_one_that_was_found_is(written: bool | None, quiet: float) -> None:
     box, now = Box("j"), time.time()
     for name, old in ((b"old", quiet + 9), (b"new", 0.0)):
         box.found(name, 50.0)
+        assert box.ready(50.0, 9) == [name]
         assert box.is_complete(name, look(now - old, written), 50.0) is (name == b"old")
     assert box.next_at() == 50.0 + quiet
     assert not box.is_complete(b"new", look(now + 3, written), 50.0 + quiet)
@@ -104,7 +105,7 @@ def test_what_has_happened_to_a_file_since(tmp_path: Path) -> None:
     Path(os.fsdecode(path)).write_text("x")
     every = ("closed", "created", "deleted", "moved")
     found = os.stat(path)
-    before, after = found.st_ctime_ns - 1, found.st_ctime_ns + 1
+    before, after = (made_ns(path) or found.st_ctime_ns) - 1, found.st_ctime_ns + 1
     assert happened(path, found, before, every) == "closed"
     assert happened(path, found, after, every) is None
     assert happened(path, found, before, ("created",)) == "created"
