@@ -156,6 +156,8 @@ class Order:
     payload: Path | None = None
     #: seconds without output after which it is to be told
     idle: float | None = None
+    #: folder of the host with the socket by which it asks from inside, or None
+    api_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
