@@ -55,6 +55,7 @@ class Dropping:
             spool,
             self._deliver,
             bodies.put,
+            bodies.remove,
             lambda: loop.rules.max_payload,
             held,
             loop.fatal,

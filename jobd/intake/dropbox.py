@@ -48,7 +48,7 @@ class Dropbox:
 
     `known` has the keys of claimed files that have made their runs, each with whether the file
     stays, being its run's payload. `most` says how large a payload may be that is copied, in
-    bytes; `keep` makes a body file of one.
+    bytes; `keep` makes a body file of one, `discard` removes such a file by its name.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Dropbox:
         spool: Spool,
         deliver: Callable[[list[Load]], None],
         keep: Callable[[bytes], Body],
+        discard: Callable[[str], None],
         most: Callable[[], int],
         known: Mapping[str, bool],
         fatal: Callable[[BaseException], None],
@@ -63,6 +64,9 @@ class Dropbox:
         self._spool = spool
         self._deliver = deliver
         self._keep = keep
+        self._discard = discard
+        #: bodies of drops that wait, by their keys
+        self._kept: dict[str, Body] = {}
         self._most = most
         self._known = dict(known)
         self._fatal = fatal
@@ -283,7 +287,7 @@ class Dropbox:
         ready: list[Load] = []
         for one in claimed:
             try:
-                made = load(folder, one, self._most(), self._keep)
+                made = load(folder, one, self._most(), self._keep, self._kept.get(one.key))
             except FileNotFoundError:
                 continue
             except RefusedDropError as error:
@@ -347,6 +351,7 @@ class Dropbox:
         done: list[tuple[Claimed, bool]] = []
         with self._spool.folder(job) as folder:
             for load_, run, refused, later in mine:
+                self._keep_body(load_, waits=run is None and not refused, used=run is not None)
                 if refused:
                     self._reject(box, folder, load_.claimed, refused)
                 elif run is None:
@@ -354,6 +359,17 @@ class Dropbox:
                 elif load_.held is None:
                     done.append((load_.claimed, load_.settings is not None))
         self._clearing.remove(job, done)
+
+    def _keep_body(self, made: Load, *, waits: bool, used: bool) -> None:
+        """A body file that was made of a drop is made once, and is not left where it is refused."""
+        if not isinstance(made.payload, Body):
+            return
+        if waits:
+            self._kept[made.claimed.key] = made.payload
+            return
+        self._kept.pop(made.claimed.key, None)
+        if not used:
+            self._discard(made.payload.name)
 
     def _reject(self, box: Box, folder: JobFolder, one: Claimed, reason: str) -> None:
         try:

@@ -43,11 +43,18 @@ class Load:
         return replace(self, payload=b"") if isinstance(self.payload, bytes) else self
 
 
-def load(folder: JobFolder, one: Claimed, most: int, keep: Callable[[bytes], Body]) -> Load:
+def load(
+    folder: JobFolder,
+    one: Claimed,
+    most: int,
+    keep: Callable[[bytes], Body],
+    kept: Body | None = None,
+) -> Load:
     """The claimed file: its bytes up to `most` of them, kept by `keep` where they are many.
 
-    A larger one is not read: it has to be synced (:func:`make_durable`) before it is queued. Raises
-    RefusedDropError, NotYetError, FileNotFoundError, what `keep` raises.
+    `kept` is what an earlier call has kept of it. A larger one is not read: it has to be synced
+    (:func:`make_durable`) before it is queued. Raises RefusedDropError, NotYetError,
+    FileNotFoundError, what `keep` raises.
     """
     try:
         fd, found = folder.open(one.file)
@@ -58,6 +65,8 @@ def load(folder: JobFolder, one: Claimed, most: int, keep: Callable[[bytes], Bod
         if found.st_size > most:
             _let_read(fd, found)
             return Load(folder.job, one, found.st_uid, held=found.st_size, settings=settings)
+        if kept is not None:
+            return Load(folder.job, one, found.st_uid, kept, settings=settings)
         data = _bytes(fd, found.st_size + 1)
         now = os.fstat(fd)
     finally:

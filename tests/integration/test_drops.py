@@ -239,3 +239,26 @@ def test_a_job_that_is_gone_leaves_no_empty_folder(folder: Folder) -> None:
     folder.client.register({"name": folder.name, "image": "img", "command": ["exit=0"], **SMALL})
     folder.drop("again")
     folder.ended(1)
+
+
+def test_what_is_refused_or_waits_fills_no_disk(host: FakeHost, client: Client) -> None:
+    bodies = host.home / "state" / "bodies"
+
+    def kept() -> set[Path]:
+        return {path for path in bodies.rglob("*") if path.is_file()}
+
+    before = kept()
+    folder = Folder(host, client, limits={"queue": 1})
+    client.pause(folder.name)
+    folder.drop("one", b"1" * 50_000)
+    until(folder.runs)
+    folder.drop("two", b"2" * 50_000)
+    until(lambda: len(kept() - before) == 2)
+    client.resume(folder.name)
+    folder.ended(2)
+    assert len(kept() - before) == 2, "each try left one"
+    if os.geteuid() == 0:
+        (folder.path / "three.meta.toml").write_text("priority = 1")
+        folder.drop("three", b"3" * 50_000)
+        folder.reason("three")
+        assert len(kept() - before) == 2

@@ -382,8 +382,7 @@ def test_a_process_has_no_settings_of_a_container() -> None:
     given = {"name": "job", "command": ["/bin/true"]}
     spec = parse(given, {"network": "none", "pull": "always", "timeout": "5s"})
     assert (spec.kind, spec.timeout) == (Kind.PROCESS, 5000), "defaults for containers are not its"
-    assert to_mapping(spec)["network"] is None
-    assert to_mapping(spec)["image"] is None
+    assert to_mapping(spec)["network"] is to_mapping(spec)["image"] is None
 
 
 @pytest.mark.parametrize(
