@@ -92,6 +92,8 @@ class Dropping:
 
     def _folders(self, added: set[str], gone: set[str]) -> None:
         for job in added:
+            if (self._spool.root / job).is_dir():
+                continue
             try:
                 # here and not beside the loop: who has been told that the job is there may drop
                 self._spool.make(job)

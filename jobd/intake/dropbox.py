@@ -235,7 +235,9 @@ class Dropbox:
         with self._open(box) as folder:
             if box.look_at <= now:
                 poor = self._remote or box.watch < 0
-                box.look_at = now + (LOOK_REMOTE if poor else LOOK_EVERY)
+                # not all folders at the same moment
+                spread = 1 + hash(box.job) % 100 / 100
+                box.look_at = now + (LOOK_REMOTE if poor else LOOK_EVERY * spread)
                 for name in folder.drops():
                     box.found(name, now)
             if self._under_way < UNDER_WAY and box.again and box.again_at <= now:
