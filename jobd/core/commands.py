@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from jobd.core.arrivals import QueueDrop, SettleDrop, TakeChanges
 from jobd.core.topics import Chain, EmitTopic
 
 
@@ -377,6 +378,9 @@ Command = (
     | ScheduleDue
     | EmitTopic
     | QueueRun
+    | QueueDrop
+    | SettleDrop
+    | TakeChanges
     | SetJob
     | RetryRuns
     | CancelRun

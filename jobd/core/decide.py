@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import changes, queueing, reacting, registering, reports, scheduling
+from jobd.core import arriving, changes, queueing, reacting, registering, reports, scheduling
 from jobd.core import events as e
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
@@ -75,5 +75,6 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **changes.DECIDERS,
     **scheduling.DECIDERS,
     **reacting.DECIDERS,
+    **arriving.DECIDERS,
     TimeOver: _time_over,
 }

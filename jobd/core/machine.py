@@ -13,6 +13,7 @@ from jobd.core.events import (
     AttemptEnded,
     AttemptStarted,
     AttemptStopping,
+    DropSettled,
     JobRunsCancelled,
     RunEdited,
     RunFinished,
@@ -46,6 +47,7 @@ RUN: dict[tuple[RunState | None, type], RunState] = {
     (R.ACTIVE, RunRequeued): R.WAITING,
     (R.ACTIVE, RunHeld): R.HELD,
     (R.ACTIVE, RunFinished): R.DONE,
+    (R.DONE, DropSettled): R.DONE,
 }
 
 #: what a run's events do to its current attempt

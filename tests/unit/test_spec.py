@@ -306,6 +306,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"schedule": [{"evry": "1m"}]}, "schedule[0].evry"),
     ({"schedule": [{"at": "soon"}]}, "schedule[0].at"),
     ({"schedule": [{"every": "1m", "payload": "x" * 4097}]}, "schedule[0].payload"),
+    ({"on": "x"}, "on"),
     ({"tpyo": 1}, "'tpyo'"),
     ({"resources": {"cpu": 1}}, "'resources.cpu'"),
     ({"resources": {1: 1}}, "'resources.1'"),
@@ -381,8 +382,7 @@ def test_a_process_has_no_settings_of_a_container() -> None:
     given = {"name": "job", "command": ["/bin/true"]}
     spec = parse(given, {"network": "none", "pull": "always", "timeout": "5s"})
     assert (spec.kind, spec.timeout) == (Kind.PROCESS, 5000), "defaults for containers are not its"
-    assert to_mapping(spec)["network"] is None
-    assert to_mapping(spec)["image"] is None
+    assert to_mapping(spec)["network"] is to_mapping(spec)["image"] is None
 
 
 @pytest.mark.parametrize(
