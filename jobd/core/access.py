@@ -43,7 +43,17 @@ class Policy:
 
 #: keys of a job that are an administrator's alone, whoever else may manage it: each of them is a
 #: way to more than the job had
-ADMINS_KEYS = ("image", "mounts", "devices", "network", "user", "access", "secrets", "api")
+ADMINS_KEYS = (
+    "image",
+    "mounts",
+    "devices",
+    "network",
+    "user",
+    "access",
+    "secrets",
+    "api",
+    "watches",
+)
 
 
 def is_named(caller: Caller, who: tuple[str, ...]) -> bool:
@@ -130,7 +140,12 @@ def registration(caller: Caller, policy: Policy, old: JobSpec | None, new: JobSp
         return f"job {new.name}: registering it is for administrators (access.admin in jobd.toml)"
     if not old.image or not new.image:
         return f"job {new.name}: command: a process of the host is for administrators to change"
-    changed = [key for key in ADMINS_KEYS if getattr(old, key) != getattr(new, key)]
+    changed = [
+        # as the file has it
+        "on" if key == "watches" else key
+        for key in ADMINS_KEYS
+        if getattr(old, key) != getattr(new, key)
+    ]
     if changed:
         return f"job {new.name}: {', '.join(changed)}: only an administrator may change that"
     return None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jobd.core.arrivals import QueueDrop, SettleDrop, TakeChanges
 from jobd.core.schedulecommands import AddSchedule as AddSchedule
 from jobd.core.schedulecommands import FireSchedule as FireSchedule
 from jobd.core.schedulecommands import PauseSchedule as PauseSchedule
@@ -353,6 +354,9 @@ Command = (
     | ScheduleDue
     | EmitTopic
     | QueueRun
+    | QueueDrop
+    | SettleDrop
+    | TakeChanges
     | SetJob
     | RetryRuns
     | CancelRun

@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import archiving, changes, queueing, reacting, registering, reports, scheduling
+from jobd.core import (
+    archiving,
+    arriving,
+    changes,
+    queueing,
+    reacting,
+    registering,
+    reports,
+    scheduling,
+)
 from jobd.core import events as e
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
@@ -76,5 +85,6 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **archiving.DECIDERS,
     **scheduling.DECIDERS,
     **reacting.DECIDERS,
+    **arriving.DECIDERS,
     TimeOver: _time_over,
 }

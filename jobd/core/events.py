@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
-from jobd.core import jobevents, onevents
+from jobd.core import arrivalevents, jobevents, onevents
 
 #: what a record is about; the host is one thing, its id is 1
 JOB, RUN, HOST = 1, 2, 3
@@ -27,6 +27,9 @@ ScheduleResumed = jobevents.ScheduleResumed
 ScheduleFired = jobevents.ScheduleFired
 JobBreakerOpened = jobevents.JobBreakerOpened
 JobBreakerClosed = jobevents.JobBreakerClosed
+# of what comes by the file system
+DropSettled = arrivalevents.DropSettled
+WatchMoved = arrivalevents.WatchMoved
 # of what listens to ends and topics, which have one too
 ReactionRefused = onevents.ReactionRefused
 JoinReached = onevents.JoinReached
@@ -309,6 +312,8 @@ Event = (
     | ScheduleFired
     | JobBreakerOpened
     | JobBreakerClosed
+    | DropSettled
+    | WatchMoved
     | RunQueued
     | RunRequeued
     | RunFinished
@@ -353,6 +358,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (33, RUN, AttemptStarted),
     (34, RUN, AttemptStopping),
     (35, RUN, AttemptEnded),
+    (36, RUN, DropSettled),
+    (37, JOB, WatchMoved),
     (40, JOB, ReactionRefused),
     (41, JOB, JoinReached),
     (42, JOB, JoinEnded),

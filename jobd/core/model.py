@@ -13,6 +13,7 @@ from jobd.core.on import On
 from jobd.core.rates import Rate
 from jobd.core.schedule import ScheduleSpec
 from jobd.core.states import Kind, Outcome
+from jobd.core.watching import WatchSpec
 
 
 class Needs(NamedTuple):
@@ -164,6 +165,11 @@ class JobSpec:
     #: what makes runs of it beside people and the clock
     on: tuple[On, ...] = ()
     api: Api = field(default_factory=Api)
+
+    @property
+    def watches(self) -> tuple[WatchSpec, ...]:
+        """The paths among what it listens to."""
+        return tuple(each for each in self.on if isinstance(each, WatchSpec))
 
     @property
     def kind(self) -> Kind:

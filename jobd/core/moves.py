@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any
 
 from jobd.core import machine
+from jobd.core.drops import Drops
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.gone import Gone
 from jobd.core.groups import Groups
@@ -25,6 +26,7 @@ from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
 from jobd.core.schedules import Schedules
 from jobd.core.states import AttemptState, Kind, Outcome, RunState, Status
+from jobd.core.watches import Watches
 
 
 class Moves:
@@ -49,6 +51,10 @@ class Moves:
         self.replaceable: dict[int, dict[int, None]] = {}
         self.schedules = Schedules()
         self.reactions = Reactions()
+        self.drops = Drops()
+        self.watches = Watches()
+        #: jobs were registered or removed, since somebody last looked
+        self.jobs_changed = False
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1
@@ -244,6 +250,7 @@ class Moves:
         self.finished.append(run.id)
         if run.options is not None:
             self.children.over(run)
+            self.drops.ended(run)
         if self.replaceable:
             self.replaceable.get(run.job.id, {}).pop(run.id, None)
         self.count_done(run.job, outcome, 1)

@@ -9,13 +9,14 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jobd.core import onrun, ontopic
+from jobd.core import onrun, ontopic, watching
 from jobd.core import specvalues as v
 from jobd.core.onrun import OnRun
 from jobd.core.ontopic import OnTopic
+from jobd.core.watching import WatchSpec
 from jobd.errors import InvalidError
 
-On = OnRun | OnTopic
+On = OnRun | OnTopic | WatchSpec
 
 #: entries of one job
 MOST = 100
@@ -32,11 +33,12 @@ class Kind(NamedTuple):
 #: the key that tells the kind
 KINDS: dict[str, Kind] = {
     "run": Kind(onrun.KEYS, onrun.parse, onrun.to_mapping),
+    "path": Kind((*watching.KEYS, "event"), watching.parse, watching.to_mapping),
     "topic": Kind(ontopic.KEYS, ontopic.parse, ontopic.to_mapping),
 }
-_KIND_OF: dict[type[Any], str] = {OnRun: "run", OnTopic: "topic"}
+_KIND_OF: dict[type[Any], str] = {OnRun: "run", OnTopic: "topic", WatchSpec: "path"}
 #: kinds of INTERFACE that this version has not
-_LATER = frozenset({"path", "hook"})
+_LATER = frozenset({"hook"})
 
 
 def read_all(value: Any, path: str) -> tuple[On, ...]:
@@ -45,7 +47,18 @@ def read_all(value: Any, path: str) -> tuple[On, ...]:
         raise InvalidError(f"{path}: expected a list of tables, got {v.kind(value)}")
     if len(value) > MOST:
         raise InvalidError(f"{path}: {len(value)} entries: at most {MOST} of one job")
-    return tuple(_read(given, f"{path}[{number}]") for number, given in enumerate(value))
+    found = tuple(_read(given, f"{path}[{number}]") for number, given in enumerate(value))
+    watched = [each.name for each in found if isinstance(each, WatchSpec)]
+    if len(watched) > watching.MOST:
+        raise InvalidError(
+            f"{path}: {len(watched)} watched paths: at most {watching.MOST} of one job"
+        )
+    for number, each in enumerate(found):
+        if isinstance(each, WatchSpec) and watched.count(each.name) > 1:
+            raise InvalidError(
+                f"{path}[{number}].name: {each.name!r:.80} is there twice: give each a name"
+            )
+    return found
 
 
 def _read(given: Any, path: str) -> On:

@@ -54,6 +54,7 @@ class Restoring:
             s.TYPE_OF[s.ReadyStands]: self._ready,
             s.TYPE_OF[s.RefusalStands]: self._refusal,
             s.TYPE_OF[s.JoinsStand]: self._joins,
+            s.TYPE_OF[s.WatchStands]: self._watch,
             s.TYPE_OF[s.RunStands]: self._run,
             s.TYPE_OF[s.HostStands]: self._host,
             s.TYPE_OF[s.RequestsStand]: self._requests,
@@ -112,6 +113,10 @@ class Restoring:
         made.last_at, made.last_run = said.last_at, said.last_run
         self.state.schedules.restore(made)
 
+    def _watch(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.WatchStands, body)
+        self.state.watches.restore(self.state.job(id_), said.name, said.mark, said.seen)
+
     def _ready(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.ReadyStands, body)
         ids = array("Q")
@@ -147,6 +152,7 @@ class Restoring:
         if said[6] is not None and "made_by" in said[6]:
             state.made.add(id_, said[6]["made_by"][0])
         state.runs.add(run)
+        state.drops.restore(run)
         if run.options is not None and "labels" in run.options:
             state.runs.labelled(id_)
         if run.state is RunState.DONE and run.note is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import breaker, edits, machine, reacted, scheduled
+from jobd.core import arrived, breaker, edits, machine, reacted, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -62,6 +62,7 @@ class State(Moves):
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in reacted.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in arrived.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -142,6 +143,8 @@ class State(Moves):
         job.origin = event.origin
         job.removed = False
         self.schedules.sync(job, spec.schedules, event.at, event.caller)
+        self.watches.sync(job, spec.watches, event.at)
+        self.jobs_changed = True
         self.jobs[job.name] = job
         self.reactions.sync(job, self.children)
         self.dirty = True
@@ -151,6 +154,8 @@ class State(Moves):
         job.removed = True
         self.schedules.drop(job)
         self.reactions.sync(job, self.children)
+        self.watches.drop(job)
+        self.jobs_changed = True
         job.paused = False
         self.jobs.pop(job.name, None)
 
@@ -222,6 +227,8 @@ class State(Moves):
             self.replaceable.setdefault(run.job.id, {})[run.id] = None
         if "labels" in options:
             self.runs.labelled(run.id)
+        if "drop" in options:
+            self.drops.add(options["drop"][0], run.id)
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         if "made_by" in options:

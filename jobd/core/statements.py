@@ -90,6 +90,14 @@ class JoinsStand(NamedTuple):
     open: list[list[Any]]
 
 
+class WatchStands(NamedTuple):
+    """How far a watched path of the job's newest definition is dealt with: see `WatchMoved`."""
+
+    name: str
+    mark: int
+    seen: list[int]
+
+
 class ReadyStands(NamedTuple):
     """A part of a job's queue at one priority: ids of 8 bytes, in the order of their turns.
 
@@ -171,6 +179,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (66, e.JOB, ReadyStands),
     (67, e.JOB, ScheduleStands),
     (72, e.RUN, RunStands),
+    (73, e.JOB, WatchStands),
     (74, e.JOB, RefusalStands),
     (75, e.JOB, JoinsStand),
     (80, e.HOST, HostStands),
@@ -283,6 +292,9 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
         yield _record(_schedule(schedule), job.id, job.rev)
     for statement in _reactions(job, state):
         yield _record(statement, job.id, job.rev)
+    for watch in state.watches.of(job):
+        moved = WatchStands(watch.spec.name, watch.mark, watch.seen)
+        yield _record(moved, job.id, job.rev)
     for priority, queue in sorted(job.ready.items()):
         # what is over for good never becomes right again; but an empty queue would cost the job its
         # turn

@@ -221,6 +221,7 @@ def _protected(path: Path, places: Places, config: Config) -> tuple[str, ...]:
         places.jobs,
         places.state,
         places.secrets,
+        places.spool,
         places.logs,
         places.socket.parent,
     }

@@ -110,6 +110,9 @@ class CoreLoop:
         self.now = clock()
         self.desk: Desk | None = None
         self.performer: Performer | None = None
+        #: looks at what is new in the state after a sync, beside effects and answers
+        self.lookers: list[Callable[[], None]] = []
+        self._after: list[Callable[[], None]] = []
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -182,6 +185,10 @@ class CoreLoop:
                 self._changed.add(subject)
             elif type(event) is JobRunsCancelled:
                 self._ranges += event.ranges
+
+    def after_sync(self, work: Callable[[], None]) -> None:
+        """Have `work` done once all that was decided so far is on disk. For the loop's thread."""
+        self._after.append(work)
 
     def touch(self, run: int) -> None:
         """Have requests that wait for the run asked again: something about it is new."""
@@ -326,6 +333,9 @@ class CoreLoop:
         if self.performer is not None:
             for effect in effects:
                 self.performer.perform(effect)
+        after, self._after = self._after, []
+        for work in (*after, *self.lookers):
+            work()
 
     def _expire(self, most: int) -> None:
         self._since_expiry = 0

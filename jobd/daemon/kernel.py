@@ -10,6 +10,7 @@ from jobd import VERSION
 from jobd.capacity import probe
 from jobd.core.access import is_admin
 from jobd.core.commands import Body, Caller, Command
+from jobd.core.drops import held_name
 from jobd.core.entities import Run
 from jobd.core.events import RUN, RunQueued
 from jobd.core.inside import lives
@@ -26,7 +27,7 @@ from jobd.daemon.past import Past
 from jobd.daemon.reports import Reports
 from jobd.daemon.snapshots import Snapshots
 from jobd.daemon.uploads import Uploads
-from jobd.errors import JobdError
+from jobd.errors import ConflictError, JobdError
 from jobd.history.keeper import Keeper
 from jobd.history.reader import History
 from jobd.journal.bodies import Bodies, upload_key
@@ -170,6 +171,13 @@ class DaemonKernel:
         """The payload's bytes where they are in the queue, else which body file has them."""
         if run.body is not None:
             return run.body
+        name = held_name(run)
+        if name is not None:
+            raise ConflictError(
+                f"run {run.id}: its payload is the dropped file {name!r:.200}, which is not "
+                "copied: it is claimed until the run has ended, and lies in failed/ of the job's "
+                "folder where it failed: drop it again from there"
+            )
         type_, body = self._kept(run.where, run.id)
         return payload_in(type_, run.id, body)
 

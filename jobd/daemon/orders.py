@@ -18,6 +18,7 @@ from jobd.core.allowed import (
     user_problem,
 )
 from jobd.core.commands import Body
+from jobd.core.drops import drop_of
 from jobd.core.entities import Attempt, Run
 from jobd.core.policy import Rules
 from jobd.core.states import Kind
@@ -26,6 +27,8 @@ from jobd.daemon.inbox import SOCKET, TOPIC
 from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Mount, Order, StartRefusedError
+from jobd.intake.names import Claimed
+from jobd.intake.spool import Spool
 
 #: a secret is a key or a password, not a file system
 _LARGEST_SECRET = 1 << 20
@@ -36,8 +39,26 @@ def reference(store: bytes, run: int, attempt: int) -> str:
     return f"jobd-{store.hex()[:8]}-{run}-{attempt}"
 
 
-def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) -> Order:
-    """The order for a run's attempt, without what secrets add. Pure."""
+def held_payload(run: Run, spool: Spool) -> Path | None:
+    """The dropped file that is the run's payload without being copied, or None."""
+    drop = drop_of(run)
+    if drop is None or drop.held is None:
+        return None
+    return spool.claimed_path(run.job.name, Claimed(*drop[:3]).file)
+
+
+def build(
+    store: bytes,
+    run: Run,
+    attempt: Attempt,
+    work: Path,
+    log_bytes: int,
+    payload: Path | None = None,
+) -> Order:
+    """The order for a run's attempt, without what secrets add. Pure.
+
+    `payload` is the file that is its payload, where that is not copied.
+    """
     spec = run.spec
     folder = work / f"{run.id}.{attempt.number}"
     files = any(target.startswith("file:") for target in spec.secrets)
@@ -76,11 +97,12 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         task_dir=folder / "job",
         log_bytes=log_bytes,
         secrets_dir=folder / "secrets" if files else None,
-        stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
+        stdin=PayloadInput(folder, payload) if spec.stdin == "payload" else None,
         devices=spec.devices,
         gpus=tuple(attempt.gpus or ()),
         shm=spec.shm,
         ulimits=tuple(sorted(spec.ulimits.items())),
+        payload=payload,
         idle=None if spec.idle_timeout is None else spec.idle_timeout / 1000,
         api_dir=folder / "api" if spec.api.on else None,
     )
@@ -162,7 +184,7 @@ def _moment(source: Sequence[Any] | None) -> str:
 
 def inputs(
     run: Run,
-    payload: Callable[[], bytes | Body],
+    payload: Callable[[], bytes | Body | Path],
     secrets: Path,
     owner: tuple[int, int] | None = None,
     parents: Mapping[int, bytes | Body] | None = None,
@@ -178,8 +200,11 @@ def inputs(
         if target.startswith("file:")
     }
     process = run.spec.kind is Kind.PROCESS
+    found = payload()
+    if isinstance(found, Path) and not found.exists():
+        raise StartRefusedError(f"not started: its payload, the dropped file {found}, is gone")
     return Inputs(
-        payload=payload(),
+        payload=found,
         config=run.spec.config.encode(),
         secrets=files,
         parents=parents or {},

@@ -152,6 +152,8 @@ class Order:
     stdin: Input | None = None
     #: devices of the host, by their paths
     devices: tuple[str, ...] = ()
+    #: a file of the host that is the payload, where that is not in `task_dir`: read-only
+    payload: Path | None = None
     #: seconds without output after which it is to be told
     idle: float | None = None
     #: the numbers of the GPUs that it has for itself

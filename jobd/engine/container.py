@@ -113,7 +113,7 @@ def _check_allowed(order: Order, config: Mapping[str, Any], rules: Rules) -> Non
     The image is told by the order: a retry names it by the id that it had.
     """
     host = config["HostConfig"]
-    own = {str(order.task_dir), str(order.secrets_dir), str(order.api_dir)}
+    own = {str(order.task_dir), str(order.secrets_dir), str(order.api_dir), str(order.payload)}
     problems = [
         image_problem(order.image, rules),
         user_problem(config.get("User"), rules),
@@ -203,6 +203,8 @@ def _mounts(order: Order) -> list[dict[str, object]]:
     wanted = [(str(order.task_dir), TASK_DIR, False)]
     if order.secrets_dir is not None:
         wanted.append((str(order.secrets_dir), SECRETS_DIR, True))
+    if order.payload is not None:
+        wanted.append((str(order.payload), f"{TASK_DIR}/payload", True))
     if order.api_dir is not None:
         # of its own and read-only: who could put another socket there would speak for jobd
         wanted.append((str(order.api_dir), API_DIR, True))

@@ -23,6 +23,7 @@ from jobd.core.schedule import to_mapping as schedule_mapping
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
 from jobd.core.statements import end_in, payload_in
+from jobd.core.watching import to_mapping as watch_mapping
 from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.snapshotter import make as make_snapshot
 from jobd.journal import Fs, Journal, RecordIn
@@ -125,8 +126,19 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
     ]
     yield [e.JobRegistered(job + 1, f"old-{job}", 1, _spec(f"old-{job}"), at + 94, JOBD)]
     yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
+    on = [{"path": "/srv/in", "event": "closed|created", "pattern": "*.csv", "debounce": "2s"}]
+    yield [e.JobRegistered(job + 2, f"watch-{job}", 1, _spec(f"watch-{job}", on=on), at + 96, ANN)]
+    many = {"source": ["ä.csv", None], "drop": [f"{run:032x}", ".", "ä.csv", None]}
+    large = {"source": ["a", None], "drop": [f"{run + 1:032x}", "%", "%FF", 1 << 30]}
+    yield [
+        e.RunQueued(run + 8, job, 3, at + 96, "drop", ANN, b"1,2", 5, many),
+        e.RunQueued(run + 9, job, 3, at + 96, "drop", ANN, b"", 5, large),
+    ]
+    ended = e.RunFinished(run + 8, at + 96, "cancelled", "cancelled", "was cancelled by ann", ANN)
+    yield [ended, e.DropSettled(run + 8, at + 97)]
+    yield [e.WatchMoved(job + 2, "/srv/in", at * 1_000_000, at + 97, [7, 1 << 62], 0, "refused")]
     yield [e.HostDrainStarted(1, at + 97, ANN)]
-    yield [e.HostSalvaged(1, at + 98, ANN, run + 9, job + 5)]
+    yield [e.HostSalvaged(1, at + 98, ANN, run + 10, job + 5)]
     yield [e.HostRunsArchived(1, at + 99, [[run + 2, run + 2]])]
 
 
@@ -214,6 +226,11 @@ def listing(folder: Path) -> dict[str, Any]:
                     each.mark,
                 ]
                 for each in state.schedules.every()
+            },
+            "drops": state.drops.runs(),
+            "watches": {
+                f"{each.job.id} {each.spec.name}": [watch_mapping(each.spec), each.mark, each.seen]
+                for each in state.watches.every()
             },
             "turns": [
                 [priority, [run.id for run in state.ready.heads(priority)]]

@@ -92,6 +92,8 @@ def told(state: State) -> dict[str, Any]:
     found["refused"] = dict(state.reactions.refused)
     found["listening"] = {name: list(jobs) for name, jobs in state.reactions.by_run.items()}
     found["needed"] = dict(state.children._readers)
+    found["drops"] = {run: state.run(run).option("drop") for run in state.drops.runs()}
+    found["watches"] = {w.key: [w.spec, w.mark, w.seen] for w in state.watches.every()}
     found["newest"] = state.schedules.newest
     found["times"] = {job.id: list(job.times) for job in state.jobs_by_id.values()}
     found["made"] = {

@@ -10,6 +10,7 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core import statements as s
+from jobd.core.drops import Drops
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Group
 from jobd.core.machine import TransitionError
@@ -18,6 +19,7 @@ from jobd.core.reactions import Join
 from jobd.core.schedules import Schedule
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
+from jobd.core.watches import Watch
 from tests.support.core import Bench, problems
 from tests.support.simulation import Life
 from tests.support.stating import SCHEDULE, Kept, restore, told
@@ -37,6 +39,8 @@ STATED = {
     Group: {"active", "bucket", "limits"},
     Bucket: {"full_at"},
     Join: {"reached", "since"},
+    Watch: {"job", "spec", "mark", "seen"},
+    Drops: {"_runs"},
 }
 MADE_ANEW = {
     Run: {"where"},
@@ -48,6 +52,8 @@ MADE_ANEW = {
     Group: set[str](),
     Bucket: {"_back_at"},
     Join: set[str](),
+    Watch: set[str](),
+    Drops: {"over"},
 }
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
     "schedules",
@@ -59,6 +65,8 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "breakers",
     "replaceable",
     "reactions",
+    "drops",
+    "watches",
 }
 OF_THE_STATE_ANEW = {
     "children",
@@ -84,6 +92,7 @@ OF_THE_STATE_ANEW = {
     "_origins",
     "_appliers",
     # what the last run that was queued had, so that the next shares it
+    "jobs_changed",
     "_caller",
     "_user",
 }

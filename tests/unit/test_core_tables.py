@@ -283,11 +283,13 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
         60: "HostRunsArchived",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
+        36: "DropSettled", 37: "WatchMoved",
     }  # fmt: skip
     assert {cls for cls, kind in e.KIND_OF.items() if kind == e.JOB} == {
         e.JobRegistered, e.JobRemoved, e.JobPaused, e.JobResumed, e.JobRunsCancelled,
         e.ScheduleAdded, e.ScheduleRemoved, e.SchedulePaused, e.ScheduleResumed, e.ScheduleFired,
         e.JobBreakerOpened, e.JobBreakerClosed, e.ReactionRefused, e.JoinReached, e.JoinEnded,
+        e.WatchMoved,
     }  # fmt: skip
 
 

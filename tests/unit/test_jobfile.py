@@ -108,7 +108,6 @@ B = [1]
     "key",
     [
         "alert = []",
-        "on = []",
     ],
 )
 def test_what_is_not_done_yet_is_refused_by_name(key: str) -> None:
