@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -112,8 +113,12 @@ def event_pages(
     follow: bool = False,
     audit: bool = False,
     after: int | None = None,
+    gone: Callable[[int], None] | None = None,
 ) -> Steps[None]:
-    """As `events`, in pieces as they come; `since` is in milliseconds UTC."""
+    """As `events`, in pieces as they come; `since` is in milliseconds UTC.
+
+    `gone` is told, where some are not there any more, from before when (ms UTC) these are.
+    """
     asked: dict[str, Any] = {"audit": True} if audit else {}
     if since is not None:
         asked["since"] = since
@@ -125,6 +130,8 @@ def event_pages(
     while True:
         began = time.monotonic()
         answer = yield from to.ask("events.read", {**asked, "hold": held}, hold_ms=held)
+        if gone is not None and answer.get("gone"):
+            gone(answer["gone"])
         if answer["events"]:
             yield Item(shaped(answer["events"]))
         asked["after"] = answer["next"]

@@ -28,13 +28,14 @@ def runs(
     job: str | None = None,
     labels: Mapping[str, str] | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
     limit: int | None = None,
     everything: bool = False,
 ) -> Steps[list[Run]]:
     """Runs that fit: live ones first, then ended ones, newest first in each, 50 in all.
 
     `limit` is another number than 50, `everything` lifts window and limit. Status words may
-    be `dead` too.
+    be `dead` too; `since` and `until` are of the end of a run that has ended.
 
         jobd.runs(job="sendemail", status=["failed"], limit=10)
     """
@@ -44,16 +45,17 @@ def runs(
         job=job,
         labels=dict(labels or {}) or None,
         since=None if since is None else round(since.timestamp() * 1000),
+        until=None if until is None else round(until.timestamp() * 1000),
         limit=limit,
         all=everything or None,
     )
     return (yield from runs_and_more(to, asked))[0]
 
 
-def runs_and_more(to: Channel, asked: dict[str, Any]) -> Steps[tuple[list[Run], bool]]:
-    """As `runs`, by the wire's own arguments; and whether there are more than were asked."""
-    rows, last = yield from collect(to, "run.list", asked, "runs")
-    return rows, bool(last.get("more"))
+def runs_and_more(to: Channel, asked: dict[str, Any]) -> Steps[tuple[list[Run], dict[str, Any]]]:
+    """As `runs`, by the wire's own arguments; and `{more}`: whether there are more than were asked,
+    with `trouble` where those of old cannot be read just now."""
+    return (yield from collect(to, "run.list", asked, "runs"))
 
 
 def show(to: Channel, *selectors: Selector) -> Steps[Any]:

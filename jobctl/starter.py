@@ -69,6 +69,14 @@ CONFIG = """\
 
 [logs]
 # per_attempt = "64M"              # of output kept, its head and its tail
+# keep = "30d"                     # then a log goes, also where its run is kept for longer
+
+[history]                          # of runs that have ended
+# keep = "30d"                     # then they are removed, with logs, results and output
+# keep_dead = "90d"                # those that used up their attempts; as `keep` where not said
+# runs = 100000                    # so many are kept, the newest
+# window = 1000                    # so many stay in memory; the others are read from the disk
+# window_age = "1d"                # and none that ended longer ago
 
 [journal]                          # the queue on disk
 # snapshot_after = "128M"          # bytes written to it that are worth a snapshot

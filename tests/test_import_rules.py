@@ -27,6 +27,7 @@ LEVELS = {
     "runlog": 3,
     "intake": 3,
     "alerts": 3,
+    "history": 4,
     "server": 4,
     "daemon": 5,
     "__main__": 6,
@@ -52,6 +53,7 @@ DOORS = {
     "psutil": "jobd.capacity.probe",
     "croniter": "jobd.cron.expression",
     "msgpack": "jobd.codec",
+    "sqlite3": "jobd.history.index",
 }
 
 #: a pure core knows no clock, disk, network, process, thread, chance or log

@@ -58,7 +58,9 @@ def run(given: Namespace, client: Client, out: Output) -> int:
             out.note(f"{given.since}: {values.clock(since)}")
     elif not given.follow and not given.audit:
         since = now() - _HOUR
-    pages = client.event_pages(since=since, follow=given.follow, audit=given.audit)
+    pages = client.event_pages(
+        since=since, follow=given.follow, audit=given.audit, gone=lambda before: _gone(out, before)
+    )
     if out.mode == "json":
         out.values([row for rows in pages for row in rows])
         return 0
@@ -74,6 +76,13 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     if not some and out.mode == "table":
         out.note("nothing happened" if given.since or given.audit else "nothing in the last hour")
     return 0
+
+
+def _gone(out: Output, before: int) -> None:
+    out.note(
+        f"events from before {values.clock(before)} are gone, as snapshots have replaced the files "
+        "that told of them; what became of the runs: `jobctl ls --until T`, `jobctl show RUN`"
+    )
 
 
 def _line(row: dict[str, Any]) -> str:

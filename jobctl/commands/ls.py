@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 MANUAL = """\
 Lists runs: all that have not ended, then ended ones, newest first in each, 50 in all. --all lifts
-both the window and the limit. Status words may also be `dead`.
+both the window and the limit. Status words may also be `dead`; --since and --until are of the end
+of runs that have ended.
 
   jobctl ls --status failed,timed-out --since 1d
   jobctl ls --job sendemail -o id | xargs -n1 jobctl show"""
@@ -27,7 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--status", metavar="S,...", help="status words: queued,running,dead,...")
     parser.add_argument("--job", metavar="J", help="runs of one job")
     parser.add_argument("--label", metavar="K=V", action="append", help="runs with the label")
-    parser.add_argument("--since", metavar="T", help="queued since (10m looks back; or a date)")
+    parser.add_argument("--since", metavar="T", help="ended since then, or live (10m looks back)")
+    parser.add_argument("--until", metavar="T", help="ended, or else queued, until then")
     parser.add_argument("--limit", metavar="N", type=typed(values.positive), help="how many")
     parser.add_argument("--all", action="store_true", help="all there are")
     parser.add_argument("runs", metavar="RUN", nargs="*", type=typed(values.selector))
@@ -36,8 +38,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 def check(given: Namespace, out: Output) -> None:
     """Reads what has a form, before anything is asked."""
     values.pairs(given.label, "--label")
-    if given.since is not None:
-        values.when(given.since, now(), back=True)
+    for time in (given.since, given.until):
+        if time is not None:
+            values.when(time, now(), back=True)
     if given.status is not None and not values.words(given.status):
         raise UsageError("ls: --status: expected status words, separated by commas")
 
@@ -117,16 +120,19 @@ def run(given: Namespace, client: Client, out: Output) -> int:
         asked["job"] = given.job
     if given.label:
         asked["labels"] = values.pairs(given.label, "--label")
-    if given.since is not None:
-        at, dated = values.when(given.since, now(), back=True)
-        if dated:
-            out.note(f"{given.since}: {values.clock(at)}")
-        asked["since"] = at
+    for name, time in (("since", given.since), ("until", given.until)):
+        if time is not None:
+            at, dated = values.when(time, now(), back=True)
+            if dated:
+                out.note(f"{time}: {values.clock(at)}")
+            asked[name] = at
     if given.limit is not None:
         asked["limit"] = given.limit
     if given.all:
         asked["all"] = True
-    rows, more = client.runs_and_more(asked)
+    rows, last = client.runs_and_more(asked)
+    if last.get("trouble"):
+        out.note(f"older runs are missing here: {last['trouble']}")
     if out.mode == "id":
         for row in rows:
             out.line(str(row["id"]))
@@ -136,7 +142,7 @@ def run(given: Namespace, client: Client, out: Output) -> int:
         out.table(rows, COLUMNS)
         if not rows:
             out.note("no runs" + (" that fit" if asked else ""))
-        if more:
+        if last.get("more") and not last.get("trouble"):
             how = "--limit N" if given.all else "--all or --limit N"
             out.note(f"{len(rows)} are shown: {how} shows more")
     return 0

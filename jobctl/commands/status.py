@@ -71,6 +71,12 @@ def trouble(status: dict[str, Any]) -> list[str]:
         made.append(f"SNAPSHOT FAILED, nothing is lost, the disk fills: {last['problem']}")
     for damage in last.get("damaged") or ():
         made.append(f"SNAPSHOT DAMAGED, nothing is lost: {damage}")
+    history = status.get("history") or {}
+    if history.get("problem"):
+        made.append(f"FINISHED RUNS STAY IN MEMORY, nothing is lost: {history['problem']}")
+    if history and not history.get("ready", True):
+        percent = history.get("indexed_percent")
+        made.append(f"HISTORY CANNOT BE READ YET: its index is being made, {percent} %")
     sync = (status.get("journal") or {}).get("last_sync_ms") or 0
     if sync >= _SLOW_SYNC_MS:
         made.append(f"SLOW DISK: the last sync of the queue took {render.span(sync)}")
@@ -99,6 +105,9 @@ def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
         made.append(("paused", " ".join(map(str, status["paused"]))))
     if journal:
         made.append(("queue", _journal(journal)))
+    history = status.get("history") or {}
+    if history.get("segments"):
+        made.append(("history", _history(history)))
     return made
 
 
@@ -152,3 +161,11 @@ def _journal(journal: dict[str, Any]) -> str:
     if last.get("at"):
         text += f", snapshot {last['at']} ({render.size(last.get('bytes') or 0)})"
     return text + (", a snapshot is being made" if last.get("making") else "")
+
+
+def _history(history: dict[str, Any]) -> str:
+    files = history["segments"]
+    return (
+        f"{render.size(history.get('bytes') or 0)} in {files} file{'' if files == 1 else 's'}, "
+        f"{history.get('in_memory')} ended runs in memory"
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jobd.core.arrivals import QueueDrop, SettleDrop, TakeChanges
 
@@ -177,6 +177,10 @@ class QueueRun(NamedTuple):
     latest: bool = False
     #: as `latest`, and due when no other has come with the key for so many milliseconds
     debounce: int | None = None
+    #: of the parents that have left memory: how each ended
+    past: Mapping[int, str] = MappingProxyType({})
+    #: the archived run that has the key, and what it says of the payload it came with
+    known: tuple[int, int | None] | None = None
     #: the run and the attempt that queue it from inside: see core/inside.py
     within: tuple[int, int] | None = None
 
@@ -185,11 +189,20 @@ class QueueRun(NamedTuple):
 class RetryRuns:
     """Queue ended runs again, each as a new run of its job with the payload that stands with it.
 
-    All or none.
+    All or none. `past` has those of the runs that have left memory.
     """
 
     runs: Sequence[tuple[int, bytes | Body]]
     request: bytes | None = None
+    #: id -> core/entities.Run, which this module cannot know
+    past: Mapping[int, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveRuns:
+    """Let go of those of these runs that are over and that nobody needs: they are archived."""
+
+    runs: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +399,7 @@ Command = (
     | EditRun
     | DrainHost
     | SetGroups
+    | ArchiveRuns
     | Report
     | TimeOver
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import arriving, changes, queueing, registering, reports, scheduling
+from jobd.core import archiving, arriving, changes, queueing, registering, reports, scheduling
 from jobd.core import events as e
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
@@ -67,6 +67,7 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **registering.DECIDERS,
     **queueing.DECIDERS,
     **changes.DECIDERS,
+    **archiving.DECIDERS,
     **scheduling.DECIDERS,
     **arriving.DECIDERS,
     TimeOver: _time_over,

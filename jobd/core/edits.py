@@ -75,6 +75,7 @@ def _cancelled(
     else:
         state.held -= len(runs)
         job.held -= len(runs)
+    state.finished.extend([run.id for run in runs])
     state.count_done(job, Outcome.CANCELLED, len(runs))
     if job.id in state.replaceable:
         for run in runs:

@@ -169,7 +169,7 @@ class Run:
         self.rev = 0
         self.priority = 0
         self.queued_at = 0
-        #: where its RunQueued record lies, for the payload
+        #: where its RunQueued record lies, for the payload; below 0: where in the archive it is
         self.where = 0
         #: trigger and caller, shared between runs of one origin
         self.origin: tuple[Any, ...] = ()
@@ -189,6 +189,11 @@ class Run:
     def spec(self) -> JobSpec:
         """The definition that it is pinned to."""
         return self.job.revisions[self.revision]
+
+    @property
+    def archived(self) -> bool:
+        """Whether it has left memory and was read back: nothing changes it any more."""
+        return self.where < 0
 
     @property
     def attempt(self) -> Attempt | None:

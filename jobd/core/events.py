@@ -279,6 +279,17 @@ class HostSalvaged(NamedTuple):
     next_job: int
 
 
+class HostRunsArchived(NamedTuple):
+    """Every run with an id in `ranges` (`[first, last]`) is in the archive and leaves the state.
+
+    All of them are over. What is kept of them is in the archive from then on, and nowhere else.
+    """
+
+    host: int
+    at: int
+    ranges: list[list[int]]
+
+
 Event = (
     JobRegistered
     | JobRemoved
@@ -309,6 +320,7 @@ Event = (
     | HostDrainEnded
     | HostGroupsSet
     | HostSalvaged
+    | HostRunsArchived
 )
 
 #: the number on disk, what it is about, the event
@@ -342,6 +354,7 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (49, HOST, HostDrainEnded),
     (50, HOST, HostSalvaged),
     (51, HOST, HostGroupsSet),
+    (60, HOST, HostRunsArchived),
 )
 
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}

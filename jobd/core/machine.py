@@ -14,6 +14,7 @@ from jobd.core.events import (
     AttemptStarted,
     AttemptStopping,
     DropSettled,
+    HostRunsArchived,
     JobRunsCancelled,
     RunEdited,
     RunFinished,
@@ -48,6 +49,8 @@ RUN: dict[tuple[RunState | None, type], RunState] = {
     (R.ACTIVE, RunHeld): R.HELD,
     (R.ACTIVE, RunFinished): R.DONE,
     (R.DONE, DropSettled): R.DONE,
+    # it leaves the state, and is done in the archive
+    (R.DONE, HostRunsArchived): R.DONE,
 }
 
 #: what a run's events do to its current attempt

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 
 class Made:
-    """Run -> the runs that it queued, by id, oldest first; also those that are forgotten by now."""
+    """Run -> the runs that it queued, by id, oldest first; those that are in memory."""
 
     __slots__ = ("_by",)
 
@@ -27,6 +27,12 @@ class Made:
     def of(self, run: int) -> Sequence[int]:
         """What the run has queued."""
         return self._by.get(run, ())
+
+    def left(self, run: int, by: int) -> None:
+        """A run that `by` has queued has left memory."""
+        found = self._by.get(by)
+        if found is not None and run in found:
+            found.remove(run)
 
     def forget(self, run: int) -> None:
         """Let go of a run that nobody asks for any more."""

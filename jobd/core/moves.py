@@ -7,11 +7,13 @@ word, or in the ready index.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from jobd.core import machine
 from jobd.core.drops import Drops
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
+from jobd.core.gone import Gone
 from jobd.core.groups import Groups
 from jobd.core.made import Made
 from jobd.core.mutexes import Mutexes
@@ -62,6 +64,10 @@ class Moves:
         self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
         self.held = 0
         self.done: dict[Outcome, int] = {}
+        #: runs that are over, in the order of their ends; those that have left may be among them
+        self.finished: deque[int] = deque()
+        #: when runs that have left were queued
+        self.gone = Gone()
         #: how many runs of each kind have a live attempt
         self.active_of = dict.fromkeys(Kind, 0)
         #: how many runs wait of each user (uid, or the principal of a gateway's caller)
@@ -96,6 +102,16 @@ class Moves:
         if not 0 < number <= len(attempts) or attempts[number - 1].number != number:
             raise machine.TransitionError(f"run {run.id}: no attempt {number}")
         return attempts[number - 1]
+
+    def queued_at(self, id_: int) -> int | None:
+        """When the run was queued (ms UTC): not before that, where it has left; None: unknown."""
+        run = self.runs.get(id_)
+        return run.queued_at if run is not None else self.gone.queued_at(id_)
+
+    @property
+    def ended(self) -> int:
+        """How many runs are over and still in memory."""
+        return len(self.runs) - self.waiting - self.held - len(self.active)
 
     def breaker(self, job: int) -> Breaker:
         """The job's breaker, made where there is none."""
@@ -213,6 +229,7 @@ class Moves:
         """
         run.due = None
         run.parents = None
+        self.finished.append(run.id)
         if run.options is not None:
             self.children.over(run)
             self.drops.ended(run)

@@ -71,6 +71,10 @@ class Children:
         """Whether a run that is not over may read the parent's result: it must not be forgotten."""
         return parent in self._readers
 
+    def needed_ids(self) -> list[int]:
+        """The parents that are `needed`, in memory or in the archive."""
+        return list(self._readers)
+
     def over(self, child: Run) -> None:
         """A child has ended: it reads its parents' results no more."""
         for number, _ in child.option("after") or ():

@@ -50,7 +50,7 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
     latest = command.latest or command.debounce is not None
     if latest:
         _check_latest(command)
-    elif command.key is not None and command.key in job.keys:
+    elif command.key is not None and (command.key in job.keys or command.known is not None):
         return _existing(state, job, command)
     made_by = None if command.within is None else inside.made_by(state, command)
     _check_submission(state, job, command, rules)
@@ -76,7 +76,7 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
     others = [event for event in settled.events if event[0] not in over]
     events: list[e.Event] = [*queued, *older.ends, *others]
     for number, _ in answer[0] if command.after else ():
-        skip = skipped_at_once(state, number, command.after, command.unmet, now.wall)
+        skip = skipped_at_once(state, number, command.after, command.unmet, command.past, now.wall)
         if skip is not None:
             events.append(skip)
     return Decision(events, settled.effects, answer)
@@ -171,13 +171,18 @@ def _size(payload: bytes | Body) -> int:
 
 def _existing(state: State, job: Job, command: QueueRun) -> Decision:
     assert command.key is not None
-    run = find_run(state, job.keys[command.key])
+    if command.key in job.keys:
+        run = find_run(state, job.keys[command.key])
+        number, crc = run.id, run.option("key_crc")
+    else:
+        assert command.known is not None
+        number, crc = command.known
     warnings = []
-    if run.option("key_crc") != _payload_crc(command.payloads[0]):
+    if crc != _payload_crc(command.payloads[0]):
         warnings.append(
-            f"run {run.id} has key {command.key!r:.80} and another payload; it was left as it is"
+            f"run {number} has key {command.key!r:.80} and another payload; it was left as it is"
         )
-    return Decision([], [], ([(run.id, True)], warnings))
+    return Decision([], [], ([(number, True)], warnings))
 
 
 def _payload_crc(payload: bytes | Body) -> int:
@@ -250,7 +255,8 @@ def _check_after(state: State, command: QueueRun) -> None:
     if command.unmet not in UNMET:
         raise InvalidError(f"unmet: {command.unmet!r:.40}: expected one of {', '.join(UNMET)}")
     for number, condition in command.after:
-        find_run(state, number)
+        if number not in command.past:
+            find_run(state, number)
         if condition not in CONDITIONS:
             raise InvalidError(f"after: {condition!r:.40}: expected one of {', '.join(CONDITIONS)}")
 
@@ -294,11 +300,11 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
     if command.request is not None:
         asked = state.requests.find(command.request)
         if asked:
-            return Decision([], [], [(_retried(state, run), run) for run in asked])
+            return Decision([], [], _asked_again(state, command, asked))
     events: list[e.RunQueued] = []
     more: Counter[str] = Counter()
     for index, (number, payload) in enumerate(command.runs):
-        run = find_run(state, number)
+        run = command.past.get(number) or find_run(state, number)
         again = _again(run, index, payload, command, caller)
         job = find_job(state, again.job)
         more[job.name] += 1
@@ -333,9 +339,14 @@ def _retry(state: State, command: RetryRuns, now: Now, rules: Rules, caller: Cal
     return Decision(made, effects, answer)
 
 
-def _retried(state: State, run: int) -> int:
-    found = state.runs.get(run)
-    return found.option("retry_of") if found is not None else 0
+def _asked_again(state: State, command: RetryRuns, made: range) -> list[tuple[int, int]]:
+    """What the same request was answered before; of runs that have left by what it asks for."""
+    answer = []
+    for index, number in enumerate(made):
+        run = state.runs.get(number)
+        old = command.runs[index][0] if index < len(command.runs) else 0
+        answer.append((run.option("retry_of") if run is not None else old, number))
+    return answer
 
 
 def _again(

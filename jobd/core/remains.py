@@ -119,6 +119,8 @@ class Remains:
         self.runs: dict[int, RunRemains] = {}
         self.jobs: dict[int, JobRemains] = {}
         self.host = Thing()
+        #: runs that had left for the archive, whole, and are none of the state `base`
+        self.archived: set[int] = set()
         #: records that were met twice, by place
         self.twice: set[int] = set()
         #: place of the last loss, and of the last run that was queued for certain
@@ -132,6 +134,7 @@ class Remains:
                 self._behind += item.bytes // _BYTES_A_RUN if item.bytes else _IDS_A_SEGMENT
             else:
                 self._take(place, item)
+        self.archived = {n for n in self.archived if base.runs.get(n) is None}
 
     @property
     def next_run(self) -> int:
@@ -194,6 +197,9 @@ class Remains:
             how = "is damaged" if item.event is None else "had a bit flipped"
             thing.named.append(f"change {item.revision} ({word}) {how}")
         thing.rev, thing.last = item.revision, place
+        if isinstance(item.event, e.HostRunsArchived) and item.sure:
+            for first, last in item.event.ranges:
+                self.archived.update(range(first, last + 1))
         if isinstance(thing, RunRemains):
             thing.attempts += -(-lost // _RECORDS_AN_ATTEMPT)
             self._follow_run(thing, item, place)

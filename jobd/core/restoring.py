@@ -43,6 +43,7 @@ class Restoring:
         self._last_note: tuple[list[Any], Any] = ([], None)
         self._last_origin: list[Any] = []
         self._origin: tuple[Any, ...] = ()
+        self._ended: list[tuple[int, int]] = []
         self._last_options: dict[str, Any] = {}
         self._last_at = 0
         self.takers: dict[int, Callable[[int, int, bytes], None]] = {
@@ -116,32 +117,21 @@ class Restoring:
         job = state.jobs_by_id.get(said[0])
         if job is None or said[1] not in job.revisions:
             raise TransitionError(f"run {id_}: no revision {said[1]} of job {said[0]}")
-        run = Run(id_, job, said[1])
-        run.rev = revision
-        run.state = _RUN_STATES[said[2]]
         # of what many have the same one object does for all, as where events made them
         if said[4] != self._last_at:
             self._last_at = said[4]
-        run.priority, run.queued_at = said[3], self._last_at
+        said[4] = self._last_at
         if said[5] != self._last_origin:
             self._last_origin = said[5]
             self._origin = state.shared_origin(tuple(said[5]))
-        run.origin = self._origin
         if said[6] is not None:
             if said[6] != self._last_options:
                 self._last_options = said[6]
-            run.options = self._last_options
-        run.size = shared_size(said[7])
-        if said[8] is not None:
-            run.body = Body(*said[8])
-        run.due = said[9]
-        if said[10] is not None:
-            run.parents = set(said[10])
+            said[6] = self._last_options
+        note = None if said[11] is None else self._note(said[11])
+        run = _run_of(id_, job, revision, said, self._origin, note)
+        if run.parents is not None:
             state.children.restore(run)
-        if said[11] is not None:
-            run.note = self._note(said[11])
-        if said[12] is not None:
-            run.attempts = [_attempt(id_, one) for one in said[12]]
         if said[6] is not None and "key" in said[6]:
             job.keys[said[6]["key"]] = id_
         if said[6] is not None and "made_by" in said[6]:
@@ -183,6 +173,8 @@ class Restoring:
             state.reserved_memory += run.memory
             state.active_of[run.spec.kind] += 1
             state.mutexes.claimed(run)
+        elif run.note is not None:
+            self._ended.append((run.note.at, run.id))
 
     def _host(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.HostStands, body)
@@ -193,6 +185,8 @@ class Restoring:
         state.schedules.newest = said.newest
         state.next_run, state.next_job = said.next_run, said.next_job
         state.done = _counts(said.done)
+        state.finished.extend(number for _, number in sorted(self._ended))
+        state.gone.restore(said.gone or [])
         for number in said.active:
             state.active[number] = state.run(number)
         state.ready.restore_rings(
@@ -224,6 +218,40 @@ class Restoring:
 
 _WAITING = RunState.WAITING.value
 _RUN_STATES = {state.value: state for state in RunState}
+
+
+def run_in(job: Job, id_: int, revision: int, body: bytes) -> Run:
+    """The run that a statement tells of, on its own: in no table, and not counted.
+
+    Its job must have the definition that it is pinned to.
+    """
+    said = unpack(body)
+    note = None
+    if said[11] is not None:
+        cls = s.NOTES[said[11][0]]
+        note = cls(*said[11][1 : len(cls._fields) + 1])
+    return _run_of(id_, job, revision, said, tuple(said[5]), note)
+
+
+def _run_of(
+    id_: int, job: Job, revision: int, said: list[Any], origin: tuple[Any, ...], note: Any
+) -> Run:
+    run = Run(id_, job, said[1])
+    run.rev = revision
+    run.state = _RUN_STATES[said[2]]
+    run.priority, run.queued_at = said[3], said[4]
+    run.origin = origin
+    run.options = said[6]
+    run.size = shared_size(said[7])
+    if said[8] is not None:
+        run.body = Body(*said[8])
+    run.due = said[9]
+    if said[10] is not None:
+        run.parents = set(said[10])
+    run.note = note
+    if said[12] is not None:
+        run.attempts = [_attempt(id_, one) for one in said[12]]
+    return run
 
 
 def _read(cls: type[Any], body: bytes) -> Any:

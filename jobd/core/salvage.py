@@ -74,7 +74,7 @@ class Verdict:
     def _run(
         self, number: int, run: RunRemains, doubted: Collection[int], bodies: Collection[int]
     ) -> Hold | None:
-        if run.settled:
+        if run.settled or number in self.remains.archived:
             return None
         if run.job == 0:
             return Hold(UNREADABLE, run.hurt)
@@ -140,8 +140,10 @@ class Salvage:
                 yield from self._of_run(item.event)
             elif item.kind == e.JOB:
                 yield from self._of_job(item.event)
-            else:
-                self._drained = isinstance(item.event, e.HostDrainStarted)
+            elif not isinstance(item.event, e.HostRunsArchived):
+                # one of those that had left and are still known leaves again, by and by
+                if isinstance(item.event, e.HostDrainStarted | e.HostDrainEnded):
+                    self._drained = isinstance(item.event, e.HostDrainStarted)
                 yield item.event
         for number, hold in self._verdict.runs.items():
             yield from self._unwound(number)
@@ -201,6 +203,8 @@ class Salvage:
 
     def _of_run(self, event: e.Event) -> Iterator[e.Event]:
         number = event[0]
+        if number in self._remains.archived:
+            return
         hold = self._verdict.runs.get(number)
         if isinstance(event, e.RunQueued):
             yield self._queued(event, hold)

@@ -110,6 +110,8 @@ class Schedules:
 
     def __init__(self) -> None:
         self._all: dict[tuple[int, str], Schedule] = {}
+        #: the same by job and name: a job's are asked for with each registration and snapshot
+        self._by_job: dict[int, dict[str, Schedule]] = {}
         self._heap: list[tuple[int, int, Schedule]] = []
         self._unplanned: deque[Schedule] = deque()
         self._count = 0
@@ -125,9 +127,7 @@ class Schedules:
 
     def of(self, job: Job) -> list[Schedule]:
         """Those of a job, by name."""
-        return sorted(
-            (each for each in self._all.values() if each.job is job), key=lambda s: s.spec.name
-        )
+        return sorted(self._by_job.get(job.id, {}).values(), key=lambda s: s.spec.name)
 
     def every(self) -> Iterator[Schedule]:
         """All of them."""
@@ -140,8 +140,6 @@ class Schedules:
 
         One whose times are the same stands where it stood.
         """
-        if not specs and not any(each.from_file and each.job is job for each in self._all.values()):
-            return
         names = {spec.name for spec in specs}
         for old in self.of(job):
             if old.from_file and old.spec.name not in names:
@@ -163,12 +161,15 @@ class Schedules:
             old.ghost = True
             made.paused, made.last_at, made.last_run = old.paused, old.last_at, old.last_run
             made.missed, made.mark = old.missed, old.mark
-        self._all[made.key] = made
-        self._unplanned.append(made)
+        self._put(made)
 
     def restore(self, schedule: Schedule) -> None:
         """Take in one that is known to stand so."""
+        self._put(schedule)
+
+    def _put(self, schedule: Schedule) -> None:
         self._all[schedule.key] = schedule
+        self._by_job.setdefault(schedule.job.id, {})[schedule.spec.name] = schedule
         self._unplanned.append(schedule)
 
     def remove(self, job: int, name: str) -> None:
@@ -176,6 +177,10 @@ class Schedules:
         found = self._all.pop((job, name), None)
         if found is not None:
             found.ghost = True
+            of_job = self._by_job[job]
+            del of_job[name]
+            if not of_job:
+                del self._by_job[job]
 
     def drop(self, job: Job) -> None:
         """The job is gone, and so are its schedules."""

@@ -6,7 +6,7 @@ Those that may start now need no event: that follows from the parent's own (core
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from jobd.core import events as e
 from jobd.core.entities import Run
@@ -60,15 +60,29 @@ def _skipped_anew(
 
 
 def skipped_at_once(
-    state: State, run: int, after: Sequence[Sequence[object]], unmet: str, at: int
+    state: State,
+    run: int,
+    after: Sequence[Sequence[object]],
+    unmet: str,
+    past: Mapping[int, str],
+    at: int,
 ) -> e.RunFinished | e.RunHeld | None:
-    """The end of a run that is queued behind one that has ended otherwise already; else None."""
-    for number, _ in after:
-        parent = state.runs.get(int(str(number)))
+    """The end of a run that is queued behind one that has ended otherwise already; else None.
+
+    `past`: how those ended that have left memory.
+    """
+    for each, _ in after:
+        number = int(str(each))
+        parent = state.runs.get(number)
         if parent is not None and parent.state is RunState.DONE:
-            text = _let_down(parent.id, outcome_of(parent), after)
-            if text is not None:
-                return _unmet(run, unmet, text, at)
+            outcome = outcome_of(parent)
+        elif parent is None and number in past:
+            outcome = past[number]
+        else:
+            continue
+        text = _let_down(number, outcome, after)
+        if text is not None:
+            return _unmet(run, unmet, text, at)
     return None
 
 

@@ -58,6 +58,7 @@ class State(Moves):
             e.AttemptStarted: self._attempt_started,
             e.AttemptStopping: self._attempt_stopping,
             e.AttemptEnded: self._attempt_ended,
+            e.HostRunsArchived: self._runs_archived,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in arrived.APPLIERS.items()},
@@ -113,6 +114,9 @@ class State(Moves):
         """Let go of a finished run, which no child needs any more (`children.needed`)."""
         self.runs.remove(run.id)
         self.made.forget(run.id)
+        made_by = run.option("made_by")
+        if made_by is not None:
+            self.made.left(run.id, made_by[0])
         key = run.option("key")
         if key is not None and run.job.keys.get(key) == run.id:
             del run.job.keys[key]
@@ -266,6 +270,19 @@ class State(Moves):
         self.leave(run, e.RunReleased)
         run.note = None
         self.wait(run, front=True)
+
+    def _runs_archived(self, event: e.HostRunsArchived) -> None:
+        leaving = []
+        for first, last in event.ranges:
+            for number in range(first, last + 1):
+                run = self.run(number)
+                machine.run_after(number, run.state, e.HostRunsArchived)
+                if self.children.needed(number):
+                    raise machine.TransitionError(f"run {number}: left while a child needs it")
+                leaving.append(run)
+        for run in leaving:
+            self.gone.add(run.id, run.queued_at)
+            self.forget(run)
 
     def _attempt_claimed(self, event: e.AttemptClaimed) -> None:
         run = self.run(event.run)

@@ -116,7 +116,8 @@ class RunStands(NamedTuple):
 class HostStands(NamedTuple):
     """What is of no job or run. `active`: by the order of claims; `rings`: per priority the jobs,
     whose turn is first. The ids `next_run` and `next_job` were never used, nor any above.
-    `newest`: the latest moment that schedules know of."""
+    `newest`: the latest moment that schedules know of. `gone`: `[id, at]`: runs up to that id which
+    have left were queued by then."""
 
     next_run: int
     next_job: int
@@ -127,6 +128,7 @@ class HostStands(NamedTuple):
     rings: list[list[Any]]
     newest: int
     salvaged_at: int | None = None
+    gone: list[list[int]] | None = None
 
 
 class PolicyStands(NamedTuple):
@@ -185,7 +187,7 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
     host = HostStands(
         state.next_run, state.next_job, _counts(state.done), state.host.drained_at,
         state.host.drained_by, list(state.active), rings, state.schedules.newest,
-        state.host.salvaged_at,
+        state.host.salvaged_at, state.gone.marks(),
     )  # fmt: skip
     yield _record(host, 1, state.host.rev)
     yield _record(_policy(state), 1, state.host.rev)
@@ -209,6 +211,18 @@ def _policy(state: Moves) -> PolicyStands:
         breakers=[[job, b.failures, b.opened_at, b.until, b.text] for job, b in breakers],
         replaceable=[[job, list(runs)] for job, runs in sorted(state.replaceable.items())],
     )
+
+
+def run_record(run: Run, kept: Kept) -> Record:
+    """The statement about one run, whole, as a record."""
+    return _record(_run(run, kept), run.id, run.rev)
+
+
+def revision_record(job: Job, number: int) -> Record:
+    """The statement about one definition of a job, as a record."""
+    at, caller = job.made[number]
+    revision = RevisionStands(number, to_mapping(job.revisions[number]), at, caller)
+    return _record(revision, job.id, job.rev)
 
 
 def payload_in(type_: int, run: int, body: bytes) -> bytes:
@@ -249,10 +263,8 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
         _counts(job.done), list(job.times),
     )  # fmt: skip
     yield _record(stands, job.id, job.rev)
-    for number, spec in sorted(job.revisions.items()):
-        at, caller = job.made[number]
-        revision = RevisionStands(number, to_mapping(spec), at, caller)
-        yield _record(revision, job.id, job.rev)
+    for number in sorted(job.revisions):
+        yield revision_record(job, number)
     for schedule in state.schedules.of(job):
         yield _record(_schedule(schedule), job.id, job.rev)
     for watch in state.watches.of(job):

@@ -28,6 +28,7 @@ from jobd.daemon.doctor import examine
 from jobd.daemon.drivers import Drivers, boot_id, host_boot_ms
 from jobd.daemon.engines import Engines, make_sides
 from jobd.daemon.folding import KNOWN_TYPES, fold
+from jobd.daemon.historic import make_history
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.inforce import InForce
@@ -160,7 +161,7 @@ class Daemon:
         self._closers.append(self._router.close)
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
-        self._go_on_beside(journal, bodies)
+        self._go_on_beside(journal)
         spool = Spool(places.spool, doors.gid)
         self._closers.append(begin(spool, self.loop, self._kernel, bodies))
         self.loop.started(boot_id(), host_boot_ms())
@@ -187,7 +188,13 @@ class Daemon:
         self._snapshots = snapshots = Snapshots(
             journal, loop.post, loop.seal, lambda: len(loop.state.runs), config.snapshot_after
         )
-        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds, snapshots)
+        history, keeper = make_history(loop, places.state, logs, bodies)
+        self._keeper = keeper
+        keeper.window, keeper.keep = config.window, config.keep
+        keeper.logs.keep = config.keep_logs
+        kernel = DaemonKernel(
+            loop, bodies, logs, engines, str(places.state), builds, snapshots, keeper, history
+        )
         kernel.uploads.most = config.upload_bytes
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)
@@ -267,6 +274,8 @@ class Daemon:
         if self._collector is not None:
             self._collector.keep = config.keep_images
         self._snapshots.after = config.snapshot_after
+        self._keeper.window, self._keeper.keep = config.window, config.keep
+        self._keeper.logs.keep = config.keep_logs
 
     def _keep_images(self, store: ImageStore) -> None:
         """Remember what is pulled and used; remove what is not needed, where that is wanted."""
@@ -279,10 +288,13 @@ class Daemon:
         )
         self._closers.append(Repeating("images", self._collector.work, self.loop.fatal).close)
 
-    def _go_on_beside(self, journal: Journal, bodies: Bodies) -> None:
+    def _go_on_beside(self, journal: Journal) -> None:
         loop = self.loop
         self._closers.append(Repeating("snapshots", self._snapshots.work, loop.fatal).close)
         self._closers.append(self._snapshots.close)
+        self._closers.append(self._keeper.end)
+        self._closers.append(Repeating("history", self._keeper.work, loop.fatal).close)
+        self._closers.append(self._keeper.close)
         self._closers.append(Repeating("inside", self._insides.work, loop.fatal).close)
         self._closers.append(self._insides.close)
         for name, work in (
@@ -295,11 +307,6 @@ class Daemon:
             self._closers.append(
                 Repeating("watchdog", watching(self.pulse, limit), loop.fatal).close
             )
-        in_use = {run.body.name for run in loop.state.runs.oldest_first() if run.body is not None}
-        in_use |= result_bodies(loop.state)
-        salvaged = loop.state.host.salvaged_at
-        # what the damage took the names of is kept: a person may want it
-        bodies.sweep(in_use, not_before=(salvaged or 0) / 1000)
 
     # -- from other threads ------------------------------------------------------------------
 
@@ -352,13 +359,6 @@ class Daemon:
             except OSError as error:
                 _log.warning("stopping: %s", error)
         self._closers.clear()
-
-
-def result_bodies(state: State) -> set[str]:
-    """The names of the body files that hold results and output folders."""
-    ends = (a.end for run in state.runs.oldest_first() for a in run.attempts or [])
-    found = (body for end in ends if end is not None for body in (end.result, end.output))
-    return {body[0] for body in found if isinstance(body, list)}
 
 
 def in_use_by(state: State) -> list[tuple[int, int]]:

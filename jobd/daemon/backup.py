@@ -34,7 +34,9 @@ from jobd.errors import (
     RefusedError,
     VersionError,
 )
+from jobd.history.indexing import bodies_in
 from jobd.journal import record_cost
+from jobd.journal.archive import Archive
 from jobd.journal.bodies import Bodies
 from jobd.journal.copying import Copying
 from jobd.journal.fsutil import Fs
@@ -114,9 +116,11 @@ class _Backup:
     def done(self, logs: bool) -> dict[str, Any]:
         (self._half / "state").mkdir(0o700)
         state = self._queue()
-        self._bodies(state)
+        # behind the queue: what leaves that for the archive is in the archive before
         for name in _AS_IS:
             self._tree(self._places.state / name, self._half / "state" / name)
+        self._bodies(dict(_named(state)))
+        self._bodies_of_archive()
         if self._places.config.exists():
             self._file(self._places.config, self._half / "jobd.toml")
         self._tree(self._places.jobs, self._half / "jobs.d")
@@ -222,11 +226,25 @@ class _Backup:
 
     # -- files -----------------------------------------------------------------------------
 
-    def _bodies(self, state: State) -> None:
-        named = dict(_named(state))
+    def _bodies_of_archive(self) -> None:
+        """Those that archived runs name; one that is not there any more was let go of meanwhile."""
+        folder = self._half / "state" / "archive"
+        if not folder.is_dir():
+            return
+        archive = Archive(self._fs, str(folder), bytes(16))
+        there = self._places.state / "bodies"
+        named = {
+            body.name: body
+            for body in bodies_in(archive)
+            if (there / body.name[:2] / body.name).exists()
+            and not (self._half / "state" / "bodies" / body.name[:2] / body.name).exists()
+        }
+        self._bodies(named)
+
+    def _bodies(self, named: dict[str, Body]) -> None:
         if not named:
             return
-        source = Bodies(self._places.state / "bodies")
+        source, damaged = Bodies(self._places.state / "bodies"), len(self._damaged)
         whole, done = sum(body.size for body in named.values()), 0
         try:
             for name, body in named.items():
@@ -245,7 +263,7 @@ class _Backup:
                     self._damaged.append(str(error))
         finally:
             source.close()
-        self._copied["bodies"] = len(named) - len(self._damaged)
+        self._copied["bodies"] += len(named) - (len(self._damaged) - damaged)
 
     def _tree(self, source: Path, target: Path) -> None:
         """Files and folders, no links; one that goes meanwhile was not to be kept."""

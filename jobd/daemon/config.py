@@ -19,6 +19,7 @@ from jobd.capacity.ledger import Host
 from jobd.core import specaccess
 from jobd.core import specvalues as v
 from jobd.core.access import Policy
+from jobd.core.archiving import Window
 from jobd.core.groups import GroupLimits, read_groups
 from jobd.core.limits import PLAIN, Pace
 from jobd.core.model import JobSpec
@@ -34,9 +35,12 @@ from jobd.daemon.uploads import MOST as UPLOADS
 from jobd.daemon.workdir import OUTPUT_LIMIT
 from jobd.engine.account import Account, NoAccountError, account
 from jobd.errors import ConfigError, InvalidError
+from jobd.history.retention import Keep as KeepHistory
 
 #: of output that is kept of each attempt
 LOG_BYTES = 64 << 20
+#: ms for which logs are kept
+KEEP_LOGS = 30 * 86_400_000
 #: how long the engine may take for a request, and for a create or a start, before it counts as
 #: out of reach; a host whose disk is slow needs more
 ENGINE_REQUEST_MS, ENGINE_START_MS = 10_000, 30_000
@@ -66,12 +70,16 @@ class Config:
     #: who processes of the host run as, or why there are none here, with the remedy
     process: Account | str = ""
     log_bytes: int = LOG_BYTES
+    keep_logs: int = KEEP_LOGS
     #: of the files that an attempt leaves in its output folder, in all
     output_bytes: int = OUTPUT_LIMIT
     #: of what an image is built from
     context_bytes: int = CONTEXT_BYTES
     #: of what a user has uploaded and not used
     upload_bytes: int = UPLOADS
+    #: of finished runs: what stays in memory, and what is kept at all
+    window: Window = field(default_factory=Window)
+    keep: KeepHistory = field(default_factory=KeepHistory)
     #: of the images that jobd has pulled: since their last use, and of all together
     keep_images: Keep = field(default_factory=Keep)
     #: of the socket: 0o660 is for its owner and its group, 0o666 for everybody on the host
@@ -134,6 +142,12 @@ _KEYS: dict[str, v.Reader] = {
     "allow.devices": r.names,
     "allow.users": r.names,
     "logs.per_attempt": v.size(64 << 10),
+    "logs.keep": v.duration(60_000),
+    "history.keep": v.duration(60_000),
+    "history.keep_dead": v.duration(60_000),
+    "history.runs": v.whole(0, 1 << 40),
+    "history.window": v.whole(0, 10_000_000),
+    "history.window_age": v.duration(0),
     "journal.snapshot_after": v.size(1 << 20),
     "access.admin": specaccess.people,
     "access.submit": specaccess.people,
@@ -248,9 +262,12 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         share_none=values.get("engine.share_none", False),
         process=process,
         log_bytes=values.get("logs.per_attempt", LOG_BYTES),
+        keep_logs=values.get("logs.keep", KEEP_LOGS),
         output_bytes=values.get("maxima.output", OUTPUT_LIMIT),
         context_bytes=values.get("maxima.context", CONTEXT_BYTES),
         upload_bytes=values.get("maxima.uploads", UPLOADS),
+        window=r.window(values),
+        keep=r.keep_history(values),
         keep_images=_keep_images(values),
         socket_mode=values.get("access.socket_mode", 0o660),
         socket_group=values.get("access.socket_group"),

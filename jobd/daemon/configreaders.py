@@ -9,8 +9,10 @@ from typing import Any
 from jobd.capacity.gates import Thresholds
 from jobd.core import specaccess
 from jobd.core import specvalues as v
+from jobd.core.archiving import Window
 from jobd.core.limits import PLAIN, Pace
 from jobd.errors import InvalidError
+from jobd.history.retention import Keep
 
 
 def names(value: Any, path: str) -> tuple[str, ...]:
@@ -60,6 +62,24 @@ def pace(values: Mapping[str, Any]) -> Pace:
         at_once=values.get("capacity.concurrency"),
         containers=values.get("engine.concurrency"),
         processes=values.get("process.concurrency"),
+    )
+
+
+def window(values: Mapping[str, Any]) -> Window:
+    """What of the ended runs stays in memory, from the values of the file by their paths."""
+    plain = Window()
+    return Window(
+        values.get("history.window", plain.runs), values.get("history.window_age", plain.age)
+    )
+
+
+def keep_history(values: Mapping[str, Any]) -> Keep:
+    """How long ended runs are kept, from the values of the file by their paths."""
+    plain = Keep()
+    return Keep(
+        values.get("history.keep", plain.age),
+        values.get("history.runs", plain.runs),
+        values.get("history.keep_dead"),
     )
 
 

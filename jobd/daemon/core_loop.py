@@ -330,11 +330,9 @@ class CoreLoop:
 
     def _expire(self, most: int) -> None:
         self._since_expiry = 0
-        self.state.requests.expire(self._queued_at, self.now.wall - KEEP_MS, most)
-
-    def _queued_at(self, run: int) -> int | None:
-        found = self.state.runs.get(run)
-        return found.queued_at if found else None
+        before = self.now.wall - KEEP_MS
+        self.state.requests.expire(self.state.queued_at, before, most)
+        self.state.gone.expire(before)
 
     def _wait_ms(self) -> int:
         now = self._clock()

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from jobd.core.commands import Caller
 from jobd.core.decision import caller_fields
 from jobd.core.events import HOST, JOB, RUN
-from jobd.daemon.salvage import problem, salvage
+from jobd.core.state import State
+from jobd.daemon import archivefsck
+from jobd.daemon.salvage import problem, replayed, salvage
 from jobd.daemon.salvagereport import lines
 from jobd.errors import ConfigError, JobdError, QueueDamagedError
 from jobd.journal.examine import Examined, examine
@@ -43,20 +45,24 @@ def look(state: Path) -> dict[str, Any]:
         found = examine(fs, str(state))
         wrong = problem(fs, str(state))
         spare = [*_snapshots(fs, str(state)), *_old(fs, str(state), found)]
+        archive = _archive(fs, state, found, wrong is None)
     except QueueDamagedError as error:
-        return {"queue": str(state), "sound": False, "damage": str(error), **error.details}
+        archive = _archive(fs, state, None, False)
+        return {"queue": str(state), "sound": False, "damage": str(error), **error.details,
+                "archive": archive}  # fmt: skip
     finally:
         lock.release()
     if wrong is not None:
-        return {"queue": str(state), "sound": False, "damage": wrong}
+        return {"queue": str(state), "sound": False, "damage": wrong, "archive": archive}
     tear = found.tear
     return {
         "queue": str(state),
-        "sound": all(row["sound"] for row in spare),
+        "sound": all(row["sound"] for row in spare) and archive["sound"],
         # what is damaged is not needed, as long as nothing else is: a start goes on without it
         "starts": True,
         "snapshots": [row for row in spare if row["file"].endswith(".snap")],
         "old_segments": [row for row in spare if not row["file"].endswith(".snap")],
+        "archive": archive,
         "clean": found.clean,
         "segments": len(found.segments),
         "records": sum(segment.records for segment in found.segments),
@@ -83,6 +89,33 @@ def _snapshots(fs: Fs, directory: str) -> Iterator[dict[str, Any]]:
             yield {**row, "sound": False, "damage": damage}
         else:
             yield {**row, "bytes": snapshot.bytes, "records": snapshot.records}
+
+
+def _archive(fs: Fs, state: Path, found: Examined | None, sound: bool) -> dict[str, Any]:
+    """What the archive holds (daemon/archivefsck.py). Raises ConfigError where it is not ours."""
+    store = found.segments[-1].header.store if found and found.segments else bytes(16)
+
+    def live() -> Container[int]:
+        # of a damaged queue nobody knows: then what may be a crash's doing is not called damage
+        return _Runs(replayed(fs, str(state)) if sound else None)
+
+    try:
+        folder, index = str(state / "archive"), str(state / "history.sqlite")
+        return archivefsck.look(fs, folder, index, store, live)
+    except OSError as error:
+        raise ConfigError(f"archive {state / 'archive'}: cannot be read: {error}") from None
+
+
+class _Runs:
+    """The runs of a state, by id; where there is none, every run."""
+
+    def __init__(self, state: State | None) -> None:
+        self._state = state
+
+    def __contains__(self, run: object) -> bool:
+        return self._state is None or (
+            isinstance(run, int) and self._state.runs.get(run) is not None
+        )
 
 
 def _old(fs: Fs, directory: str, found: Examined) -> Iterator[dict[str, Any]]:
@@ -118,10 +151,13 @@ def remedy(home: Path | None) -> str:
 
 
 def mend(state: Path) -> dict[str, Any]:
-    """Salvage the queue in `state` (daemon/salvage.py); the report."""
+    """Salvage the queue in `state` (daemon/salvage.py); the report, with what is damaged of the
+    archive: that is left as it is."""
     uid = os.getuid()
     caller = Caller(uid, user_name(uid), os.getpid())
-    return salvage(Fs(), str(state.absolute()), caller_fields(caller))
+    report = salvage(Fs(), str(state.absolute()), caller_fields(caller))
+    archive = look(state).get("archive")
+    return report if archive is None or archive["sound"] else {**report, "archive": archive}
 
 
 def main(state: Path, home: Path | None, as_json: bool, salvaging: bool = False) -> int:
@@ -136,13 +172,16 @@ def main(state: Path, home: Path | None, as_json: bool, salvaging: bool = False)
     if as_json:
         print(json.dumps(found, default=str))
     elif salvaging:
-        print("\n".join(lines(found)))
+        archive = archivefsck.lines(found["archive"]) if "archive" in found else ()
+        print("\n".join((*lines(found), *archive)))
     elif not found.get("starts"):
         print(found["damage"])
-        for line in (*named(found), remedy(home)):
+        told = archivefsck.lines(found["archive"]) if "archive" in found else ()
+        for line in (*named(found), remedy(home), *told):
             print(line)
     else:
-        word = "sound" if found["sound"] else "damaged in what it keeps twice"
+        twice = all(row["sound"] for row in (*found["snapshots"], *found["old_segments"]))
+        word = "sound" if twice else "damaged in what it keeps twice"
         end = "stopped cleanly" if found["clean"] else "not stopped cleanly"
         print(
             f"queue {state}: {word}: {found['records']} records in {found['segments']} segments, "
@@ -156,6 +195,11 @@ def main(state: Path, home: Path | None, as_json: bool, salvaging: bool = False)
                 )
             elif "lsn" in row:
                 print(f"{row['file']}: sound: {row['records']} statements, {row['bytes']} bytes")
+        print(
+            *archivefsck.lines(found["archive"]),
+            sep="\n",
+            end="\n" * bool(found["archive"]["files"]),
+        )
         if found["torn"]:
             torn = found["torn"]
             print(

@@ -28,6 +28,8 @@ from jobd.daemon.reports import Reports
 from jobd.daemon.snapshots import Snapshots
 from jobd.daemon.uploads import Uploads
 from jobd.errors import ConflictError, JobdError
+from jobd.history.keeper import Keeper
+from jobd.history.reader import History
 from jobd.journal.bodies import Bodies, upload_key
 from jobd.runlog.folder import LogFolder
 from jobd.server.access import Refusals
@@ -52,6 +54,8 @@ class DaemonKernel:
         place: str,
         builds: Builds,
         snapshots: Snapshots,
+        keeper: Keeper,
+        history: History,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
@@ -78,6 +82,7 @@ class DaemonKernel:
         self.answers = Answers()
         self.builds = builds
         self._snapshots = snapshots
+        self._keeper, self.history = keeper, history
         self.recent = loop.recent
         self.ledger = loop.ledger
         self._past = Past(loop.journal)
@@ -173,13 +178,13 @@ class DaemonKernel:
                 "copied: it is claimed until the run has ended, and lies in failed/ of the job's "
                 "folder where it failed: drop it again from there"
             )
-        type_, body = self._loop.journal.kept(run.where, RUN, run.id)
+        type_, body = self._kept(run.where, run.id)
         return payload_in(type_, run.id, body)
 
     def last_words(self, run: Run, number: int) -> bytes:
         """The end of an ended attempt's output, as its end record has it."""
         attempt = (run.attempts or [])[number - 1]
-        type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+        type_, body = self._kept(attempt.where, run.id)
         return end_in(type_, run.id, number, body).log_tail
 
     def result_source(self, run: Run) -> bytes | Body | None:
@@ -189,10 +194,15 @@ class DaemonKernel:
                 continue
             if attempt.end.result is None:
                 return None
-            type_, body = self._loop.journal.kept(attempt.where, RUN, run.id)
+            type_, body = self._kept(attempt.where, run.id)
             result = end_in(type_, run.id, attempt.number, body).result
             return result if isinstance(result, bytes) else Body(*result)
         return None
+
+    def _kept(self, where: int, run: int) -> tuple[int, bytes]:
+        if where < 0:
+            return self.history.kept(where)
+        return self._loop.journal.kept(where, RUN, run)
 
     def piece(self, body: Body, offset: int, size: int) -> bytes:
         """Up to `size` bytes of a body file, from `offset` on."""
@@ -265,6 +275,7 @@ class DaemonKernel:
                 "pressure": probe.pressure(),
             },
             "counts": counts(state, state.active.values()),
+            "history": {"in_memory": state.ended, **self._keeper.row()},
             "jobs": len(state.jobs),
             "configuration": self.configuration,
             "draining": state.host.drained_at is not None,

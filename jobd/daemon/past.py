@@ -31,6 +31,10 @@ class Past:
         lsn, place = place_of(after)
         if after == 0 and since > 0:
             lsn, place = self._journal.last_before(since), 1 << 16
+        first, made = self._journal.oldest
+        # only those that are behind the place where files begin are there to be read
+        missing = first > 1 and since < made and lsn + 1 < first
+        gone = made if missing else None
         found: list[tuple[int, Event]] = []
         gone_through, looked = 0, after
         mark = self._mark(after)
@@ -39,20 +43,20 @@ class Past:
         for batch in self._journal.batches_after(start, mark):
             if gone_through >= _BYTES or len(found) >= most:
                 self._remember(looked, batch.before)
-                return Page(found, looked, True)
+                return Page(found, looked, True, gone)
             gone_through += batch.bytes
             for entry in batch.entries:
                 if batch.lsn == lsn and entry.place <= place:
                     continue
                 if len(found) == most:
                     self._remember(looked, batch.before)
-                    return Page(found, looked, True)
+                    return Page(found, looked, True, gone)
                 looked = seq_of(batch.lsn, entry.place)
                 if entry.type in BY_TYPE:
                     event = decode(entry.type, entry.id, entry.body)
                     if time_of(event) >= since:
                         found.append((looked, event))
-        return Page(found, looked, False)
+        return Page(found, looked, False, gone)
 
     def _mark(self, seq: int) -> Mark | None:
         with self._lock:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from jobd.core.commands import Report, ReportRefused
+from jobd.core.commands import Report, ReportRefused, ReportUnstarted
 from jobd.core.effects import DiscardAttempt, Effect, SignalAttempt, StartAttempt
 from jobd.core.entities import Attempt, Run
 from jobd.core.state import State
@@ -21,7 +22,11 @@ from jobd.daemon.drivers import Drivers
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Order, StartRefusedError
+from jobd.errors import QueueDamagedError, RefusedError
 from jobd.intake.spool import Spool
+
+#: seconds for which an attempt waits for the history to be readable
+_PATIENCE = 30.0
 
 
 class EffectPerformer:
@@ -129,6 +134,7 @@ class EffectPerformer:
     def _equip(self, run: Run, order: Order, parents: list[Run]) -> tuple[Order, Inputs] | None:
         """Secrets, payload, parents' results; None where some are not to be had: reported."""
         try:
+            parents = [*parents, *self._archived(run, parents)]
             results = {parent.id: self._kernel.result_source(parent) for parent in parents}
             inputs = orders.inputs(
                 run,
@@ -141,7 +147,30 @@ class EffectPerformer:
         except StartRefusedError as error:
             self._post(ReportRefused(order.run, order.attempt, str(error), error.exit_code))
             return None
+        except RefusedError as error:
+            self._post(ReportUnstarted(order.run, order.attempt, str(error)))
+            return None
         return replace(order, env={**order.env, **variables}), inputs
+
+    def _archived(self, run: Run, parents: list[Run]) -> list[Run]:
+        """Its parents that had left memory before it was queued. Raises RefusedError."""
+        after = {number for number, _ in run.option("after") or ()}
+        missing = sorted(after - {parent.id for parent in parents})
+        if not missing:
+            return []
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                found = self._kernel.history.runs(missing)
+                for problem in found.values():
+                    if isinstance(problem, QueueDamagedError):
+                        raise StartRefusedError(f"not started: its parent's {problem}")
+                return [one for one in found.values() if isinstance(one, Run)]
+            except RefusedError:
+                # after a start the index takes a moment; an attempt must not be given up for that
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def _find(self, run_id: int, number: int) -> tuple[Run, Attempt]:
         run = self._state.runs.get(run_id)

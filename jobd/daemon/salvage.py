@@ -82,19 +82,27 @@ def problem(fs: Fs, directory: str) -> str | None:
     except QueueDamagedError as error:
         return str(error)
     reading = Reading(fs, directory)
-    state = _base(fs, reading)
     try:
-        for item in _items(reading, None):
-            if isinstance(item, Seen) and item.event is not None:
-                revision = state.apply(item.event)
-                if revision != item.revision:
-                    return f"queue {directory}: {item.event} is change {item.revision}"
+        replayed(fs, directory)
     except TransitionError as error:
         return f"queue {directory}: its records do not follow each other: {error}"
     bad = _bad_bodies(directory, Remains(lambda: _items(reading, None), _base(fs, reading)))
     if bad:
         return f"queue {directory}: the payload of run {min(bad)} is damaged, of {len(bad)} in all"
     return None
+
+
+def replayed(fs: Fs, directory: str) -> State:
+    """The state of a queue whose bytes are right. Raises TransitionError where its events do not
+    follow each other."""
+    reading = Reading(fs, directory)
+    state = _base(fs, reading)
+    for item in _items(reading, None):
+        if isinstance(item, Seen) and item.event is not None:
+            revision = state.apply(item.event)
+            if revision != item.revision:
+                raise TransitionError(f"{item.event} is change {item.revision}")
+    return state
 
 
 def _base(fs: Fs, reading: Reading) -> State:

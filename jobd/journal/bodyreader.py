@@ -72,7 +72,7 @@ class BodyReader:
         if not segment.header.bytes <= offset < segment.end:
             raise ValueError(f"no record at {where}: {segment.name} has no offset {offset}")
         try:
-            return _read_record(self._fs, segment, self._descriptor(segment), offset)
+            return read_record(self._fs, segment, self._descriptor(segment), offset)
         except OSError as error:
             folder = os.path.dirname(segment.path)
             raise unreadable(folder, segment.name, offset, error) from error
@@ -119,7 +119,7 @@ class BodyReader:
             snapshot.close()
 
 
-def _read_record(fs: Fs, segment: LiveSegment, fd: int, offset: int) -> Kept:
+def read_record(fs: Fs, segment: LiveSegment, fd: int, offset: int) -> Kept:
     """The record whose frame stands at `offset`; its checksums decide."""
     data = read_exactly(fs, fd, min(_GUESS, segment.end - offset), offset)
     why = "its frame is cut short"

@@ -222,6 +222,12 @@ class Journal:
         return last_before(list(self._writer.files), at)
 
     @property
+    def oldest(self) -> tuple[int, int]:
+        """The first lsn of the oldest segment there is, and when that was made (ms UTC)."""
+        header = self._writer.files[0].header
+        return header.first_lsn, header.created_ms
+
+    @property
     def lsn(self) -> int:
         """That of the last batch."""
         return self._writer.lsn

@@ -30,6 +30,8 @@ from jobd.journal.record import (
 SEGMENT_MAGIC = b"JOBDSEG\n"
 #: a snapshot's file has the same header, and the same batches behind it (journal/snapshot.py)
 SNAPSHOT_MAGIC = b"JOBDSNP\n"
+#: and a file of the archive (journal/archive.py)
+ARCHIVE_MAGIC = b"JOBDARC\n"
 MAJOR, MINOR = 1, 0
 #: the first batch begins here: the header has a page of its own, which is never written again
 HEADER_BYTES = 4096

@@ -180,31 +180,37 @@ class Wreck:
             yield self._gap(start, stop - start, f"{count - met} of its records cannot be named")
 
     def _scan(self, start: int, stop: int) -> Iterator[tuple[int, Piece]]:
-        """The records in a range, by their frames alone, each with the bytes that it takes."""
-        at, seed, data = start, self._header.seed, self._data
-        stop = min(stop, len(data))
-        while at + FRAME_BYTES <= stop:
-            frame = data[at : at + FRAME_BYTES]
-            if frame == _ZEROES:
-                at += 4
-                continue
-            stored = int.from_bytes(frame[FRAME_CRC_AT:], "little")
-            right = mend(frame[:FRAME_CRC_AT], stored, seed)
-            if right is None:
-                at += 4
-                continue
-            size, type_, kind, zero, id_, revision, crc, _ = FRAME.unpack(right + frame[-4:])
-            if zero:
-                at += 4
-                continue
-            sure = crc32(frame[:FRAME_CRC_AT], seed) == stored
-            body: bytes | None = data[at + FRAME_BYTES : at + FRAME_BYTES + size]
-            if at + FRAME_BYTES + size > stop:
-                body = None
-            elif crc32(body or b"") != crc:
-                sure = False
-                body = mend(body or b"", crc)
-            sure = sure and body is not None
-            cost = record_cost(size)
-            yield cost, Piece(type_ & TYPE_MASK, kind, id_, revision, body, sure, self._name, at)
-            at += cost
+        return records_in(self._data, self._header.seed, self._name, start, stop)
+
+
+def records_in(
+    data: bytes, seed: int, name: str, start: int, stop: int
+) -> Iterator[tuple[int, Piece]]:
+    """The records in a range of a file, by their frames alone, each with the bytes it takes."""
+    at = start
+    stop = min(stop, len(data))
+    while at + FRAME_BYTES <= stop:
+        frame = data[at : at + FRAME_BYTES]
+        if frame == _ZEROES:
+            at += 4
+            continue
+        stored = int.from_bytes(frame[FRAME_CRC_AT:], "little")
+        right = mend(frame[:FRAME_CRC_AT], stored, seed)
+        if right is None:
+            at += 4
+            continue
+        size, type_, kind, zero, id_, revision, crc, _ = FRAME.unpack(right + frame[-4:])
+        if zero:
+            at += 4
+            continue
+        sure = crc32(frame[:FRAME_CRC_AT], seed) == stored
+        body: bytes | None = data[at + FRAME_BYTES : at + FRAME_BYTES + size]
+        if at + FRAME_BYTES + size > stop:
+            body = None
+        elif crc32(body or b"") != crc:
+            sure = False
+            body = mend(body or b"", crc)
+        sure = sure and body is not None
+        cost = record_cost(size)
+        yield cost, Piece(type_ & TYPE_MASK, kind, id_, revision, body, sure, name, at)
+        at += cost

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from jobd.runlog import reader
 from jobd.runlog.writer import DEFAULT_LIMIT, LogWriter
 
+_NAMED = re.compile(r"([1-9][0-9]{0,18})\.([1-9][0-9]{0,9})\.log")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -56,10 +58,54 @@ class LogFolder:
         with self._opened(job, run, attempt) as fd:
             return 0 if fd is None else reader.start_of_time(fd, ms)
 
+    def exists(self, job: str, run: int, attempt: int) -> bool:
+        """Whether an attempt has a log."""
+        with self._opened(job, run, attempt) as fd:
+            return fd is not None
+
     def missing_words(self, job: str, run: int, attempt: int, words: bytes, at: int) -> bytes:
         """:func:`reader.missing_words` on an attempt's log, of which there may be none."""
         with self._opened(job, run, attempt) as fd:
             return reader.missing_words(fd, words, at)
+
+    def remove(self, job: str, run: int, attempt: int) -> None:
+        """Remove an attempt's log, and the job's folder where that was the last; none is as good.
+
+        Raises OSError.
+        """
+        _check(job)
+        try:
+            folder = os.open(job, _DIRECTORY, dir_fd=self._root)
+        except FileNotFoundError:
+            return
+        try:
+            os.unlink(_name(run, attempt), dir_fd=folder)
+        except FileNotFoundError:
+            return
+        finally:
+            os.close(folder)
+        try:
+            os.rmdir(job, dir_fd=self._root)
+        except OSError:
+            pass  # others are in it, as nearly always
+
+    def older(self, before: int) -> Iterator[tuple[str, int, int]]:
+        """Job, run and attempt of the logs that were last written to before that (ms UTC).
+
+        Raises OSError.
+        """
+        for job in sorted(os.listdir(self._root)):
+            try:
+                folder = os.open(job, _DIRECTORY, dir_fd=self._root)
+            except OSError:
+                continue  # gone meanwhile, or none of ours
+            try:
+                for name in os.listdir(folder):
+                    told = _NAMED.fullmatch(name)
+                    if told is not None and _written(folder, name) < before * 1_000_000:
+                        yield job, int(told[1]), int(told[2])
+            finally:
+                os.close(folder)
 
     @contextmanager
     def _opened(self, job: str, run: int, attempt: int) -> Iterator[int | None]:
@@ -81,6 +127,14 @@ class LogFolder:
             yield fd
         finally:
             os.close(fd)
+
+
+def _written(folder: int, name: str) -> int:
+    """When a file was last written to (ns UTC); for one that is gone, a time to come."""
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime_ns
+    except FileNotFoundError:
+        return 1 << 63
 
 
 def _name(run: int, attempt: int) -> str:

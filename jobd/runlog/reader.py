@@ -145,5 +145,8 @@ def missing_words(fd: int | None, words: bytes, at: int) -> bytes:
     lines = [Line(when, Stream.STDOUT, row) for row in rows[:-1]]
     if rows[-1]:
         lines.append(Line(when, Stream.STDOUT, rows[-1], partial=True))
-    note = f"{CUT.decode()}the disk was full; the last words, both streams mixed, from the queue:"
+    why = "the disk was full"
+    if fd is None:
+        why = "its log is not there: removed for its age or by hand, or the disk took none of it"
+    note = f"{CUT.decode()}{why}; the last words, both streams mixed, from the queue:"
     return encode_note(stamp(when), note) + b"".join(encode(lines))

@@ -9,6 +9,7 @@ from typing import Any
 from jobd.codec import pack
 from jobd.core.access import Right, overridden
 from jobd.core.commands import (
+    Body,
     CancelJob,
     CancelRun,
     CancelRuns,
@@ -25,7 +26,7 @@ from jobd.core.status import status
 from jobd.errors import ConflictError, ForbiddenError, InvalidError, UsageError
 from jobd.server.access import Sight
 from jobd.server.choosing import Choice
-from jobd.server.kernel import Kernel, Request
+from jobd.server.kernel import Kernel, Recall, Request
 from jobd.server.runs import MOST, MOST_BYTES, RUN_ROOM, labels_of, payloads_of, positive
 from jobd.server.selectors import resolve
 
@@ -42,6 +43,7 @@ def cancel(kernel: Kernel, request: Request) -> Any:
         return _cancel_job(kernel, request)
     named, single = resolve(kernel, request, arguments["runs"])
     if single:
+        _check_here(named[0])
         kernel.decide(CancelRun(named[0].id), request.caller)
         return _changed(named)
     return _cancel_many(kernel, request, named)
@@ -83,18 +85,34 @@ def retry(kernel: Kernel, request: Request) -> Any:
     new = payloads_of(kernel, request)[0] if given else None
     for run in ended:
         _check_overrides(kernel, request, run)
+    recalled = _archived_payloads(kernel, request, ended) if new is None else {}
     pairs = []
     room = 0
     for run in ended:
-        payload = new if new is not None else kernel.payload_source(run)
+        payload = new if new is not None else recalled.get(run.id)
+        if payload is None:
+            payload = kernel.payload_source(run)
         room += RUN_ROOM + (len(payload) if isinstance(payload, bytes) else 0)
         room += len(pack(run.options)) if run.options else 0
         if room > MOST_BYTES:
             raise UsageError(f"run.retry: over {MOST_BYTES} bytes of payloads: retry fewer at once")
         pairs.append((run.id, payload))
     kernel.require_room(room)
-    made = kernel.decide(RetryRuns(pairs, request.key), request.caller)
+    past = {run.id: run for run in ended if run.archived}
+    made = kernel.decide(RetryRuns(pairs, request.key, past), request.caller)
     return {"runs": [list(pair) for pair in made], "count": len(made), "single": single}
+
+
+def _archived_payloads(
+    kernel: Kernel, request: Request, runs: list[Run]
+) -> dict[int, bytes | Body]:
+    """The payloads of those of the runs that are archived. Raises Recall."""
+    past = [run for run in runs if run.archived]
+    known: dict[int, bytes | Body] = request.recalled.setdefault("payloads", {})
+    missing = [run for run in past if run.id not in known]
+    if missing:
+        raise Recall(lambda: {run.id: kernel.payload_source(run) for run in missing}, known.update)
+    return known
 
 
 def _check_overrides(kernel: Kernel, request: Request, run: Run) -> None:
@@ -111,6 +129,12 @@ def _check_overrides(kernel: Kernel, request: Request, run: Run) -> None:
             f"run {run.id}: {word}: it was set otherwise than the job says, which this job does "
             "not let submitters do (access.override)"
         )
+
+
+def _check_here(run: Run) -> None:
+    """Raises ConflictError for an archived run: nothing changes it any more."""
+    if run.archived:
+        raise ConflictError(f"run {run.id}: is over: {status(run)}; `jobctl retry` makes a new one")
 
 
 def hold(kernel: Kernel, request: Request) -> Any:
@@ -165,6 +189,7 @@ def _each(
     order: Iterable[Run] = reversed(named) if backwards else named
     for run in order:
         try:
+            _check_here(run)
             kernel.decide(command(run), request.caller)
         except ConflictError as error:
             if single:

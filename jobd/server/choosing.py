@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from jobd.core.access import Right
+from jobd.core.archiving import Wanted
 from jobd.core.decision import find_job
 from jobd.core.entities import Job, Run
-from jobd.core.states import DEAD_OUTCOMES, FINAL, RunState, Status
+from jobd.core.states import DEAD_OUTCOMES, FINAL, Outcome, RunState, Status
 from jobd.core.status import dead, status
 from jobd.errors import UsageError
 from jobd.server import inside
@@ -45,7 +46,7 @@ _DEAD, _QUEUED = "dead", str(Status.QUEUED)
 
 
 class Choice:
-    """The runs that a request asks for by `status`, `job`, `since`, `labels`, and may see.
+    """The runs that a request asks for by `status`, `job`, `since`, `until`, `labels`, and may see.
 
     Raises UsageError for a status that is none, NotFoundError for a job that is not there.
     """
@@ -60,7 +61,7 @@ class Choice:
         self.words = _words(arguments.get("status"))
         name = arguments.get("job")
         self._job = None if name is None else find_job(kernel.state, name)
-        self._since = arguments.get("since")
+        self._since, self._until = arguments.get("since"), arguments.get("until")
         self._labels = arguments.get("labels")
         self._seen = inside.of_run(kernel, request)
 
@@ -71,14 +72,31 @@ class Choice:
             self._sight.run(run, self.right)
             and (self._job is None or run.job is self._job)
             and (self._since is None or _last_change(run) >= self._since)
+            and (self._until is None or _last_change(run) <= self._until)
             and (not self._labels or _has(run, self._labels))
             and (not words or status(run) in words or (_DEAD in words and dead(run)))
+        )
+
+    def archived(self) -> Wanted | None:
+        """The same of archived runs, as far as their index can tell; None: none of them fits."""
+        outcomes = {str(word) for word in Outcome if word in self.words}
+        if _DEAD in self.words:
+            outcomes |= {str(word) for word in DEAD_OUTCOMES}
+        # what a run has queued stays in memory as long as it can ask (core/archiving.py)
+        if self._seen is not None or (self.words and not outcomes):
+            return None
+        return Wanted(
+            jobs=None if self._job is None else (self._job.id,),
+            outcomes=tuple(sorted(outcomes)) if self.words else None,
+            since=self._since,
+            until=self._until,
+            labels=tuple(sorted((self._labels or {}).items())),
         )
 
     def all_of_job(self) -> int | None:
         """How many they are, where these are all runs of a job that are not over; else None."""
         job = self._job
-        if job is None or self._since is not None or self._labels:
+        if job is None or self._since is not None or self._until is not None or self._labels:
             return None
         if not self._sight.job(job, self.right) or (self.words and self._there() - self.words):
             return None

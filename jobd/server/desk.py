@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 from jobd.errors import JobdError, OutcomeUnknownError
 from jobd.server.handlers import answer, guarded
-from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Request
+from jobd.server.kernel import MANY, Kernel, Later, Offload, Parts, Recall, Request
 from jobd.server.lane import Lane
 from jobd.server.parking import Parking
 from jobd.server.rota import Lanes, Rota
 from jobd.server.router import Router
+from jobd.server.streaming import Last, Stream
 from jobd.wire import envelope
 from jobd.wire.verbs import BY_NAME
 
@@ -35,6 +36,8 @@ _SLICE_S = 0.03
 _THREADS = 2
 _GIVEN = 2 * _THREADS
 
+Problem = JobdError | Later
+
 
 class Desk:
     """Every request from its arrival to its last reply."""
@@ -47,7 +50,7 @@ class Desk:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="files")
         self._replies: list[tuple[Request, bytes, bool]] = []
         #: answers in parts by connection: its first goes on, the others come after it
-        self._streams: dict[int, deque[tuple[Request, Iterator[Any]]]] = {}
+        self._streams: dict[int, deque[Stream]] = {}
         self._streaming: Rota[int] = Rota()
         #: connections for which a part of an answer is being made by a thread
         self._making: set[int] = set()
@@ -160,18 +163,19 @@ class Desk:
         mine = self._streams.get(peer)
         if mine is None:
             return 0
-        request, parts = mine[0]
+        stream = mine[0]
+        request = stream.request
         if self._router.is_full(peer) or peer in self._making:
             self._waiting[peer] = request  # the loop comes round when that is over
             return 0
         try:
-            body = guarded(request.verb, partial(_next, parts))
+            body = guarded(request.verb, stream.next)
         except JobdError as error:
             return self._say(request, envelope.error(request.number, error), last=True)
-        if isinstance(body, _Last):
+        if isinstance(body, Last):
             return self._say(request, envelope.result(request.number, body.body), last=True)
         if isinstance(body, Offload):
-            self._make_part(request, body)
+            self._make_part(stream, body)
             return 0
         if body is None:
             self._queue_up(request)
@@ -189,26 +193,34 @@ class Desk:
         self._queue_up(request)
         return len(frame)
 
-    def _make_part(self, request: Request, offload: Offload) -> None:
+    def _make_part(self, stream: Stream, offload: Offload) -> None:
         """Have a part made by a thread: one at a time for each peer, so that none piles them up."""
+        request = stream.request
         self._making.add(request.peer)
 
-        def done(body: Any, problem: JobdError | None) -> None:
+        def done(body: Any, problem: Problem | None) -> None:
             self._making.discard(request.peer)
-            if problem is not None:
+            if isinstance(problem, JobdError):
                 self._say(request, envelope.error(request.number, problem), last=True)
+            elif offload.then is not None:
+                stream.value = offload.then(body)
+                self._queue_up(request)
             else:
                 self._say(request, envelope.part(request.number, body), last=False)
 
-        def run() -> None:
-            body, problem = None, None
-            try:
-                body = guarded(request.verb, offload.work)
-            except JobdError as error:
-                problem = error
-            self._post(lambda: done(body, problem))
+        self._pool.submit(self._beside, request.verb, offload.work, done)
 
-        self._pool.submit(run)
+    def _beside(
+        self, verb: str, work: Callable[[], Any], done: Callable[[Any, Problem | None], None]
+    ) -> None:
+        """In a thread: do the work, and have the loop go on with what came of it."""
+        value: Any = None
+        problem: Problem | None = None
+        try:
+            value = guarded(verb, work)
+        except (JobdError, Later) as error:
+            problem = error
+        self._post(lambda: done(value, problem))
 
     def _queue_up(self, request: Request) -> None:
         """Have a connection take its turns, for what there is of it."""
@@ -252,14 +264,30 @@ class Desk:
             self._settle(kernel, request, answer(kernel, request))
         except Later as later:
             self._park(kernel, request, later)
+        except Recall as recall:
+            self._recall(request, recall)
         except JobdError as error:
             self._refuse(request, error)
+
+    def _recall(self, request: Request, recall: Recall) -> None:
+        """Have a thread read of the archive what the request needs, and ask it again."""
+
+        def done(value: Any, problem: Problem | None) -> None:
+            if isinstance(problem, JobdError):
+                self._refuse(request, problem)
+            else:
+                recall.take(value)
+                self._enter(request)
+
+        if self._router.is_there(request.peer):
+            self._have_done(request, recall.work, done)
 
     def _settle(self, kernel: Kernel, request: Request, value: Any) -> None:
         if type(value) is Parts:
             if self._router.is_there(request.peer):
                 request.arguments = {}
-                self._streams.setdefault(request.peer, deque()).append((request, value.parts))
+                stream = Stream(request, value.parts)
+                self._streams.setdefault(request.peer, deque()).append(stream)
                 self._queue_up(request)
         elif type(value) is Offload:
             self._offload(kernel, request, value)
@@ -269,18 +297,25 @@ class Desk:
     def _offload(self, kernel: Kernel, request: Request, offload: Offload) -> None:
         if not self._router.is_there(request.peer):
             return
-
-        def run() -> None:
-            value: Any = None
-            problem: BaseException | None = None
-            try:
-                value = guarded(request.verb, offload.work)
-            except (JobdError, Later) as error:
-                problem = error
-            self._post(lambda: self._done(kernel, request, offload, value, problem))
-
         request.changed.clear()
         self._offloaded.add(request)
+        self._have_done(
+            request,
+            offload.work,
+            lambda value, problem: self._done(kernel, request, offload, value, problem),
+        )
+
+    def _have_done(
+        self, request: Request, work: Callable[[], Any], done: Callable[[Any, Problem | None], None]
+    ) -> None:
+        """Have a thread do work for a request when it is its connection's turn."""
+
+        def over(value: Any, problem: Problem | None) -> None:
+            self._given -= 1
+            self._give_works()
+            done(value, problem)
+
+        run = partial(self._beside, request.verb, work, over)
         self._works.setdefault(request.peer, deque()).append((request, run))
         self._queue_up(request)
         self._give_works()
@@ -311,19 +346,19 @@ class Desk:
         request: Request,
         offload: Offload,
         value: Any,
-        problem: BaseException | None,
+        problem: Problem | Recall | None,
     ) -> None:
-        self._given -= 1
-        self._give_works()
         self._offloaded.discard(request)
         then = offload.then
         if problem is None and then is not None:
             try:
                 value = guarded(request.verb, lambda: then(value))
-            except (JobdError, Later) as error:
+            except (JobdError, Later, Recall) as error:
                 problem = error
         if isinstance(problem, JobdError):
             self._refuse(request, problem)
+        elif isinstance(problem, Recall):
+            self._recall(request, problem)
         elif isinstance(problem, Later):
             if problem.runs & request.changed or MANY in request.changed:
                 self._answer(kernel, request)  # it changed after the thread had looked
@@ -346,23 +381,11 @@ class Desk:
     def _reply(self, request: Request, frame: bytes, last: bool = True) -> None:
         if last:
             request.arguments = {}  # a payload, mostly
+            if request.recalled:
+                request.recalled = {}
         self._router.expect(request.peer, len(frame))
         self._replies.append((request, frame, last))
 
 
-class _Last:
-    __slots__ = ("body",)
-
-    def __init__(self, body: Any) -> None:
-        self.body = body
-
-
 def _turn(request: Request) -> int:
     return request.turn
-
-
-def _next(parts: Iterator[Any]) -> Any:
-    try:
-        return next(parts)
-    except StopIteration as stop:
-        return _Last(stop.value)

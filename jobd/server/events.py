@@ -10,6 +10,7 @@ from jobd.core.entities import Job, Run
 from jobd.errors import UsageError
 from jobd.server.access import Sight
 from jobd.server.kernel import ANYTHING, Kernel, Later, Offload, Request
+from jobd.server.recalling import recall, run_of
 from jobd.server.recent import Page
 from jobd.server.rows import by_of
 from jobd.wire.envelope import HOLD_MS
@@ -49,33 +50,42 @@ def _answer(kernel: Kernel, request: Request, page: Page) -> Any:
     arguments = request.arguments
     since, audit = arguments.get("since", 0), arguments.get("audit", False)
     sight = Sight(kernel, request.caller)
+    recall(kernel, request, [event[0] for _, event in page.events if _of_run(event)])
     rows = [
-        event_row(kernel, seq, event)
+        event_row(kernel, request, seq, event)
         for seq, event in page.events
         if event.at >= since
         and (not audit or getattr(event, "caller", None) is not None)
-        and _may_see(kernel, sight, event)
+        and _may_see(kernel, request, sight, event)
     ]
     hold = min(arguments.get("hold", 0), HOLD_MS)
-    if hold and not rows and not page.more and not request.final:
+    if hold and not rows and not page.more and page.gone is None and not request.final:
         # what was looked through need not be looked through again
         arguments["after"] = page.next
         raise Later([ANYTHING], hold)
-    return {"events": rows, "next": page.next, "more": page.more}
+    answer = {"events": rows, "next": page.next, "more": page.more}
+    return answer if page.gone is None else {**answer, "gone": page.gone}
 
 
-def _may_see(kernel: Kernel, sight: Sight, event: e.Event) -> bool:
-    """Whether it is about a run that the caller may read, a job that they may see, or the host."""
+def _of_run(event: e.Event) -> bool:
+    return e.KIND_OF[type(event)] == e.RUN
+
+
+def _may_see(kernel: Kernel, request: Request, sight: Sight, event: e.Event) -> bool:
+    """Whether it is about a run that the caller may read, a job that they may see, or the host.
+
+    What is about a run that was removed is for administrators: of others nobody knows whose it was.
+    """
     kind = e.KIND_OF[type(event)]
     if kind == e.RUN:
-        run = kernel.state.runs.get(event[0])
-        return run is not None and sight.run(run)
+        run = run_of(kernel, request, event[0])
+        return kernel.is_admin(request.caller) if run is None else sight.run(run)
     return kind == e.HOST or sight.job(kernel.state.jobs_by_id[event[0]])
 
 
-def event_row(kernel: Kernel, seq: int, event: e.Event) -> dict[str, Any]:
+def event_row(kernel: Kernel, request: Request, seq: int, event: e.Event) -> dict[str, Any]:
     """An event as people and programs see it: `seq at event job run`, what it tells, and `by`."""
-    run, job = _subject(kernel, event)
+    run, job = _subject(kernel, request, event)
     row: dict[str, Any] = {
         "seq": seq,
         "at": event.at,
@@ -98,13 +108,13 @@ def event_row(kernel: Kernel, seq: int, event: e.Event) -> dict[str, Any]:
     return row
 
 
-def _subject(kernel: Kernel, event: e.Event) -> tuple[int | None, Job | None]:
+def _subject(kernel: Kernel, request: Request, event: e.Event) -> tuple[int | None, Job | None]:
     kind = e.KIND_OF[type(event)]
     if kind == e.JOB:
         return None, kernel.state.jobs_by_id.get(event[0])
     if kind != e.RUN:
         return None, None
-    run: Run | None = kernel.state.runs.get(event[0])
+    run: Run | None = run_of(kernel, request, event[0])
     return event[0], run.job if run is not None else None
 
 

@@ -14,6 +14,7 @@ from jobd.server import (
     images,
     inside,
     jobs,
+    lists,
     logs,
     outputs,
     runs,
@@ -21,7 +22,7 @@ from jobd.server import (
     why,
 )
 from jobd.server.access import authorize
-from jobd.server.kernel import Kernel, Later, Request
+from jobd.server.kernel import Kernel, Later, Recall, Request
 from jobd.wire.verbs import BY_NAME
 
 _log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ HANDLERS: dict[str, Handler] = {
     "schedule.next": schedules.next_,
     "run.queue": runs.queue,
     "run.progress": inside.progress,
-    "run.list": runs.list_,
+    "run.list": lists.list_,
     "run.show": runs.show,
     "run.wait": runs.wait,
     "run.why": why.why,
@@ -81,8 +82,8 @@ HANDLERS: dict[str, Handler] = {
 def answer(kernel: Kernel, request: Request) -> Any:
     """What the verb's handler says to who has the right.
 
-    Raises Later, or a JobdError and nothing else: one bad request ends neither the loop nor the
-    daemon.
+    Raises Later, Recall, or a JobdError and nothing else: one bad request ends neither the loop
+    nor the daemon.
     """
     verb = BY_NAME.get(request.verb)
     if verb is None:
@@ -102,7 +103,7 @@ def answer(kernel: Kernel, request: Request) -> Any:
     except JobdError as error:
         kernel.refused(request, error)
         raise
-    except Later:
+    except (Later, Recall):
         raise
     except Exception as error:
         raise _bug(verb.name, error) from error
@@ -112,7 +113,7 @@ def guarded(verb: str, work: Callable[[], Any]) -> Any:
     """`work()`, with what is not an error of ours told as a bug, its traceback in the log."""
     try:
         return work()
-    except (JobdError, Later):
+    except (JobdError, Later, Recall):
         raise
     except Exception as error:
         raise _bug(verb, error) from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from jobd.capacity.ledger import Ledger
+from jobd.core.archiving import Found, Wanted
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.events import RunQueued
@@ -13,7 +14,7 @@ from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
 from jobd.core.states import Kind
-from jobd.errors import JobdError
+from jobd.errors import JobdError, QueueDamagedError
 from jobd.runlog.folder import LogFolder
 from jobd.server.recent import Page, Recent
 
@@ -51,6 +52,7 @@ class Request:
         "number",
         "peer",
         "pending",
+        "recalled",
         "size",
         "turn",
         "verb",
@@ -78,6 +80,18 @@ class Request:
         self.changed: set[int] = set()
         self.deadline: int | None = None
         self.pending: Pending | None = None
+        #: what was read for it from the archive: runs by id (None: it is not there), and others
+        self.recalled: dict[Any, Any] = {}
+
+
+class Recall(Exception):
+    """Raised by a handler, before it has changed anything, that needs something of the archive:
+    have a thread do `work`, put the answer into `request.recalled` by `take`, and ask it again."""
+
+    def __init__(self, work: Callable[[], Any], take: Callable[[Any], None]) -> None:
+        super().__init__()
+        self.work = work
+        self.take = take
 
 
 class Later(Exception):
@@ -93,7 +107,8 @@ class Later(Exception):
 class Parts:
     """An answer in parts: what the iterator yields, then its `return` value as the last word.
 
-    A part may be an Offload (without `then`), which makes it in a thread.
+    A part may be an Offload, which makes it in a thread. One with `then` is no part: the iterator
+    is sent what `then` makes of that, in the loop's own thread.
 
     The loop takes one part a pass, so that a long list keeps nobody else waiting; None is a part
     of the work with nothing to send.
@@ -128,6 +143,36 @@ class BuildView(NamedTuple):
     error: JobdError | None
     image: str | None
     image_id: str | None
+
+
+class History(Protocol):
+    """Runs that have left memory (jobd/history/reader.py)."""
+
+    newest: dict[int, int]
+    highest: int
+    keyed: set[int]
+
+    @property
+    def any(self) -> bool:
+        """Whether there are archived runs at all."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether they can be asked for now."""
+
+    # the following are for threads; RefusedError where they cannot be asked for now
+
+    def runs(self, ids: Sequence[int]) -> dict[int, Run | QueueDamagedError]:
+        """Those of the runs that are archived, or what is wrong with one."""
+
+    def page(self, wanted: Wanted, below: int, most: int) -> Found:
+        """Up to `most` archived runs that fit, with an id below that, the highest id first."""
+
+    def last(self, jobs: Sequence[int] | None, see: Callable[[Run], bool]) -> Run | None:
+        """The newest archived run of the jobs (None: of all) that `see` accepts."""
+
+    def by_key(self, job: int, key: str) -> Run | None:
+        """The newest archived run of the job that has that idempotency key."""
 
 
 class Answers(Protocol):
@@ -166,6 +211,10 @@ class Kernel(Protocol):
     @property
     def answers(self) -> Answers:
         """What changing requests were answered."""
+
+    @property
+    def history(self) -> History:
+        """Runs that have left memory."""
 
     @property
     def builds(self) -> Builds:

@@ -38,8 +38,10 @@ def read(kernel: Kernel, request: Request) -> Any:
     attempt = (run.attempts or [])[wanted - 1]
     ended = attempt.state is AttemptState.ENDED
     words = b""
-    if attempt.end is not None and attempt.end.log_truncated:
-        # it may be that the disk took none of them: then they are in the queue alone
+    gone = ended and not kernel.logs.exists(run.job.name, run.id, wanted)
+    if attempt.end is not None and (attempt.end.log_truncated or (attempt.end.log_bytes and gone)):
+        # it may be that the disk took none of them, or that the log was removed since: then they
+        # are in the queue alone
         words = kernel.last_words(run, wanted)
     when = (attempt.end.finished_at or attempt.end.at) if attempt.end is not None else 0
     if hold:

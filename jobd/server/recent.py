@@ -18,11 +18,15 @@ _SHIFT = 16
 
 
 class Page(NamedTuple):
-    """Some events by their numbers, the number up to which was looked, whether there is more."""
+    """Some events by their numbers, the number up to which was looked, whether there is more.
+
+    `gone`: some that were asked for are not there any more, all from before that (ms UTC).
+    """
 
     events: list[tuple[int, Event]]
     next: int
     more: bool
+    gone: int | None = None
 
 
 def seq_of(lsn: int, index: int) -> int:

@@ -10,6 +10,7 @@ from jobd.core import masking
 from jobd.core.entities import Attempt, Job, Run
 from jobd.core.events import AttemptEnded
 from jobd.core.model import Reason
+from jobd.core.rollups import waiting_since
 from jobd.core.spec import to_mapping
 from jobd.core.state import State
 from jobd.core.states import Kind, RunState, Status
@@ -64,6 +65,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "attempts_allowed": run.spec.retry.attempts,
         "timeout_ms": run.timeout,
         "after": parents(run),
+        "archived": run.archived,
         "made_by": made_by[0] if made_by else None,
         "children": list(kernel.state.made.of(run.id)[-_CHILDREN:]),
     }
@@ -113,7 +115,7 @@ def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:
         "error": end.error if end else None,
         "started_at": began,
         "finished_at": finished,
-        "queue_wait_ms": max(0, attempt.claimed_at - _waiting_since(run, attempt)),
+        "queue_wait_ms": max(0, attempt.claimed_at - waiting_since(run, attempt)),
         "pull_ms": started.pull_ms if started else None,
         "start_ms": max(0, started.started_at - attempt.claimed_at - started.pull_ms)
         if started
@@ -149,13 +151,6 @@ def _receipt(end: AttemptEnded | None) -> dict[str, Any]:
     row = {key: getattr(end, key) if end else None for key in _RECEIPT}
     row["output_size"] = end.output[1] if end and end.output else None
     return row
-
-
-def _waiting_since(run: Run, attempt: Attempt) -> int:
-    if attempt.number == 1:
-        return max(run.queued_at, run.option("not_before") or 0)
-    before = (run.attempts or [])[attempt.number - 2]
-    return before.end.at if before.end else run.queued_at
 
 
 def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:

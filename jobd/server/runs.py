@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from itertools import chain
+from collections.abc import Generator
 from typing import Any
 
 from jobd.core import masking
@@ -12,6 +11,7 @@ from jobd.core.commands import Body, QueueRun
 from jobd.core.decide import decide
 from jobd.core.decision import find_job
 from jobd.core.entities import Run
+from jobd.core.parents import outcome_of
 from jobd.core.spec import to_mapping
 from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
@@ -19,17 +19,14 @@ from jobd.core.status import status
 from jobd.errors import InvalidError, UsageError
 from jobd.server import inside
 from jobd.server.access import Sight
-from jobd.server.choosing import Choice
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Pending, Request
+from jobd.server.lists import PAGE, rows_of
+from jobd.server.recalling import keyed, recall, run_of
 from jobd.server.rows import run_row
 from jobd.server.selectors import resolve
 from jobd.units import duration_text
 from jobd.wire.envelope import HOLD_MS
 
-#: rows in one part of a list
-_PAGE = 100
-#: what `ls` shows without being asked for more (INTERFACE)
-_WINDOW = 50
 #: runs that one request may queue
 MOST = 10_000
 #: bytes that one request may make the queue grow by
@@ -42,7 +39,8 @@ RUN_ROOM = 512
 
 def queue(kernel: Kernel, request: Request) -> Any:
     """run.queue"""
-    command = inside.marked(request, _queue_command(kernel, request))
+    # before payloads are made files: what has to be read of the archive is read once
+    command = _with_past(kernel, request, inside.marked(request, _queue_command(kernel, request)))
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")
@@ -75,6 +73,7 @@ def _require_room(kernel: Kernel, command: QueueRun) -> None:
 
 def _queued(kernel: Kernel, request: Request, command: QueueRun) -> Any:
     _require_room(kernel, command)
+    command = _with_past(kernel, request, command)
     runs, warnings = kernel.decide(command, request.caller)
     if warnings and not all(_readable(kernel, request, run) for run, existing in runs if existing):
         warnings = []  # they tell of another's payload
@@ -82,8 +81,30 @@ def _queued(kernel: Kernel, request: Request, command: QueueRun) -> Any:
 
 
 def _readable(kernel: Kernel, request: Request, run: int) -> bool:
-    found = kernel.state.runs.get(run)
-    return found is not None and Sight(kernel, request.caller).run(found)
+    found = kernel.state.runs.get(run) or _known(kernel, request)
+    return found is not None and found.id == run and Sight(kernel, request.caller).run(found)
+
+
+def _known(kernel: Kernel, request: Request) -> Run | None:
+    """The archived run that has the key which the request gives. Raises Recall."""
+    job, key = kernel.state.jobs.get(request.arguments["job"]), request.arguments.get("key")
+    if job is None or key is None or key in job.keys:
+        return None
+    return keyed(kernel, request, job, key)
+
+
+def _with_past(kernel: Kernel, request: Request, command: QueueRun) -> QueueRun:
+    """The command with what it has to know of archived runs, as of now. Raises Recall."""
+    if command.key is not None:
+        known = _known(kernel, request)
+        if known is not None:
+            command = command._replace(known=(known.id, known.option("key_crc")))
+    if command.after:
+        recall(kernel, request, [number for number, _ in command.after])
+        runs = [run_of(kernel, request, number) for number, _ in command.after]
+        past = {run.id: outcome_of(run) for run in runs if run is not None and run.archived}
+        command = command._replace(past=past)
+    return command
 
 
 def _options_size(command: QueueRun) -> int:
@@ -214,51 +235,6 @@ def _settings(kernel: Kernel, command: QueueRun) -> dict[str, Any]:
 # -- looking ---------------------------------------------------------------------------------
 
 
-def list_(kernel: Kernel, request: Request) -> Any:
-    """run.list"""
-    arguments = request.arguments
-    if "runs" in arguments:
-        named, _ = resolve(kernel, request, arguments["runs"])
-        return Parts(_rows(kernel, iter(named), len(named)))
-    limit = arguments.get("limit")
-    if limit is None and not arguments.get("all"):
-        limit = _WINDOW
-    return Parts(_window(kernel, Choice(kernel, request), limit))
-
-
-def _window(kernel: Kernel, choice: Choice, limit: int | None) -> Generator[Any, None, Any]:
-    """All that are not final, then final ones, newest first in each, `limit` in all."""
-    rows: list[Any] = []
-    sent = 0
-    for part in chain(choice.parts(False), choice.parts(True)):
-        for run in part:
-            if sent == limit:
-                yield {"runs": rows}
-                return {"count": sent, "more": True}
-            rows.append(run_row(kernel, run))
-            sent += 1
-            if len(rows) == _PAGE:
-                yield {"runs": rows}
-                rows = []
-        # the loop has its turn; in a long search there is rarely something to send
-        yield {"runs": rows} if rows else None
-        rows = []
-    yield {"runs": rows}
-    return {"count": sent, "more": False}
-
-
-def _rows(kernel: Kernel, runs: Iterator[Run], count: int) -> Generator[Any, None, Any]:
-    rows: list[Any] = []
-    for run in runs:
-        rows.append(run_row(kernel, run))
-        if len(rows) == _PAGE:
-            yield {"runs": rows}
-            rows = []
-    if rows:
-        yield {"runs": rows}
-    return {"count": count, "more": False}
-
-
 def show(kernel: Kernel, request: Request) -> Any:
     """run.show"""
     named, single = resolve(kernel, request, request.arguments["runs"])
@@ -266,7 +242,7 @@ def show(kernel: Kernel, request: Request) -> Any:
 
 
 def _shown(kernel: Kernel, named: list[Run], single: bool) -> Generator[Any, None, Any]:
-    yield from _rows(kernel, iter(named), len(named))
+    yield from rows_of(kernel, iter(named), len(named))
     return {"count": len(named), "single": single}
 
 
@@ -279,15 +255,17 @@ def wait(kernel: Kernel, request: Request) -> Any:
     if request.pending is None:
         named, single = resolve(kernel, request, arguments["runs"])
         open_ = [run.id for run in reversed(named) if not _reached(run, goal)]
-        request.pending = Pending(open_, [run.id for run in named[:_PAGE]], single)
+        request.pending = Pending(open_, [run.id for run in named[:PAGE]], single)
+        request.recalled = {run.id: run for run in named[:PAGE] if run.archived}
     open_, shown, single = request.pending
     # each is asked for once it is the last: waiting for many costs no more with each that ends
     while open_ and _is_over(kernel.state.runs.get(open_[-1]), goal):
         open_.pop()
     if open_ and not request.final:
         raise Later(open_[-1:], min(arguments.get("hold", HOLD_MS), HOLD_MS))
+    recall(kernel, request, shown)  # those that have left memory since, too
     sight = Sight(kernel, request.caller)
-    found = [run for run in map(kernel.state.runs.get, shown) if run is not None]
+    found = [run for number in shown if (run := run_of(kernel, request, number)) is not None]
     rows = [run_row(kernel, run) for run in found if sight.run(run)]
     return {"ready": not open_, "runs": rows, "single": single}
 

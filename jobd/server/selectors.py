@@ -11,6 +11,14 @@ from jobd.errors import NotFoundError, UsageError
 from jobd.server import inside
 from jobd.server.access import HiddenError, Sight, require_run, visible_job
 from jobd.server.kernel import Kernel, Request
+from jobd.server.recalling import (
+    check_sound,
+    last_of,
+    recall,
+    recall_between,
+    run_of,
+    runs_between,
+)
 from jobd.wire.verbs import BY_NAME
 
 #: runs that one request may name
@@ -28,7 +36,7 @@ def resolve(
     A range takes what is there of it, as far as the caller may read it. Where the verb needs
     another right than to read (or `right` is one), each run is asked for it, and one refusal is
     all of the answer.
-    Raises UsageError, NotFoundError, ForbiddenError.
+    Raises UsageError, NotFoundError, ForbiddenError; and Recall, where some are archived.
     """
     if not selectors or not all(isinstance(selector, str) for selector in selectors):
         raise UsageError("no run named: expected 42, 40-45, 40,42, last or last:JOB")
@@ -36,12 +44,13 @@ def resolve(
     words = [word for selector in selectors for word in selector.split(",")]
     sight = Sight(kernel, request.caller)
     right = right or _right(request.verb)
-    looked_at = 0
-    for word in dict.fromkeys(words):
-        # before it is done: thousands of words that name many would hold everybody up
-        looked_at += _cost(kernel, word)
-        if looked_at > MOST:
-            raise UsageError(f"{len(words)} selectors: at most {MOST} runs can be named at once")
+    words = list(dict.fromkeys(words))
+    # before it is done: thousands of words that name many would hold everybody up
+    if sum(_cost(kernel, word) for word in words) > MOST:
+        raise UsageError(f"{len(words)} selectors: at most {MOST} runs can be named at once")
+    # all of them at once, so that a thread is asked once
+    recall(kernel, request, [int(word) for word in words if word.isdecimal() and len(word) < 20])
+    for word in words:
         named = _runs(kernel, request, sight, word)
         for run in named if not sight.all else ():
             if not sight.run(run, right):
@@ -82,7 +91,10 @@ def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run
     if not first.isdecimal() or (dash and not last.isdecimal()) or len(word) > 40:
         raise UsageError(f"{word!r:.80} names no run: expected 42, 40-45, 40,42, last or last:JOB")
     if not dash:
-        run = kernel.state.runs.get(int(first))
+        recall(kernel, request, [int(first)])
+        if sight.all:
+            check_sound(kernel, request, int(first))
+        run = run_of(kernel, request, int(first))
         if run is None or not sight.run(run):
             missing = NotFoundError if run is None else HiddenError
             raise missing(f"run {first}: no such run; `jobctl ls --all` lists them")
@@ -90,7 +102,11 @@ def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run
     low, high = int(first), min(int(last), kernel.state.next_run - 1)
     if high - low >= MOST:
         raise UsageError(f"{word}: at most {MOST} runs can be named at once")
-    known = kernel.state.runs.between(low, high)
+    recall_between(kernel, request, low, high)
+    known = runs_between(kernel, request, low, high)
+    for number in request.recalled if sight.all else ():
+        if isinstance(number, int) and low <= number <= high:
+            check_sound(kernel, request, number)
     if not sight.all:
         known = [run for run in known if sight.run(run)]
     if not known:
@@ -115,8 +131,9 @@ def _last(kernel: Kernel, request: Request, sight: Sight, job: str) -> Run:
             if run.id <= newest:
                 break
             if run.job in closed and sight.run(run):
-                return run
-    found = state.runs.get(newest)
+                newest = run.id
+                break
+    found = last_of(kernel, request, jobs if job else None, state.runs.get(newest), sight.run)
     if found is not None:
         return found
     if job:

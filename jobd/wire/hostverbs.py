@@ -60,7 +60,8 @@ VERBS: tuple[Verb, ...] = (
         "asked for alone. With `hold` and nothing new it waits. Answers {events: [{seq, at, "
         "event, job, run, ..., by}, ...], next, more}: go on with `after` = `next`; `more` says "
         "that there is more now, also where `events` is empty. What the caller may not see is left "
-        "out, and what was in files of the queue that snapshots have replaced.",
+        "out. What was in files of the queue that snapshots have replaced is not there any more: "
+        "then `gone` says before when (ms).",
         LOOK,
     ),
 )

@@ -56,13 +56,16 @@ VERBS: tuple[Verb, ...] = (
             "job": "str?",
             "labels": "map?",
             "since": "int?",
+            "until": "int?",
             "limit": "int?",
             "all": "bool?",
             "runs": "list?",
         },
         "Runs, as rows of INTERFACE's shape: all that are not final, then final ones, newest "
         "first in each, 50 in all unless `limit` or `all` says otherwise. `status` words may "
-        "also be `dead`. `runs` are selectors. Parts {runs: [...]}, then {count, more}.",
+        "also be `dead`. `runs` are selectors. `since` and `until` are of the last change: the "
+        "end of one that has ended. Ended runs that have left memory are among them; where they "
+        "cannot be read just now `trouble` says why. Parts {runs: [...]}, then {count, more}.",
         LOOK,
     ),
     Verb(

@@ -121,6 +121,7 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
     yield [e.WatchMoved(job + 2, "/srv/in", at * 1_000_000, at + 97, [7, 1 << 62], 0, "refused")]
     yield [e.HostDrainStarted(1, at + 97, ANN)]
     yield [e.HostSalvaged(1, at + 98, ANN, run + 10, job + 5)]
+    yield [e.HostRunsArchived(1, at + 99, [[run + 2, run + 2]])]
 
 
 def make(folder: Path) -> None:

@@ -93,6 +93,9 @@ def told(state: State) -> dict[str, Any]:
         job.id: {number: (at, list(by)) for number, (at, by) in job.made.items()}
         for job in state.jobs_by_id.values()
     }
+    found["finished"] = sorted(state.finished)
+    found["gone"] = state.gone.marks()
+    found["needed"] = sorted(state.children.needed_ids())
     found["asked"] = [(key, list(runs)) for key, runs in state.requests.oldest_first()]
     del found["dirty"], found["reasons"]
     return found

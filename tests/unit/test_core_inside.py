@@ -6,7 +6,16 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core.access import Policy, is_admin, may, owns
-from jobd.core.commands import Caller, QueueRun, ReportEnded, RetryRuns, SetJob
+from jobd.core.archiving import Window, leaving
+from jobd.core.commands import (
+    ArchiveRuns,
+    Caller,
+    CancelRun,
+    QueueRun,
+    ReportEnded,
+    RetryRuns,
+    SetJob,
+)
 from jobd.core.entities import Run
 from jobd.core.inside import caller_of, may_emit
 from jobd.core.model import Access, Api
@@ -56,6 +65,27 @@ def test_a_child_is_linked_and_counted(bench: Bench) -> None:
     assert list(bench.state.made.of(run.id)) == [child.id]
     bench.state.forget(bench.run(run.id))
     assert list(bench.state.made.of(run.id)) == []
+
+
+def test_what_a_live_run_has_queued_does_not_leave_memory(bench: Bench) -> None:
+    run = started(bench, bench.queue())
+    child = queue(bench, run)
+    bench.do(CancelRun(child.id), ANN)
+    nothing = Window(0, 0)
+    assert leaving(bench.state, nothing, bench.now.wall, 10) == []
+    bench.do(ArchiveRuns([child.id]))
+    assert bench.state.runs.get(child.id) is child
+    assert list(bench.state.made.of(run.id)) == [child.id]
+    bench.do(ReportEnded(run.id, 1, 0, bench.now.wall))
+    bench.set_clock(1_000)
+    gone = leaving(bench.state, nothing, bench.now.wall, 10)
+    assert {one.id for one in gone} == {run.id, child.id}
+    bench.do(ArchiveRuns([child.id]))
+    assert bench.state.runs.get(child.id) is None
+    assert list(bench.state.made.of(run.id)) == []
+    bench.restart()
+    bench.do(ArchiveRuns([run.id]))
+    assert len(bench.state.runs) == 0
 
 
 def test_what_its_job_does_not_name(bench: Bench) -> None:

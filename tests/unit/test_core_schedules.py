@@ -338,3 +338,25 @@ def test_what_is_written_is_read_back(
     spec = {**times, **a, **b, **c, **d}
     read = one.parse(spec, "s", "Europe/Berlin")
     assert one.parse(one.to_mapping(read), "s", "UTC") == read
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from("abc"), st.booleans()), max_size=30))
+def test_a_jobs_schedules_are_found_whatever_came_and_went(steps: list[Any]) -> None:
+    state, who = State(), [0, "root", 1, "uid:0"]
+    for number in (1, 2, 3):
+        spec = {"name": f"j{number}", "image": "i"}
+        state.apply(e.JobRegistered(number, f"j{number}", 1, spec, 1, who))
+    schedules = state.schedules
+    for at, (number, name, comes) in enumerate(steps):
+        if comes:
+            told = {"name": name, "every": f"{at + 1}m", "timezone": "UTC"}
+            state.apply(e.ScheduleAdded(number, name, told, at, who))
+        else:
+            schedules.remove(number, name)
+    for job in state.jobs_by_id.values():
+        mine = [each for each in schedules.every() if each.job is job]
+        assert schedules.of(job) == sorted(mine, key=lambda each: each.spec.name)
+    for job in list(state.jobs_by_id.values()):
+        schedules.drop(job)
+        assert schedules.of(job) == []
+    assert len(schedules) == 0

@@ -56,6 +56,7 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "schedules",
     "next_job",
     "done",
+    "gone",
     "groups",
     "buckets",
     "breakers",
@@ -65,6 +66,7 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
 }
 OF_THE_STATE_ANEW = {
     "children",
+    "finished",
     "made",
     "reserved_millicpus",
     "reserved_memory",

@@ -279,6 +279,7 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
         6: "ScheduleAdded", 7: "ScheduleRemoved", 8: "SchedulePaused", 9: "ScheduleResumed",
         10: "ScheduleFired", 11: "JobBreakerOpened", 12: "JobBreakerClosed",
         48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged", 51: "HostGroupsSet",
+        60: "HostRunsArchived",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
         36: "DropSettled", 37: "WatchMoved",

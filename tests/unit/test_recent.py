@@ -31,7 +31,7 @@ def test_a_number_is_a_batch_and_a_place() -> None:
 
 def test_what_is_behind_a_number() -> None:
     recent = Recent(4)
-    assert recent.after(recent.last, 10) == ([], recent.last, False)
+    assert recent.after(recent.last, 10) == ([], recent.last, False, None)
     recent.add(5, [finished(1), finished(2)], 10)
     recent.add(7, [finished(3)], 10)
     page = recent.after(seq_of(4, 0), 10)
