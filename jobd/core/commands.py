@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jobd.core import schedulecommands
 from jobd.core.arrivals import QueueDrop, SettleDrop, TakeChanges
 
 
@@ -84,46 +85,12 @@ class PauseJob:
     paused: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AddSchedule:
-    """Add a schedule beside the job's definition, or change one. See core/schedule.py."""
-
-    job: str
-    spec: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveSchedule:
-    """Remove a schedule that was added so."""
-
-    job: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class PauseSchedule:
-    """Keep a schedule from firing, or with `paused` false let it go on."""
-
-    job: str
-    name: str
-    paused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FireSchedule:
-    """Make a schedule's run now."""
-
-    job: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleDue:
-    """A schedule's time has come; or, with a `mark`, what it waits for was started."""
-
-    job: int
-    name: str
-    mark: str | None = None
+# of schedules, which have a file of their own
+AddSchedule = schedulecommands.AddSchedule
+RemoveSchedule = schedulecommands.RemoveSchedule
+PauseSchedule = schedulecommands.PauseSchedule
+FireSchedule = schedulecommands.FireSchedule
+ScheduleDue = schedulecommands.ScheduleDue
 
 
 @dataclass(frozen=True, slots=True)
