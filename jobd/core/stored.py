@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import schedule, watching
+from jobd.core import schedule, specapi, watching
 from jobd.core import spec as s
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
-from jobd.core.model import Access, JobSpec, Mount, Retry
+from jobd.core.model import Access, Api, JobSpec, Mount, Retry
 from jobd.core.rates import rate_text, read_rate
 from jobd.core.states import Outcome
 from jobd.errors import InvalidError
@@ -127,6 +127,19 @@ def _watches(value: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def _api(value: Any) -> Api:
+    """What its runs may ask for from inside, by its form; what is not there allows nothing."""
+    if isinstance(value, bool):
+        return Api(on=value)
+    return Api(
+        on=True,
+        queue=_texts(value.get("queue", ())),
+        emit=_texts(value.get("emit", ())),
+        children=int(value.get("children", 0)),
+        depth=int(value.get("depth", 0)),
+    )
+
+
 #: how a key is written -> how it is read where its own reader refuses what stands there
 _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     v.as_is: _scalar,
@@ -138,6 +151,7 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     rate_text: lambda value: read_rate(value, "a rate"),
     schedule.write_all: _schedules,
     watching.write_all: _watches,
+    specapi.write: _api,
 }
 
 

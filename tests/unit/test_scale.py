@@ -90,6 +90,7 @@ def kernel(bench: Bench) -> Any:
         is_admin=lambda caller: True,
         hold_reason=lambda kind: None,
         progress=lambda run: None,
+        reported=lambda run: None,
         history=SimpleNamespace(any=False),
     )
 
