@@ -48,16 +48,20 @@ def read_all(value: Any, path: str) -> tuple[On, ...]:
     if len(value) > MOST:
         raise InvalidError(f"{path}: {len(value)} entries: at most {MOST} of one job")
     found = tuple(_read(given, f"{path}[{number}]") for number, given in enumerate(value))
-    watched = [each.name for each in found if isinstance(each, WatchSpec)]
+    watched = [each for each in found if isinstance(each, WatchSpec)]
     if len(watched) > watching.MOST:
         raise InvalidError(
             f"{path}: {len(watched)} watched paths: at most {watching.MOST} of one job"
         )
+    names: set[str] = set()
     for number, each in enumerate(found):
-        if isinstance(each, WatchSpec) and watched.count(each.name) > 1:
+        if not isinstance(each, WatchSpec):
+            continue
+        if each.name in names:
             raise InvalidError(
                 f"{path}[{number}].name: {each.name!r:.80} is there twice: give each a name"
             )
+        names.add(each.name)
     return found
 
 

@@ -21,7 +21,6 @@ from jobd.errors import RefusedError
 from jobd.intake import inotify
 from jobd.intake.box import Awaited, Box, How, Taken
 from jobd.intake.clearing import Clearing
-from jobd.intake.inotify import Inotify
 from jobd.intake.loading import Load, NotYetError, RefusedDropError, load, make_durable
 from jobd.intake.names import Claimed, is_left_alone
 from jobd.intake.spool import FOLDERS, JobFolder, Spool
@@ -41,6 +40,8 @@ _SYNCS = 2
 _MOST_LOGGED = 20
 
 _MASK = inotify.CREATE | inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.DELETE_SELF
+
+_DEAF = "no inotify watch is left (fs.inotify.max_user_watches): folders are looked at"
 
 
 class Dropbox:
@@ -71,7 +72,7 @@ class Dropbox:
         self._known = dict(known)
         self._fatal = fatal
         self._remote = is_remote(str(spool.root))
-        self._inotify = Inotify()
+        self._inotify = inotify.listen()
         self._clearing = Clearing(spool, fatal)
         self._boxes: dict[str, Box] = {}
         self._by_watch: dict[int, Box] = {}
@@ -199,12 +200,9 @@ class Dropbox:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.ENOMEM):
                 raise
-            _log.warning(
-                "drops of job %s: no inotify watch is left (fs.inotify.max_user_watches): its "
-                "folder is looked at every %.0f s",
-                box.job,
-                LOOK_REMOTE,
-            )
+            if self._told != _DEAF:
+                _log.warning("drops of job %s: %s every %.0f s", box.job, _DEAF, LOOK_REMOTE)
+            self._told = _DEAF
 
     def _unwatch(self, box: Box) -> None:
         if box.watch >= 0:

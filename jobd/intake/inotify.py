@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import struct
 from typing import NamedTuple
@@ -23,6 +24,7 @@ _HEAD = struct.Struct("iIII")
 _BUFFER = 64 << 10
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_log = logging.getLogger(__name__)
 
 
 class Seen(NamedTuple):
@@ -74,6 +76,34 @@ class Inotify:
     def close(self) -> None:
         """Watch nothing any more."""
         os.close(self._fd)
+
+
+class Deaf(Inotify):
+    """Hears nothing, and has no watch to give: where the kernel gives no instance."""
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def add(self, folder: bytes, mask: int) -> int:
+        """Raises OSError, ENOSPC: as where all watches are taken."""
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def remove(self, watch: int) -> None:
+        """There is none."""
+
+    def read(self) -> list[Seen]:
+        """Nothing."""
+        return []
+
+
+def listen() -> Inotify:
+    """An instance; a deaf one, with a line in the log, where the user has too many (128)."""
+    try:
+        return Inotify()
+    except OSError as error:
+        _log.warning("inotify: %s (fs.inotify.max_user_instances): folders are looked at "
+                     "again and again instead", error.strerror)  # fmt: skip
+        return Deaf()
 
 
 def _checked(result: int) -> int:

@@ -18,7 +18,7 @@ from contextlib import closing
 
 from jobd.core.watching import WatchSpec
 from jobd.intake import inotify
-from jobd.intake.inotify import Inotify, Seen
+from jobd.intake.inotify import Seen
 from jobd.intake.marks import happened
 from jobd.intake.watched import Group, Watched, files, look
 from jobd.intake.writers import is_remote, is_written
@@ -53,7 +53,9 @@ class Paths:
     ) -> None:
         self._deliver = deliver
         self._fatal = fatal
-        self._inotify = Inotify()
+        self._inotify = inotify.listen()
+        #: watches of which the kernel tells nothing, or not all: too many folders
+        self._deaf: set[tuple[int, str]] = set()
         self._watches: dict[tuple[int, str], Watched] = {}
         #: folders by the kernel's number: the path that each watch knows it by
         self._folders: dict[int, dict[tuple[int, str], bytes]] = {}
@@ -236,8 +238,6 @@ class Paths:
             work()
         except OSError as error:
             text = f"job {watch.job}: {watch.spec.path} cannot be watched: {error.strerror}"
-            if error.errno == errno.ENOSPC:
-                text += "; raise fs.inotify.max_user_watches (sysctl)"
             if text != watch.said:
                 _log.warning("%s: tried again every %.0f s", text, AGAIN)
                 watch.said = text
@@ -249,16 +249,34 @@ class Paths:
     def _look_through(self, watch: Watched, now: float) -> None:
         """Watch all its folders, and find what has changed since its mark."""
         if self._guarded(watch, lambda: self._enter(watch, watch.root, now)):
-            poor = is_remote(watch.spec.path)
+            poor = watch.key in self._deaf or is_remote(watch.spec.path)
             watch.look_at = now + LOOK_REMOTE if poor else float("inf")
 
     def _enter(self, watch: Watched, root: bytes, now: float, *, moved: bool = False) -> None:
         for path, found in files(root, watch.spec.recursive):
             if found is None:
-                number = self._inotify.add(path, _MASK)
-                self._folders.setdefault(number, {})[watch.key] = path
+                self._listen_to(watch, path)
             elif watch.means(path):
                 self._compare(watch, path, found, now, moved=moved)
+
+    def _listen_to(self, watch: Watched, folder: bytes) -> None:
+        try:
+            number = self._inotify.add(folder, _MASK)
+        except FileNotFoundError:
+            if folder == watch.root:
+                raise
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+                raise
+            if watch.key not in self._deaf:
+                _log.warning(
+                    "job %s: %s: no inotify watch is left (fs.inotify.max_user_watches): it is "
+                    "looked at every %.0f s",
+                    *(watch.job, watch.spec.path, LOOK_REMOTE),
+                )
+            self._deaf.add(watch.key)
+        else:
+            self._folders.setdefault(number, {})[watch.key] = folder
 
     def _compare(
         self, watch: Watched, path: bytes, found: os.stat_result, now: float, *, moved: bool

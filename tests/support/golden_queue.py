@@ -131,14 +131,14 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
     many = {"source": ["ä.csv", None], "drop": [f"{run:032x}", ".", "ä.csv", None]}
     large = {"source": ["a", None], "drop": [f"{run + 1:032x}", "%", "%FF", 1 << 30]}
     yield [
-        e.RunQueued(run + 8, job, 3, at + 96, "drop", ANN, b"1,2", 5, many),
-        e.RunQueued(run + 9, job, 3, at + 96, "drop", ANN, b"", 5, large),
+        e.RunQueued(run + 9, job, 4, at + 96, "drop", ANN, b"1,2", 5, many),
+        e.RunQueued(run + 10, job, 4, at + 96, "drop", ANN, b"", 5, large),
     ]
-    ended = e.RunFinished(run + 8, at + 96, "cancelled", "cancelled", "was cancelled by ann", ANN)
-    yield [ended, e.DropSettled(run + 8, at + 97)]
+    ended = e.RunFinished(run + 9, at + 96, "cancelled", "cancelled", "was cancelled by ann", ANN)
+    yield [ended, e.DropSettled(run + 9, at + 97)]
     yield [e.WatchMoved(job + 2, "/srv/in", at * 1_000_000, at + 97, [7, 1 << 62], 0, "refused")]
     yield [e.HostDrainStarted(1, at + 97, ANN)]
-    yield [e.HostSalvaged(1, at + 98, ANN, run + 10, job + 5)]
+    yield [e.HostSalvaged(1, at + 98, ANN, run + 11, job + 5)]
     yield [e.HostRunsArchived(1, at + 99, [[run + 2, run + 2]])]
 
 
@@ -150,7 +150,7 @@ def make(folder: Path) -> None:
     )
     state = State()
     for turn in range(3):
-        for batch in _life(1 + 10 * turn, 1 + 10 * turn, AT + 1000 * turn):
+        for batch in _life(1 + 20 * turn, 1 + 20 * turn, AT + 1000 * turn):
             records = []
             for event in batch:
                 cls = type(event)

@@ -166,7 +166,7 @@ def test_a_job_that_is_gone_watches_nothing() -> None:
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({}, "on[0]: path is missing"),
+        ({}, "on[0]: expected one of run, path, topic, got none"),
         ({"hook": "x"}, "on[0].hook: not supported by this version"),
         ({"path": "in"}, "on[0].path: 'in': expected a folder's whole path"),
         ({"path": "/a/../b"}, "on[0].path: "),

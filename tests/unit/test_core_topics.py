@@ -89,7 +89,7 @@ def test_results_are_not_to_be_had_by_listening() -> None:
 @pytest.mark.parametrize(
     ("entry", "match"),
     [
-        ({}, r"on\[0\]: expected one of run, topic, got none"),
+        ({}, r"on\[0\]: expected one of run, path, topic, got none"),
         ({"run": "a", "topic": "b"}, "got run, topic"),
         ({"run": "1"}, r"on\[0\].run: '1' is not a job name"),
         ({"run": []}, "expected a job, or up to"),

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobd.core.commands import Body
 from jobd.core.watching import WatchSpec
-from jobd.intake import inotify, names
+from jobd.intake import dropbox, inotify, names, paths
 from jobd.intake.box import CLOSED_QUIET, FOUND_QUIET, UNSURE_QUIET, Box
 from jobd.intake.inotify import Inotify
+from jobd.intake.loading import Load
 from jobd.intake.marks import happened, made_ns, number_of
-from jobd.intake.spool import Look
-from jobd.intake.watched import MOST_SEEN, Watched
+from jobd.intake.spool import Look, Spool
+from jobd.intake.watched import MOST_SEEN, Group, Watched
 from jobd.intake.writers import is_remote, is_written
 
 FILE_NAMES = st.binary(min_size=1, max_size=255).filter(lambda n: not set(n) & set(b"/\0"))
@@ -155,3 +159,37 @@ def test_the_mark_passes_nothing_that_is_left(tmp_path: Path) -> None:
     assert group.mark == times[3]
     assert group.seen == [number_of(paths[3], times[3])]
     assert len(group.seen) <= MOST_SEEN
+
+
+def test_without_inotify_folders_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Inotify:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(inotify, "Inotify", none)
+    monkeypatch.setattr(dropbox, "LOOK_REMOTE", 0.05)
+    monkeypatch.setattr(paths, "LOOK_REMOTE", 0.05)
+    spool, loads = Spool(tmp_path / "spool"), SimpleQueue[list[Load]]()
+    groups = SimpleQueue[Group]()
+    made: list[Any] = [
+        dropbox.Dropbox(spool, loads.put, no_body, print, lambda: 99, {}, print),
+        paths.Paths(groups.put, print),
+    ]
+    try:
+        made[0].jobs(["j"], [])
+        made[0].start()
+        spec = WatchSpec("w", str(tmp_path), debounce=0)
+        made[1].watch([((1, "w"), "j", spec, time.time_ns() - 10**9, [])])
+        (tmp_path / "changed").write_text("x")
+        assert b'"closed"' in groups.get(timeout=30).payloads[0]
+        spool.make("j")
+        (tmp_path / "changed").rename(tmp_path / "spool" / "j" / "dropped")
+        assert [load.payload for load in loads.get(timeout=30)] == [b"x"]
+    finally:
+        for one in made:
+            one.close()
+
+
+def no_body(data: bytes) -> Body:
+    raise AssertionError("it is small")
