@@ -42,7 +42,12 @@ SPACE = {"create", "write", "fallocate", "mkdir", "rename"}
 @pytest.mark.parametrize("make", [one_fault, from_then_on])
 @pytest.mark.parametrize(
     ("number", "kinds"),
-    [(errno.EIO, SYNCS), (errno.EIO, SYNCS | SPACE), (errno.ENOSPC, SPACE)],
+    [
+        (errno.EIO, SYNCS),
+        (errno.EIO, SYNCS | SPACE),
+        (errno.ENOSPC, SPACE),
+        (errno.EDQUOT, SPACE),
+    ],
 )
 def test_error_at_every_operation(
     make: Callable[[int, int, set[str]], Callable[[str, int], int | None]],
