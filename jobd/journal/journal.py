@@ -27,7 +27,7 @@ from jobd.journal.retention import Snapshots
 from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.segment import Predecessor
 from jobd.journal.snapshot import Snapshot, statements_in
-from jobd.journal.space import FILL_STEP, SpaceMaker, is_full
+from jobd.journal.space import FILL_STEP, WRITTEN_STEPS, SpaceMaker, is_full
 from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
@@ -307,13 +307,18 @@ class Journal:
                 raise
 
     def _fill_ahead(self) -> None:
-        """Keeps half a step of zeroes ahead of an idle writer, up to four of a busy one."""
+        """Keeps half a step of zeroes ahead of an idle writer, up to four of a busy one.
+
+        Where the file system reserves nothing, all that has to be room.
+        """
         now = self._writer.current
         ahead = now.filled - now.end
-        if ahead >= FILL_STEP // 2:
+        if ahead >= (FILL_STEP // 2 if now.whole else FILL_STEP * (WRITTEN_STEPS - 1)):
             return
         # nearly caught up since the last call: more zeroes, so that the next call is in time
         target = FILL_STEP * (_AHEAD_AT_MOST if ahead < FILL_STEP // 4 else 1)
+        if not now.whole:
+            target = FILL_STEP * WRITTEN_STEPS
         try:
             while now.filled - now.end < target and now.fill(self._fs):
                 pass

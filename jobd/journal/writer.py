@@ -184,12 +184,17 @@ class Writer:
             while now.end + need + MARKS_BYTES > now.reserved and now.fill(self._fs):
                 pass
         except OSError as error:
-            if is_full(error):
-                raise RefusedError(
-                    f"queue file {now.path}: no space for {need} bytes ({error.strerror});"
-                    " free some and try again"
-                ) from error
-            raise self._fail(error, "it cannot be filled ahead") from error
+            if not is_full(error):
+                raise self._fail(error, "it cannot be filled ahead") from error
+            spare = self.spare
+            if spare is not None and spare.reserved >= HEADER_BYTES + need + MARKS_BYTES:
+                # what is written of the spare one is room too, and was promised
+                self._roll(need)
+                return
+            raise RefusedError(
+                f"queue file {now.path}: no space for {need} bytes ({error.strerror});"
+                " free some and try again"
+            ) from error
 
     def _roll(self, need: int) -> LiveSegment:
         """Goes on in a new segment that has room for a batch of `need` bytes.
