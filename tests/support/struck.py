@@ -21,15 +21,17 @@ from typing import Any
 import pytest
 
 from jobctl.client import Client
+from jobd.errors import JobdError
 from tests.support.fakehost import ENVIRONMENT, PATIENCE, SMALL, FakeHost
 
 
 class StruckHost(FakeHost):
     """As :class:`FakeHost`; its words are kept, its end is awaited, strace may stand before it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, log: Path | None = None) -> None:
+        """`log` is a file for its words, which must not be on a disk that is struck."""
         super().__init__(home)
-        self.log = home.with_suffix(".log")
+        self.log = log or home.with_suffix(".log")
 
     def start(self, *before: str, **environment: str) -> StruckHost:
         """Returns once it is ready; `before` are words that run it, as `strace ...`."""
@@ -147,5 +149,5 @@ class Asking(threading.Thread):
         with self._host.client(request_timeout=60) as client:
             try:
                 self.result = self._ask(client)
-            except Exception as error:
+            except JobdError as error:
                 self.result = error
