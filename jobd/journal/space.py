@@ -71,8 +71,9 @@ class SpaceMaker:
     def make_blank(self, capacity: int) -> Blank:
         """A blank segment with `capacity` bytes reserved, its first step of zeroes on disk.
 
-        Where the file system cannot reserve, so many steps of zeroes as have to be room. Raises RefusedError where there is no space, DiskFailedError for any other failure.
-        Nothing is left behind then. Safe beside itself in two threads.
+        Where the file system cannot reserve, so many steps of zeroes as have to be room. Raises
+        RefusedError where there is no space, DiskFailedError for any other failure. Nothing is
+        left behind then. Safe beside itself in two threads.
         """
         fs = self._fs
         self._count += 1
