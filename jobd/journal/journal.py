@@ -27,7 +27,7 @@ from jobd.journal.retention import Snapshots
 from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.segment import Predecessor
 from jobd.journal.snapshot import Snapshot, statements_in
-from jobd.journal.space import FILL_STEP, WRITTEN_STEPS, SpaceMaker, is_full
+from jobd.journal.space import FILL_STEP, WRITTEN_STEPS, SpaceMaker, is_full, is_scarce
 from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
@@ -141,6 +141,7 @@ class Journal:
         try:
             prepare_directory(fs, path)
             lock = DirectoryLock(fs, path)
+            fs.hold_dir(path)
             finish(fs, path)
             found = examine(fs, path)
             space = SpaceMaker(fs, path, reserve_bytes)
@@ -154,6 +155,7 @@ class Journal:
             return cls(fs, lock, space, writer, report, snapshots, known_types, log)
         except BaseException as error:
             if lock is not None:
+                fs.let_go(path)
                 lock.release()
             if isinstance(error, OSError):
                 raise not_opened(path, error) from error
@@ -323,7 +325,7 @@ class Journal:
             while now.filled - now.end < target and now.fill(self._fs):
                 pass
         except OSError as error:
-            if not is_full(error):
+            if not is_full(error) and not is_scarce(error):
                 raise DiskFailedError(
                     f"queue file {now.path}: cannot be filled ahead ({error.strerror});"
                     " look at the disk, then start the daemon again",
@@ -388,6 +390,7 @@ class Journal:
                 writer.failed = writer.failed or ValueError(
                     f"queue {self._space.directory}: is closed"
                 )
+                self._fs.let_go(self._space.directory)
                 self._lock.release()
 
     def _check(self) -> None:

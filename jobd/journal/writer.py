@@ -18,7 +18,7 @@ from jobd.journal.fsutil import Fs
 from jobd.journal.live import LiveSegment
 from jobd.journal.record import BATCH_BYTES, CLEAN, IDLE, RecordFields, encode_batch
 from jobd.journal.segment import HEADER_BYTES, Header, Predecessor
-from jobd.journal.space import FILL_STEP, MARKS_BYTES, Blank, SpaceMaker, is_full
+from jobd.journal.space import FILL_STEP, MARKS_BYTES, Blank, SpaceMaker, is_full, is_scarce
 
 #: a sync slower than this is told, in seconds (DURABILITY W7)
 SLOW_SYNC = 1.0
@@ -184,7 +184,7 @@ class Writer:
             while now.end + need + MARKS_BYTES > now.reserved and now.fill(self._fs):
                 pass
         except OSError as error:
-            if not is_full(error):
+            if not is_full(error) and not is_scarce(error):
                 raise self._fail(error, "it cannot be filled ahead") from error
             spare = self.spare
             if spare is not None and spare.reserved >= HEADER_BYTES + need + MARKS_BYTES:
