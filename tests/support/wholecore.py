@@ -106,6 +106,8 @@ class WholeLife:
 
     def perform(self, effect: Effect) -> None:
         """As the daemon's performer: only what is on disk comes here."""
+        if self.loop._records:
+            raise Broken(f"{effect} is set going before the batch that says so is on disk")
         self.world.perform(effect, self.now)
 
     def die(self, how: str, mode: str = "kept") -> None:
