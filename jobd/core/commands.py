@@ -16,7 +16,8 @@ from typing import NamedTuple
 class Caller:
     """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty.
 
-    `groups` are all groups of the user, by name and by number; they are not recorded.
+    `groups` are all groups of the user, by name and by number; `within` is the run and the attempt
+    that asks from inside (core/inside.py). Both are not recorded.
     """
 
     uid: int
@@ -24,6 +25,7 @@ class Caller:
     pid: int
     principal: str = ""
     groups: frozenset[str] = frozenset()
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,8 @@ class QueueRun(NamedTuple):
     latest: bool = False
     #: as `latest`, and due when no other has come with the key for so many milliseconds
     debounce: int | None = None
+    #: the run and the attempt that queue it from inside: see core/inside.py
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +268,8 @@ class ReportEnded:
     output: Body | None = None
     output_files: int = 0
     note: str | None = None
+    #: how far it last said it was: percent, and what it was at
+    progress: tuple[int | None, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
