@@ -126,6 +126,8 @@ class CoreLoop:
         self._marked = False
         self._stopping = False
         self._failure: BaseException | None = None
+        #: what came between a decision and the disk: state and records may be half of one
+        self._torn: BaseException | None = None
         self._more = False
         self.timers.arm_all(state, self.now)
 
@@ -171,6 +173,14 @@ class CoreLoop:
         self._changed.add(run)
 
     def _take(self, events: list[Event]) -> None:
+        try:
+            self._take_all(events)
+        except BaseException as error:
+            # for want of memory, say: half a decision must not reach the disk with the next batch
+            self._torn = error
+            raise
+
+    def _take_all(self, events: list[Event]) -> None:
         state = self.state
         for event in events:
             cls, subject = type(event), event[0]
@@ -299,7 +309,20 @@ class CoreLoop:
             self.commit()
 
     def commit(self) -> None:
-        """Make durable what was decided, and set its effects going. One write, one sync."""
+        """Make durable what was decided, and set its effects going. One write, one sync.
+
+        After an error in the middle of it every later call raises that: what stands in memory is
+        then not what the queue says, and only a new start tells.
+        """
+        if self._torn is not None:
+            raise self._torn
+        try:
+            self._commit()
+        except BaseException as error:
+            self._torn = error
+            raise
+
+    def _commit(self) -> None:
         if self._records:
             self.pulse.doing = "syncing"
             try:

@@ -27,7 +27,7 @@ from jobd.journal.retention import Snapshots
 from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.segment import Predecessor
 from jobd.journal.snapshot import Snapshot, statements_in
-from jobd.journal.space import FILL_STEP, SpaceMaker, is_full
+from jobd.journal.space import FILL_STEP, WRITTEN_STEPS, SpaceMaker, is_full, is_scarce
 from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
@@ -141,6 +141,7 @@ class Journal:
         try:
             prepare_directory(fs, path)
             lock = DirectoryLock(fs, path)
+            fs.hold_dir(path)
             finish(fs, path)
             found = examine(fs, path)
             space = SpaceMaker(fs, path, reserve_bytes)
@@ -154,6 +155,7 @@ class Journal:
             return cls(fs, lock, space, writer, report, snapshots, known_types, log)
         except BaseException as error:
             if lock is not None:
+                fs.let_go(path)
                 lock.release()
             if isinstance(error, OSError):
                 raise not_opened(path, error) from error
@@ -313,18 +315,23 @@ class Journal:
                 raise
 
     def _fill_ahead(self) -> None:
-        """Keeps half a step of zeroes ahead of an idle writer, up to four of a busy one."""
+        """Keeps half a step of zeroes ahead of an idle writer, up to four of a busy one.
+
+        Where the file system reserves nothing, all that has to be room.
+        """
         now = self._writer.current
         ahead = now.filled - now.end
-        if ahead >= FILL_STEP // 2:
+        if ahead >= (FILL_STEP // 2 if now.whole else FILL_STEP * (WRITTEN_STEPS - 1)):
             return
         # nearly caught up since the last call: more zeroes, so that the next call is in time
         target = FILL_STEP * (_AHEAD_AT_MOST if ahead < FILL_STEP // 4 else 1)
+        if not now.whole:
+            target = FILL_STEP * WRITTEN_STEPS
         try:
             while now.filled - now.end < target and now.fill(self._fs):
                 pass
         except OSError as error:
-            if not is_full(error):
+            if not is_full(error) and not is_scarce(error):
                 raise DiskFailedError(
                     f"queue file {now.path}: cannot be filled ahead ({error.strerror});"
                     " look at the disk, then start the daemon again",
@@ -389,6 +396,7 @@ class Journal:
                 writer.failed = writer.failed or ValueError(
                     f"queue {self._space.directory}: is closed"
                 )
+                self._fs.let_go(self._space.directory)
                 self._lock.release()
 
     def _check(self) -> None:

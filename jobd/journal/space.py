@@ -20,6 +20,9 @@ from jobd.journal.segment import Header, pack_header, segment_name
 RESERVE_NAME = "reserve"
 #: one step of filling ahead with zeroes: a sync of this much keeps others waiting for a few ms
 FILL_STEP = 1 << 20
+#: steps that are written where the file system reserves nothing: only they are certain room there,
+#: and what is asked for (a large request, the ends of all that waits) has to fit into them
+WRITTEN_STEPS = 24
 #: kept free at the end of each segment: the idle mark and the mark of a clean stop
 MARKS_BYTES = 2 * BATCH_BYTES
 _ZEROES = bytes(FILL_STEP)
@@ -68,8 +71,9 @@ class SpaceMaker:
     def make_blank(self, capacity: int) -> Blank:
         """A blank segment with `capacity` bytes reserved, its first step of zeroes on disk.
 
-        Raises RefusedError where there is no space, DiskFailedError for any other failure.
-        Nothing is left behind then. Safe beside itself in two threads.
+        Where the file system cannot reserve, so many steps of zeroes as have to be room. Raises
+        RefusedError where there is no space, DiskFailedError for any other failure. Nothing is
+        left behind then. Safe beside itself in two threads.
         """
         fs = self._fs
         self._count += 1
@@ -79,8 +83,9 @@ class SpaceMaker:
         try:
             fd = fs.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             whole = fs.fallocate(fd, capacity)
-            filled = min(FILL_STEP, capacity)
-            write_all(fs, fd, memoryview(_ZEROES)[:filled], 0)
+            filled = min(FILL_STEP * (1 if whole else WRITTEN_STEPS), capacity)
+            for start in range(0, filled, FILL_STEP):
+                write_all(fs, fd, memoryview(_ZEROES)[: min(FILL_STEP, filled - start)], start)
             fs.fsync(fd)
         except OSError as error:
             self._discard(fd, path)
