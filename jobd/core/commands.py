@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from jobd.core.alertcommands import AlertCommand
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -375,6 +377,7 @@ Command = (
     | EditRun
     | DrainHost
     | SetGroups
+    | AlertCommand
     | Report
     | TimeOver
 )

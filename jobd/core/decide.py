@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import changes, queueing, registering, reports, scheduling
+from jobd.core import alerting, changes, queueing, registering, reports, scheduling
 from jobd.core import events as e
+from jobd.core.alerts import following
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
 from jobd.core.decision import NOTHING, Decision, caller_fields, find_job, find_run
@@ -35,7 +36,11 @@ def decide(state: State, command: Command, now: Now, rules: Rules, caller: Calle
     if state.children and decision.events:
         skipped = skipped_by(state, decision.events, now.wall)
         if skipped:
-            return decision._replace(events=[*decision.events, *skipped])
+            decision = decision._replace(events=[*decision.events, *skipped])
+    if decision.events:
+        told = following(state, decision.events, now, rules)
+        if told:
+            return decision._replace(events=[*decision.events, *told])
     return decision
 
 
@@ -68,5 +73,6 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **queueing.DECIDERS,
     **changes.DECIDERS,
     **scheduling.DECIDERS,
+    **alerting.DECIDERS,
     TimeOver: _time_over,
 }

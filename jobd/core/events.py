@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
-from jobd.core import jobevents
+from jobd.core import alertevents, jobevents
 
 #: what a record is about; the host is one thing, its id is 1
 JOB, RUN, HOST = 1, 2, 3
@@ -27,6 +27,12 @@ ScheduleResumed = jobevents.ScheduleResumed
 ScheduleFired = jobevents.ScheduleFired
 JobBreakerOpened = jobevents.JobBreakerOpened
 JobBreakerClosed = jobevents.JobBreakerClosed
+# of alerts
+AlertRaised = alertevents.AlertRaised
+AlertRepeated = alertevents.AlertRepeated
+AlertResolved = alertevents.AlertResolved
+AlertTried = alertevents.AlertTried
+AlertsSnoozed = alertevents.AlertsSnoozed
 
 
 class JobRegistered(NamedTuple):
@@ -302,6 +308,11 @@ Event = (
     | HostDrainEnded
     | HostGroupsSet
     | HostSalvaged
+    | AlertRaised
+    | AlertRepeated
+    | AlertResolved
+    | AlertTried
+    | AlertsSnoozed
 )
 
 #: the number on disk, what it is about, the event
@@ -325,6 +336,11 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (20, RUN, RunReleased),
     (21, RUN, RunEdited),
     (22, RUN, RunMovedFirst),
+    (23, HOST, AlertRaised),
+    (24, HOST, AlertRepeated),
+    (25, HOST, AlertResolved),
+    (26, HOST, AlertTried),
+    (27, HOST, AlertsSnoozed),
     (32, RUN, AttemptClaimed),
     (33, RUN, AttemptStarted),
     (34, RUN, AttemptStopping),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobd.core.alertspec import AlertSpec
 from jobd.core.rates import Rate
 from jobd.core.schedule import ScheduleSpec
 from jobd.core.states import Kind, Outcome
@@ -138,6 +139,7 @@ class JobSpec:
     stdin: str = "none"
     access: Access = field(default_factory=Access)
     schedules: tuple[ScheduleSpec, ...] = ()
+    alerts: tuple[AlertSpec, ...] = ()
 
     @property
     def kind(self) -> Kind:

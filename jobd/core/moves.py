@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobd.core import machine
+from jobd.core.alertbook import AlertBook
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Groups
 from jobd.core.mutexes import Mutexes
@@ -42,6 +43,7 @@ class Moves:
         #: runs of jobs with overlap = replace that are not over, by job
         self.replaceable: dict[int, dict[int, None]] = {}
         self.schedules = Schedules()
+        self.alerts = AlertBook()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
         self.next_run = 1

@@ -141,7 +141,8 @@ class Salvage:
             elif item.kind == e.JOB:
                 yield from self._of_job(item.event)
             else:
-                self._drained = isinstance(item.event, e.HostDrainStarted)
+                if isinstance(item.event, e.HostDrainStarted | e.HostDrainEnded):
+                    self._drained = isinstance(item.event, e.HostDrainStarted)
                 yield item.event
         for number, hold in self._verdict.runs.items():
             yield from self._unwound(number)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import breaker, edits, machine, scheduled
+from jobd.core import alertbook, breaker, edits, machine, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -60,6 +60,7 @@ class State(Moves):
             e.AttemptEnded: self._attempt_ended,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in alertbook.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -136,6 +137,7 @@ class State(Moves):
         job.origin = event.origin
         job.removed = False
         self.schedules.sync(job, spec.schedules, event.at, event.caller)
+        self.alerts.registered(job.id, bool(spec.alerts))
         self.jobs[job.name] = job
         self.dirty = True
 
@@ -242,6 +244,8 @@ class State(Moves):
         self.leave(run, e.RunFinished)
         run.note = event
         self.runs.ended(run.id, event.at)
+        if outcome is Outcome.SUCCEEDED:
+            self.alerts.succeeded[run.job.id] = event.at
         self.finish(run, outcome)
 
     def _run_held(self, event: e.RunHeld) -> None:

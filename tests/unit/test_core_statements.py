@@ -10,6 +10,7 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core import statements as s
+from jobd.core.alertbook import Alert, AlertBook, Delivery
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Group
 from jobd.core.machine import TransitionError
@@ -35,6 +36,11 @@ STATED = {
     Breaker: {"failures", "opened_at", "text", "until"},
     Group: {"active", "bucket", "limits"},
     Bucket: {"full_at"},
+    AlertBook: {"alerts", "next_alert", "next_delivery", "succeeded", "snoozes"},
+    Alert: {"id", "what", "job", "scope", "at", "last_at", "run", "text", "count"}
+    | {"resolved_at", "resolved_text", "deliveries"},
+    Delivery: {"id", "alert", "tells", "to", "since", "due", "state", "tries", "error"}
+    | {"done_at", "run"},
 }
 MADE_ANEW = {
     Run: {"where"},
@@ -45,8 +51,12 @@ MADE_ANEW = {
     Breaker: set[str](),
     Group: set[str](),
     Bucket: {"_back_at"},
+    AlertBook: {"open", "latest", "over", "waiting", "watched", "taken", "bucket", "missed"},
+    Alert: set[str](),
+    Delivery: set[str](),
 }
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
+    "alerts",
     "schedules",
     "next_job",
     "done",

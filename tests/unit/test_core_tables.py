@@ -280,6 +280,8 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
         10: "ScheduleFired", 11: "JobBreakerOpened", 12: "JobBreakerClosed",
         48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged", 51: "HostGroupsSet",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
+        23: "AlertRaised", 24: "AlertRepeated", 25: "AlertResolved", 26: "AlertTried",
+        27: "AlertsSnoozed",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
     }  # fmt: skip
     assert {cls for cls, kind in e.KIND_OF.items() if kind == e.JOB} == {
