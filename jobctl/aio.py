@@ -25,7 +25,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import zmq
 
-from jobctl import connect, control, jobcalls, queueing, runcalls, scheduling, transfers
+from jobctl import alerting, connect, control, jobcalls, queueing, runcalls, scheduling, transfers
 from jobctl.channel import Channel
 from jobctl.steps import Item, Look, Pause, Step, Steps, Waiting, Work
 from jobd.errors import JobdError, UsageError
@@ -181,6 +181,13 @@ class AsyncClient:
     schedules = _awaited(scheduling.schedules)
     schedules_and_clock = _awaited(scheduling.schedules_and_clock)
     next_firings = _awaited(scheduling.next_firings)
+    alerts = _awaited(alerting.alerts)
+    alerts_and_more = _awaited(alerting.alerts_and_more)
+    snooze_alerts = _awaited(alerting.snooze_alerts)
+    resend_alert = _awaited(alerting.resend_alert)
+    send_test_alert = _awaited(alerting.send_test_alert)
+    take_alerts = _awaited(alerting.take_alerts)
+    settle_alert = _awaited(alerting.settle_alert)
     drain = _awaited(control.drain)
     undrain = _awaited(control.undrain)
     snapshot = _awaited(control.snapshot)

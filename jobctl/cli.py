@@ -44,6 +44,7 @@ VERBS: dict[str, str] = {
     "resume": "let a paused job's runs start again",
     "unregister": "remove a job",
     "schedule": "queue a job's runs by the clock",
+    "alerts": "show alerts; snooze, resend, test them",
     "drain": "keep all runs from starting on this host",
     "undrain": "let runs start on this host again",
     "snapshot": "have a snapshot of the queue made now",

@@ -94,7 +94,7 @@ class AlertBook:
     """All of it. One owner: the core loop's thread."""
 
     __slots__ = (
-        "alerts", "bucket", "latest", "missed", "next_alert", "next_delivery", "open", "over",
+        "alerts", "bucket", "latest", "next_alert", "next_delivery", "open", "over",
         "snoozes", "succeeded", "taken", "waiting", "watched",
     )  # fmt: skip
 
@@ -112,15 +112,13 @@ class AlertBook:
         #: those that are over, oldest first
         self.over: dict[int, None] = {}
         self.waiting: dict[int, Delivery] = {}
-        #: jobs whose definition has alerts; one that has none any more may be left in it
+        #: jobs whose newest definition has alerts
         self.watched: set[int] = set()
         # what a start begins anew
         #: deliveries that somebody has been given, until when (monotonic ms)
         self.taken: dict[int, int] = {}
         #: what is left of the rate at which they are given out
         self.bucket = Bucket()
-        #: troubles that were too many to be taken down, since the start
-        self.missed = 0
 
     def snoozed_until(self, job: int, what: str, now: int) -> int | None:
         """Until when nothing is sent of that, or None."""
@@ -135,9 +133,11 @@ class AlertBook:
         return delivery.tries == 0 and self.snoozed_until(alert.job, alert.what, now) is not None
 
     def registered(self, job: int, has_alerts: bool) -> None:
-        """A definition of the job was taken in."""
+        """A definition of the job was taken in; the last one counts."""
         if has_alerts:
             self.watched.add(job)
+        else:
+            self.watched.discard(job)
 
     # -- changes ---------------------------------------------------------------------------
 

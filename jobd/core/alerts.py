@@ -89,8 +89,7 @@ class Making:
             self._became[key] = before.id
             return
         if len(book.open) >= b.MOST_OPEN:
-            book.missed += 1
-            return
+            return  # `status` and the list tell so
         number = self._became[key] = self._next_alert
         self._next_alert += 1
         self.events.append(
@@ -296,11 +295,5 @@ def _late(state: State, now: Now, rules: Rules, seen: Seen) -> None:
 
 def watched(state: State) -> list[Job]:
     """The jobs whose newest definition has alerts."""
-    found = []
-    for number in list(state.alerts.watched):
-        job = state.jobs_by_id.get(number)
-        if job is None or job.removed or not job.spec.alerts:
-            state.alerts.watched.discard(number)
-        else:
-            found.append(job)
-    return found
+    found = (state.jobs_by_id.get(number) for number in state.alerts.watched)
+    return [job for job in found if job is not None and not job.removed]

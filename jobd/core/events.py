@@ -354,6 +354,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}
 TYPE_OF: dict[type[Any], int] = {cls: number for number, _, cls in _TABLE}
 KIND_OF: dict[type[Any], int] = {cls: kind for _, kind, cls in _TABLE}
+#: the numbers of alerts' events
+ALERTS = frozenset({23, 24, 25, 26, 27})
 #: both: the number on disk, and what the event is about
 CODES_OF: dict[type[Any], tuple[int, int]] = {cls: (number, kind) for number, kind, cls in _TABLE}
 

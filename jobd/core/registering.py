@@ -7,6 +7,7 @@ from typing import Any
 
 from jobd.core import access, applying, breaker
 from jobd.core import events as e
+from jobd.core.alertcheck import check_alerts, problems
 from jobd.core.allowed import all_problems, check_places, check_rules, check_unmasked
 from jobd.core.commands import (
     FOLDER,
@@ -42,6 +43,7 @@ def _register(
     check_rules(spec, rules)
     check_places(spec, rules)
     _check_group(state, spec)
+    check_alerts(state, spec, rules, caller)
     same = job is not None and job.spec == spec
     if job is not None and same and command.origin in ("", job.origin):
         return Decision([], [], (job.revision, False))
@@ -91,7 +93,8 @@ def _apply(state: State, command: ApplyJobs, now: Now, rules: Rules, caller: Cal
 def _problems(spec: Mapping[str, object], rules: Rules) -> list[str]:
     """All that this host does not let a job be; nothing where it is no job at all."""
     try:
-        return all_problems(parse(spec, rules.defaults), rules)
+        read = parse(spec, rules.defaults)
+        return [*all_problems(read, rules), *problems(read, rules)]
     except InvalidError:
         return []
 

@@ -18,6 +18,7 @@ from jobd.core.model import Reason
 from jobd.core.salvage import SUSPECT
 from jobd.core.state import State
 from jobd.core.states import Kind
+from jobd.daemon.alertduty import AlertDuty
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.backup import HALF
 from jobd.daemon.builds import Builds
@@ -181,7 +182,13 @@ class Daemon:
         self._snapshots = snapshots = Snapshots(
             journal, loop.post, loop.seal, lambda: len(loop.state.runs), config.snapshot_after
         )
-        kernel = DaemonKernel(loop, bodies, logs, engines, str(places.state), builds, snapshots)
+        loop.alerts = duty = AlertDuty(
+            loop, journal.store, places.secrets, places.socket, engines.kinds
+        )
+        self._closers.append(duty.close)
+        kernel = DaemonKernel(
+            loop, bodies, logs, engines, str(places.state), builds, snapshots, duty
+        )
         kernel.uploads.most = config.upload_bytes
         # who waits for a build waits for what no run's number can be
         builds.changed = lambda number: kernel.grew(-number)

@@ -19,6 +19,7 @@ from jobd.capacity.ledger import Host
 from jobd.core import specaccess
 from jobd.core import specvalues as v
 from jobd.core.access import Policy
+from jobd.core.alertrules import AlertRules, read_alerts
 from jobd.core.groups import GroupLimits, read_groups
 from jobd.core.limits import PLAIN, Pace
 from jobd.core.model import JobSpec
@@ -141,7 +142,7 @@ _KEYS: dict[str, v.Reader] = {
     "access.socket_mode": r.mode,
     "access.socket_group": v.text(64),
 }
-_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults", "groups"}
+_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults", "groups", "alerts"}
 
 #: a payload is one argument of one run: what is larger belongs in a file that is mounted
 _LARGEST_PAYLOAD = 1 << 30
@@ -223,7 +224,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
             raise InvalidError(f"[{table}]: unknown table{_near(table, _TABLES)}")
         if not isinstance(content, Mapping):
             raise InvalidError(f"{table}: expected a table, got {v.kind(content)}")
-        if table in ("defaults", "groups"):
+        if table in ("defaults", "groups", "alerts"):
             continue
         for key, value in content.items():
             path = f"{table}.{key}"
@@ -238,7 +239,9 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
     docker_config = values.get("engine.docker_config")
     return Config(
         host=host,
-        rules=_rules(values, host, defaults, process),
+        rules=replace(
+            _rules(values, host, defaults, process), alerts=_alerts(given.get("alerts", {}))
+        ),
         engine=kind,
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
@@ -260,6 +263,11 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         snapshot_after=values.get("journal.snapshot_after", SNAPSHOT_AFTER),
         defaults=defaults,
     )
+
+
+def _alerts(given: Any) -> AlertRules:
+    rules = read_alerts(given)
+    return replace(rules, uid=r.notifier(rules.user))
 
 
 def _keep_images(values: Mapping[str, Any]) -> Keep:

@@ -21,6 +21,7 @@ from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
 from jobd.core.events import (
+    ALERTS,
     CODES_OF,
     RUN,
     TYPE_OF,
@@ -31,11 +32,13 @@ from jobd.core.events import (
     encode,
 )
 from jobd.core.model import Now, Reason
+from jobd.core.outbox import OUTBOX
 from jobd.core.policy import Rules
 from jobd.core.requests import KEEP_MS
 from jobd.core.schedule import BOOT
 from jobd.core.state import State
 from jobd.core.timers import Timers
+from jobd.daemon.alertduty import AlertDuty
 from jobd.daemon.garbage import Garbage
 from jobd.daemon.room import Room
 from jobd.errors import DiskFailedError, RefusedError
@@ -108,6 +111,7 @@ class CoreLoop:
         self.now = clock()
         self.desk: Desk | None = None
         self.performer: Performer | None = None
+        self.alerts: AlertDuty | None = None
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -180,6 +184,8 @@ class CoreLoop:
                 self._changed.add(subject)
             elif type(event) is JobRunsCancelled:
                 self._ranges += event.ranges
+            elif number in ALERTS:
+                self._changed.add(OUTBOX)
 
     def touch(self, run: int) -> None:
         """Have requests that wait for the run asked again: something about it is new."""
@@ -218,6 +224,8 @@ class CoreLoop:
             self.decide(over, SYSTEM)
             self._commit_if_full()
         self._fire()
+        if self.alerts is not None:
+            self.alerts.turn(SYSTEM)
         if desk is not None:
             self._more = desk.take(self.kernel)
             desk.overdue(self.kernel)
@@ -341,6 +349,9 @@ class CoreLoop:
         fires = self.state.schedules.wait_ms(now)
         if fires is not None:
             waits.append(fires)
+        looks = None if self.alerts is None else self.alerts.wait_ms(now)
+        if looks is not None:
+            waits.append(looks)
         if self._inbox:
             return 0
         # rounded up by one: a millisecond early would be a turn for nothing

@@ -131,6 +131,10 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
     if kernel.is_admin(caller):
         return
     right = Right(verb.right)
+    if right is Right.NOTIFY:
+        if caller.principal or caller.uid != kernel.rules.alerts.uid:
+            raise ForbiddenError(f"{verb.name}: {access.why_not(caller, right, '')}")
+        return
     name = arguments.get("job")
     if name is not None and right is not Right.ADMIN:
         job = visible_job(kernel, caller, name)

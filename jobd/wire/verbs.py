@@ -14,7 +14,7 @@ nothing computed.
 
 from __future__ import annotations
 
-from jobd.wire import hostverbs, jobverbs, runverbs, scheduleverbs, transferverbs
+from jobd.wire import alertverbs, hostverbs, jobverbs, runverbs, scheduleverbs, transferverbs
 from jobd.wire.verb import TIME_KEYS, Verb
 
 __all__ = ["BY_NAME", "TIME_KEYS", "VERBS", "Verb"]
@@ -25,6 +25,7 @@ VERBS: tuple[Verb, ...] = (
     *runverbs.VERBS,
     *scheduleverbs.VERBS,
     *transferverbs.VERBS,
+    *alertverbs.VERBS,
 )
 
 BY_NAME: dict[str, Verb] = {verb.name: verb for verb in VERBS}

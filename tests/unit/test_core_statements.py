@@ -51,7 +51,7 @@ MADE_ANEW = {
     Breaker: set[str](),
     Group: set[str](),
     Bucket: {"_back_at"},
-    AlertBook: {"open", "latest", "over", "waiting", "watched", "taken", "bucket", "missed"},
+    AlertBook: {"open", "latest", "over", "waiting", "watched", "taken", "bucket"},
     Alert: set[str](),
     Delivery: set[str](),
 }
