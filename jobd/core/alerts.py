@@ -88,7 +88,7 @@ class Making:
             self.events.append(event)
             self._became[key] = before.id
             return
-        if len(book.open) >= b.MOST_OPEN:
+        if len(book.open) + len(self._became) >= b.MOST_OPEN:
             return  # `status` and the list tell so
         number = self._became[key] = self._next_alert
         self._next_alert += 1

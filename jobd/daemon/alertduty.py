@@ -138,11 +138,15 @@ class AlertDuty:
         self._came = self._loop.now.mono
         self._came_as = caller.uid
         self._unasked = None
+        self._child.replaced()
 
     def _see_to_it(self) -> None:
         """Start who delivers, where that is the daemon's to do and nobody has come by himself."""
         now = self._loop.now.mono
-        if now - self._came < GONE_AFTER and not self._child.ended():
+        if self._child.ended():
+            # what it had in its hands nobody has now
+            self._loop.state.alerts.taken.clear()
+        elif now - self._came < GONE_AFTER:
             return
         if self._unasked is None:
             self._unasked = now

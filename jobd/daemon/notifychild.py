@@ -30,12 +30,18 @@ class NotifyChild:
         self._process: subprocess.Popen[bytes] | None = None
         self._not_before = 0
         self._wait = _FIRST
-        #: whether one was ever started
+        #: whether one was ever started; whether the last one has ended
         self.started = False
+        self._lost = False
 
     def ended(self) -> bool:
         """Whether there was one, and it has ended."""
-        return self._process is not None and self._process.poll() is not None
+        return self._lost or (self._process is not None and self._process.poll() is not None)
+
+    def replaced(self) -> None:
+        """Somebody else delivers: no other is started for one that has ended."""
+        if self._process is None:
+            self._lost = False
 
     def start(self, user: str, now_mono: int) -> None:
         """Start one as `user` (empty: as who we are), unless it is there, or ended just now."""
@@ -55,13 +61,14 @@ class NotifyChild:
                 env={name: os.environ[name] for name in _KEPT if name in os.environ},
                 start_new_session=True,
             )
-            self.started = True
+            self.started, self._lost = True, False
         except OSError as error:
             _log.error("alerts: jobd notify cannot be started: %s", error.strerror)
             self._forget(now_mono)
 
     def _forget(self, now_mono: int) -> None:
         process, self._process = self._process, None
+        self._lost = True
         if process is not None and process.stdin is not None:
             process.stdin.close()
         if process is not None and process.returncode == 0:

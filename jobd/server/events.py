@@ -8,6 +8,7 @@ from typing import Any
 from jobd.core import events as e
 from jobd.core.entities import Job, Run
 from jobd.errors import UsageError
+from jobd.server import alertrows
 from jobd.server.access import Sight
 from jobd.server.kernel import ANYTHING, Kernel, Later, Offload, Request
 from jobd.server.recent import Page
@@ -22,7 +23,7 @@ _TEXT, _ENTRIES = 500, 16
 #: what a row does not tell: too much, or of no use to a person
 _LEFT_OUT = frozenset(
     {"at", "caller", "host", "job", "run", "name", "spec", "payload", "request", "batch_index"}
-    | {"options", "result", "log_tail"}
+    | {"options", "result", "log_tail", "deliveries"}
 )
 #: of a run's options: those that a row tells
 _OPTIONS = ("not_before", "expires_at", "timeout", "labels", "key", "after", "retry_of")
@@ -70,6 +71,8 @@ def _may_see(kernel: Kernel, sight: Sight, event: e.Event) -> bool:
     if kind == e.RUN:
         run = kernel.state.runs.get(event[0])
         return run is not None and sight.run(run)
+    if alertrows.is_of_alerts(event):
+        return alertrows.may_see(kernel, sight, event)
     return kind == e.HOST or sight.job(kernel.state.jobs_by_id[event[0]])
 
 
@@ -93,6 +96,8 @@ def event_row(kernel: Kernel, seq: int, event: e.Event) -> dict[str, Any]:
         for name in _OPTIONS:
             if event.options and name in event.options:
                 row[name] = _bounded(event.options[name])
+    if alertrows.is_of_alerts(event):
+        row.update(alertrows.more(kernel, event))
     caller = fields.get("caller")
     row["by"] = by_of(caller) if caller is not None else None
     return row
@@ -100,6 +105,8 @@ def event_row(kernel: Kernel, seq: int, event: e.Event) -> dict[str, Any]:
 
 def _subject(kernel: Kernel, event: e.Event) -> tuple[int | None, Job | None]:
     kind = e.KIND_OF[type(event)]
+    if alertrows.is_of_alerts(event):
+        return alertrows.about(kernel, event)
     if kind == e.JOB:
         return None, kernel.state.jobs_by_id.get(event[0])
     if kind != e.RUN:
