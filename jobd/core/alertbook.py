@@ -19,8 +19,8 @@ from jobd.core.rates import Bucket
 KEPT, KEPT_DELIVERIES = 1_000, 32
 #: troubles that are open at once; more are not taken down
 MOST_OPEN = 10_000
-#: the first wait after a delivery that failed, and the longest, in milliseconds
-FIRST_WAIT, LONGEST_WAIT = 10_000, 900_000
+#: the longest wait after a delivery that failed, in milliseconds
+LONGEST_WAIT = 900_000
 
 WAITING, DELIVERED, GIVEN_UP = "waiting", "delivered", "given-up"
 RAISED, RESOLVED = "raised", "resolved"

@@ -64,7 +64,7 @@ def _tried(
     if ok:
         return e.AlertTried(1, delivery.id, at, b.DELIVERED, at, "", None, run)
     given_up = at - delivery.since >= rules.alerts.give_up
-    wait = min(b.FIRST_WAIT << min(delivery.tries, 20), b.LONGEST_WAIT)
+    wait = min(rules.alerts.retry << min(delivery.tries, 20), b.LONGEST_WAIT)
     result = b.GIVEN_UP if given_up else "failed"
     text = "".join(c if c.isprintable() else "?" for c in error[:_LONGEST_ERROR])
     return e.AlertTried(1, delivery.id, at, result, at + wait, text)

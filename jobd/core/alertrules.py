@@ -16,6 +16,8 @@ from jobd.units import duration_text
 
 #: how many are given out in a time, where nobody says otherwise
 RATE = Rate(60, 3_600_000)
+#: the first wait after a delivery that failed, in milliseconds
+FIRST_WAIT = 10_000
 #: who `jobd notify` runs as where nobody says otherwise
 USER = "jobd-notify"
 JOURNAL = "/run/systemd/journal/socket"
@@ -30,7 +32,7 @@ class Named(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AlertRules:
-    """What the host's configuration says of alerts. `give_up` is in milliseconds."""
+    """What the host's configuration says of alerts. Times are in milliseconds."""
 
     allow: tuple[str, ...] = ()
     user: str = USER
@@ -40,6 +42,8 @@ class AlertRules:
     child: str = "auto"
     rate: Rate = RATE
     burst: int = 30
+    #: the wait after a delivery that failed for the first time; it doubles with each
+    retry: int = FIRST_WAIT
     give_up: int = 2 * 86_400_000
     secret: str = ""
     journal: str = JOURNAL
@@ -92,6 +96,7 @@ _READERS: dict[str, v.Reader] = {
     "child": v.choice("auto", "always", "never"),
     "rate": read_rate,
     "burst": v.whole(1, 10_000),
+    "retry": v.duration(100),
     "give_up": v.duration(1000),
     "secret": _secret,
     "journal": v.text(100),
@@ -179,6 +184,7 @@ def shown(rules: AlertRules) -> dict[str, Any]:
         "child": rules.child,
         "rate": rate_text(rules.rate),
         "burst": rules.burst,
+        "retry": duration_text(rules.retry),
         "give_up": duration_text(rules.give_up),
         "journal": rules.journal,
         "to": {name: named.to.shown for name, named in rules.named.items()},

@@ -175,8 +175,9 @@ def deliver(order: dict[str, Any]) -> None:
         raise DeliveryError(f"{kind}: not known to this jobd notify")
 
 
-def become(user: str) -> None:
-    """Give up root's rights for those of `user`. Raises ConfigError."""
+def become(user: str, path: Path) -> None:
+    """Give up root's rights for those of `user`, and of the group that may reach the socket at
+    `path`: that is no right to anything, as jobd asks who is in which group. Raises ConfigError."""
     if os.geteuid() != 0:
         return
     try:
@@ -190,7 +191,12 @@ def become(user: str) -> None:
     # what is imported late is imported now: the tree may be closed to that user
     import encodings.idna  # noqa: F401
 
-    os.initgroups(found.pw_name, found.pw_gid)
+    groups = os.getgrouplist(found.pw_name, found.pw_gid)
+    try:
+        reaches = path.stat().st_gid
+    except OSError:
+        reaches = 0  # the daemon is not there yet
+    os.setgroups([*groups, reaches] if reaches else groups)
     os.setgid(found.pw_gid)
     os.setuid(found.pw_uid)
     os.umask(0o077)
@@ -198,7 +204,7 @@ def become(user: str) -> None:
 
 def main(path: Path, user: str, child: bool) -> int:
     """Run until told to stop. Raises ConfigError."""
-    become(user)
+    become(user, path)
     notifier = Notifier(path, child)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: notifier.stop())

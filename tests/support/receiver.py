@@ -29,6 +29,8 @@ class Receiver:
 
     def __init__(self) -> None:
         self.got: list[Got] = []
+        #: those of them that were answered with 200
+        self.good: list[Got] = []
         self.answer: Callable[[BaseHTTPRequestHandler], None] = ok
         self.release = threading.Event()
         receiver = self
@@ -38,8 +40,11 @@ class Receiver:
                 length = int(self.headers["Content-Length"])
                 body = self.rfile.read(length)
                 headers = {key.lower(): value for key, value in self.headers.items()}
-                receiver.got.append(Got(self.path, headers, body))
-                receiver.answer(self)
+                got, answer = Got(self.path, headers, body), receiver.answer
+                receiver.got.append(got)
+                answer(self)
+                if answer is ok:
+                    receiver.good.append(got)
 
             do_GET = do_POST
 
