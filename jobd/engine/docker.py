@@ -155,13 +155,15 @@ class Api(ImageCalls):
         self._plain("DELETE", path, engine_id[:12], self._start_s)
 
     def last_words(self, engine_id: str, lines: int, late: bool) -> bytes:
-        """The last lines that a container wrote to stderr; with `late` they are waited for a bit,
-        as Podman may tell of an end before it has them."""
+        """The last lines that a container wrote to stderr; with `late` they are waited for, at most
+        4 s: Podman tells of an end before it has them, and calls it `exited` once it has."""
         with self._client(engine_id[:12]) as client:
-            for pause in (0.0, 0.05, 0.2, 0.5) if late else (0.0,):
+            for pause in (0.0, 0.05, 0.2, 0.5, 1.0, 2.0) if late else (0.0,):
                 time.sleep(pause)
+                # asked first: what is read after that answer is all
+                whole = late and client.inspect_container(engine_id)["State"]["Status"] == "exited"
                 words = bytes(client.logs(engine_id, stdout=False, stderr=True, tail=lines))
-                if words:
+                if words or whole:
                     break
             return words
 

@@ -47,15 +47,18 @@ class PodmanEngine:
 
     def up(self) -> None:
         """Start the service and wait until it answers."""
-        with (self.folder / "log").open("ab") as log:
+        folder = self.folder
+        with (folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command("system", "service", "--time=0", self.socket),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # conmon leaves a file `oom` where the service was started
+                cwd=folder,
                 start_new_session=True,
                 # an image that is loaded passes through a file there, which stays
-                env={**os.environ, "TMPDIR": str(self.folder)},
+                env={**os.environ, "TMPDIR": str(folder)},
             )
         deadline = time.monotonic() + PATIENCE
         while not self._answers():
