@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from jobd.core.rates import Rate, rate_text, read_rate
 from jobd.errors import InvalidError
 from jobd.units import duration_text
 
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 #: how many are given out in a time, where nobody says otherwise
 RATE = Rate(60, 3_600_000)
 #: the first wait after a delivery that failed, in milliseconds
@@ -87,7 +89,11 @@ def _allow(value: Any, path: str) -> tuple[str, ...]:
 
 
 def _secret(value: Any, path: str) -> str:
-    return v.secrets({"X": value}, path)["X"]
+    if not isinstance(value, str) or not _FILE.match(value):
+        raise InvalidError(
+            f"{path}: {v.shown(value)} is not the name of a file in the secrets folder"
+        )
+    return value
 
 
 _READERS: dict[str, v.Reader] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import schedule
+from jobd.core import alertspec, schedule
 from jobd.core import spec as s
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
@@ -116,6 +116,17 @@ def _schedules(value: Any) -> tuple[Any, ...]:
     return tuple(found)
 
 
+def _alerts(value: Any) -> tuple[Any, ...]:
+    """Those of the alerts that can be read, as for schedules."""
+    found: list[Any] = []
+    for one in value:
+        try:
+            found += alertspec.read_all([one], "alert")
+        except InvalidError:
+            continue
+    return tuple(found)
+
+
 #: how a key is written -> how it is read where its own reader refuses what stands there
 _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     v.as_is: _scalar,
@@ -126,6 +137,7 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     a.mounts_listed: _mounts,
     rate_text: lambda value: read_rate(value, "a rate"),
     schedule.write_all: _schedules,
+    alertspec.write_all: _alerts,
 }
 
 

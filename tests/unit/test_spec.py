@@ -304,6 +304,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"schedule": [{"evry": "1m"}]}, "schedule[0].evry"),
     ({"schedule": [{"at": "soon"}]}, "schedule[0].at"),
     ({"schedule": [{"every": "1m", "payload": "x" * 4097}]}, "schedule[0].payload"),
+    ({"alert": {}}, "alert"),
+    ({"alert": [{"on": ["dead"]}]}, "alert[0]"),
     ({"tpyo": 1}, "'tpyo'"),
     ({"resources": {"cpu": 1}}, "'resources.cpu'"),
     ({"resources": {1: 1}}, "'resources.1'"),
