@@ -23,6 +23,7 @@ from jobd.core.model import Now
 from jobd.core.states import Kind
 from jobd.daemon.notifychild import NotifyChild
 from jobd.daemon.orders import read_secret
+from jobd.daemon.room import ALERT_ROOM
 from jobd.engine.base import StartRefusedError
 from jobd.errors import InvalidError, RefusedError
 
@@ -37,8 +38,8 @@ LOOK_EVERY = 2_000
 PATIENCE = 30_000
 #: nobody has asked for deliveries for so long: nobody will
 GONE_AFTER = 40_000
-#: room in the queue that a run which an alert queues may need, in bytes
-_ROOM = 32 << 10
+#: room in the queue that a run which an alert queues may need, its alert's own with it, in bytes
+_ROOM = 2 * ALERT_ROOM
 
 
 class AlertDuty:

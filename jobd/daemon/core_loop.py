@@ -40,7 +40,7 @@ from jobd.core.state import State
 from jobd.core.timers import Timers
 from jobd.daemon.alertduty import AlertDuty
 from jobd.daemon.garbage import Garbage
-from jobd.daemon.room import Room
+from jobd.daemon.room import ALERT_ROOM, Room
 from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal import Journal, RecordFields, record_cost
 from jobd.server.desk import Desk
@@ -152,9 +152,13 @@ class CoreLoop:
         if self.room.pending >= _FULL_BATCH:
             self.commit()  # a small request may make much: nothing is answered before the flush
         decision = decide(self.state, command, self.now, self.rules, caller)
-        if len(self._records) + len(decision.events) > _MOST_RECORDS:
+        events = decision.events
+        if events and TYPE_OF[type(events[-1])] in ALERTS and self.room.missing(ALERT_ROOM):
+            # no room is kept for alerts: a full disk must not keep an end from being recorded
+            events = [event for event in events if TYPE_OF[type(event)] not in ALERTS]
+        if len(self._records) + len(events) > _MOST_RECORDS:
             self.commit()  # a decision is in one batch
-        self._take(decision.events)
+        self._take(events)
         self._effects += decision.effects
         return decision.answer
 

@@ -13,6 +13,8 @@ from jobd.journal import BATCH_COST, Journal
 #: what the rest of an attempt's life takes at most, in bytes: its records with an inline result
 #: (4 KiB) and the tail of its log (8 KiB), each perhaps in a batch of its own
 ATTEMPT_ROOM = 16 << 10
+#: what alerts of one decision take at most: 16 destinations, each with URL and template
+ALERT_ROOM = 96 << 10
 #: what the end of a waiting run takes, in bytes; more than this many are covered by the reserve
 WAITING_ROOM, WAITING_ROOM_MOST = 128, 16 << 20
 

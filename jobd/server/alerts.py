@@ -24,7 +24,7 @@ from jobd.wire.envelope import HOLD_MS
 _MOST = 32
 #: alerts in one part of a list
 _PAGE = 100
-_ROOM = 64 << 10
+_ROOM = 256 << 10
 
 
 def list_(kernel: Kernel, request: Request) -> Any:
@@ -172,7 +172,9 @@ def take(kernel: Kernel, request: Request) -> Any:
     kernel.notifier_came(request.caller)
     most = min(max(arguments.get("most", 8), 1), _MOST)
     given: list[Callable[[], dict[str, Any]]] = []
-    for delivery in outbox.due(book, kernel.now, kernel.rules.alerts):
+    # on a full disk it could not be recorded that it was delivered: it would go out again and again
+    room = kernel.room_for(_ROOM) >= _ROOM
+    for delivery in outbox.due(book, kernel.now, kernel.rules.alerts) if room else ():
         if len(given) >= most:
             break
         try:
