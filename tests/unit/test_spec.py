@@ -305,7 +305,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"schedule": [{"at": "soon"}]}, "schedule[0].at"),
     ({"schedule": [{"every": "1m", "payload": "x" * 4097}]}, "schedule[0].payload"),
     ({"alert": {}}, "alert"),
-    ({"alert": [{"on": ["dead"]}]}, "alert[0]"),
     ({"tpyo": 1}, "'tpyo'"),
     ({"resources": {"cpu": 1}}, "'resources.cpu'"),
     ({"resources": {1: 1}}, "'resources.1'"),
