@@ -193,7 +193,13 @@ def shown(rules: AlertRules) -> dict[str, Any]:
         "retry": duration_text(rules.retry),
         "give_up": duration_text(rules.give_up),
         "journal": rules.journal,
-        "to": {name: named.to.shown for name, named in rules.named.items()},
+        "to": {name: _shown(named.to) for name, named in rules.named.items()},
         "commands": {name: list(command) for name, command in rules.commands.items()},
-        "on": [{"on": list(spec.on), "to": spec.to.shown} for spec in rules.on],
+        "on": [{"on": list(spec.on), **_shown(spec.to)} for spec in rules.on],
     }
+
+
+def _shown(to: Destination) -> dict[str, Any]:
+    if to.kind == "url":
+        return {"url": f"{to.shown}/..."}
+    return {to.kind: True if to.kind == "journal" else to.value}

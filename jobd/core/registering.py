@@ -7,7 +7,7 @@ from typing import Any
 
 from jobd.core import access, applying, breaker
 from jobd.core import events as e
-from jobd.core.alertcheck import check_alerts, problems
+from jobd.core.alertcheck import check_alerts
 from jobd.core.allowed import all_problems, check_places, check_rules, check_unmasked
 from jobd.core.commands import (
     FOLDER,
@@ -93,8 +93,7 @@ def _apply(state: State, command: ApplyJobs, now: Now, rules: Rules, caller: Cal
 def _problems(spec: Mapping[str, object], rules: Rules) -> list[str]:
     """All that this host does not let a job be; nothing where it is no job at all."""
     try:
-        read = parse(spec, rules.defaults)
-        return [*all_problems(read, rules), *problems(read, rules)]
+        return all_problems(parse(spec, rules.defaults), rules)
     except InvalidError:
         return []
 
