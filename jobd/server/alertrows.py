@@ -51,9 +51,10 @@ def more(kernel: Kernel, event: Any) -> dict[str, Any]:
     """What a row tells of it beside its plain fields."""
     if isinstance(event, e.AlertTried):
         alert = _alert(kernel, event)
-        return {"result": event.result, "alert": alert.id if alert else None}
+        due = event.due if event.result == "failed" else None
+        return {"result": event.result, "alert": alert.id if alert else None, "due_at": due}
     if isinstance(event, e.AlertsSnoozed):
-        return {}
+        return {"until": event.until or None}
     return {"to": [Destination(*each[1:4]).shown for each in event.deliveries]}
 
 

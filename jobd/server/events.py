@@ -23,7 +23,7 @@ _TEXT, _ENTRIES = 500, 16
 #: what a row does not tell: too much, or of no use to a person
 _LEFT_OUT = frozenset(
     {"at", "caller", "host", "job", "run", "name", "spec", "payload", "request", "batch_index"}
-    | {"options", "result", "log_tail", "deliveries"}
+    | {"options", "result", "log_tail", "deliveries", "due"}
 )
 #: of a run's options: those that a row tells
 _OPTIONS = ("not_before", "expires_at", "timeout", "labels", "key", "after", "retry_of")
