@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobd.wire.verb import LOOK, NOTIFY, Verb
+from jobd.wire.verb import LOOK, MANAGE, NOTIFY, Verb
 
 VERBS: tuple[Verb, ...] = (
     Verb(
@@ -25,7 +25,7 @@ VERBS: tuple[Verb, ...] = (
         "(ms UTC), of one kind with `what`; `alert` names job and kind by an alert of theirs. "
         "Without `until` they are sent again. What is still wrong then is sent then. Answers {job, "
         "what, until, changed}.",
-        LOOK,
+        MANAGE,
     ),
     Verb(
         "alert.resend",
@@ -33,7 +33,7 @@ VERBS: tuple[Verb, ...] = (
         {"alert": "int"},
         "Sends once more what was given up of the alert, else its last message to each of its "
         "destinations, with the same ids. Answers {alert, deliveries}: how many.",
-        LOOK,
+        MANAGE,
     ),
     Verb(
         "alert.test",
@@ -41,7 +41,7 @@ VERBS: tuple[Verb, ...] = (
         {"job": "str?", "to": "str?"},
         "Sends a test to all destinations of the job, to the one called `to` in jobd.toml, or to "
         "those of the host's own alerts. Answers {alert}.",
-        LOOK,
+        MANAGE,
     ),
     Verb(
         "alert.take",
