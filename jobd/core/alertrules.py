@@ -107,6 +107,8 @@ _READERS: dict[str, v.Reader] = {
     "secret": _secret,
     "journal": v.text(100),
 }
+#: every key of the table
+KEYS = (*_READERS, "to", "commands", "on")
 _NAMED: dict[str, v.Reader] = {
     "url": a.url,
     "job": a.name,
@@ -132,8 +134,7 @@ def read_alerts(given: Any) -> AlertRules:
         elif key == "on":
             values["on"] = a.read_all(value, "alerts.on", of_host=True)
         else:
-            known = ", ".join([*_READERS, "to", "commands", "on"])
-            raise InvalidError(f"alerts.{key!s:.60}: unknown key; known are {known}")
+            raise InvalidError(f"alerts.{key!s:.60}: unknown key; known are {', '.join(KEYS)}")
     rules = AlertRules(**values)
     for n, spec in enumerate(rules.on):
         _resolved(rules, spec.to, f"alerts.on[{n}]")
@@ -193,6 +194,7 @@ def shown(rules: AlertRules) -> dict[str, Any]:
         "retry": duration_text(rules.retry),
         "give_up": duration_text(rules.give_up),
         "journal": rules.journal,
+        **({"secret": rules.secret} if rules.secret else {}),
         "to": {name: _shown(named.to) for name, named in rules.named.items()},
         "commands": {name: list(command) for name, command in rules.commands.items()},
         "on": [{"on": list(spec.on), **_shown(spec.to)} for spec in rules.on],

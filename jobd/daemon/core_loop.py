@@ -38,7 +38,6 @@ from jobd.core.requests import KEEP_MS
 from jobd.core.schedule import BOOT
 from jobd.core.state import State
 from jobd.core.timers import Timers
-from jobd.daemon.alertduty import AlertDuty
 from jobd.daemon.garbage import Garbage
 from jobd.daemon.room import ALERT_ROOM, Room
 from jobd.errors import DiskFailedError, RefusedError
@@ -78,6 +77,16 @@ class Performer(Protocol):
         """Set the effect going."""
 
 
+class Looker(Protocol):
+    """Who looks at what no event tells of (daemon/alertduty.py)."""
+
+    def turn(self, caller: Caller) -> None:
+        """Look, where it is time."""
+
+    def wait_ms(self, now: Now) -> int | None:
+        """How long there is nothing to look at, in milliseconds; None: there is nothing."""
+
+
 def read_clock() -> Now:
     """The wall's time and one that never goes back and counts a suspended host's sleep too."""
     return Now(time.time_ns() // 1_000_000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
@@ -111,7 +120,7 @@ class CoreLoop:
         self.now = clock()
         self.desk: Desk | None = None
         self.performer: Performer | None = None
-        self.alerts: AlertDuty | None = None
+        self.alerts: Looker | None = None
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
