@@ -38,6 +38,8 @@ LOOK_EVERY = 2_000
 PATIENCE = 30_000
 #: nobody has asked for deliveries for so long: nobody will
 GONE_AFTER = 40_000
+#: runs that alerts queue in one pass
+_AT_ONCE = 100
 #: room in the queue that a run which an alert queues may need, its alert's own with it, in bytes
 _ROOM = 2 * ALERT_ROOM
 
@@ -118,7 +120,10 @@ class AlertDuty:
     def _hand_over(self, caller: Caller) -> None:
         """Queue the runs of jobs that are to be told; once each, as that is one batch."""
         loop, rules = self._loop, self._rules
-        for delivery in outbox.due(loop.state.alerts, loop.now, rules, of_jobs=True):
+        for _ in range(_AT_ONCE):
+            delivery = next(outbox.due(loop.state.alerts, loop.now, rules, of_jobs=True), None)
+            if delivery is None:
+                return
             message = fields(loop.state, delivery, self.store, self._host)
             named = rules.named.get(delivery.to.value)
             template = named.to.template if named is not None else delivery.to.template

@@ -7,6 +7,8 @@ import hmac
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,7 +20,7 @@ import pytest
 
 from jobctl.client import Client
 from jobd.errors import ForbiddenError, InvalidError
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import ENVIRONMENT, SMALL, FakeHost, until
 from tests.support.people import People, is_root
 from tests.support.receiver import Receiver, ok, status
 
@@ -340,3 +342,23 @@ def test_who_delivers_ends_with_the_daemon(alerting: FakeHost, receiver: Receive
         assert time.monotonic() < deadline, "it outlived the daemon"
         time.sleep(0.02)
     alerting.start()
+
+
+def test_one_of_its_own_goes_on_over_a_restart_of_the_daemon(
+    alerting: FakeHost, receiver: Receiver
+) -> None:
+    (alerting.home / "jobd.toml").write_text(config(receiver, 'child = "never"'))
+    alerting.restart(signal.SIGTERM)
+    words = [sys.executable, "-m", "jobd", "notify", "--home", str(alerting.home)]
+    process = subprocess.Popen(words, env=ENVIRONMENT)
+    try:
+        with alerting.client() as client:
+            for name in ("first", "second"):
+                register(client, receiver, name)
+                client.queue(name)
+                until(lambda name=name: [got for got in receiver.good if got.path == f"/{name}"])
+                assert children(alerting.pid) == []
+                alerting.restart()
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
