@@ -62,6 +62,19 @@ class SendTest:
     to: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class RedoAlert:
+    """Decide anew on an alert's event (core/alertevents.py) that there was no room to record."""
+
+    event: object
+
+
 AlertCommand = (
-    LookForAlerts | SettleDelivery | QueueDelivery | SnoozeAlerts | ResendAlert | SendTest
+    RedoAlert
+    | LookForAlerts
+    | SettleDelivery
+    | QueueDelivery
+    | SnoozeAlerts
+    | ResendAlert
+    | SendTest
 )

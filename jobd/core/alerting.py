@@ -11,6 +11,7 @@ from jobd.core import events as e
 from jobd.core.alertcommands import (
     LookForAlerts,
     QueueDelivery,
+    RedoAlert,
     ResendAlert,
     SendTest,
     SettleDelivery,
@@ -45,6 +46,24 @@ def find_alert(state: State, number: int) -> b.Alert:
 
 def _look(state: State, command: LookForAlerts, now: Now, rules: Rules, caller: Caller) -> Decision:
     return Decision(alerts.look(state, command, now, rules), [])
+
+
+def _redo(state: State, command: RedoAlert, now: Now, rules: Rules, caller: Caller) -> Decision:
+    making, event = alerts.Making(state, now, rules), command.event
+    if isinstance(event, e.AlertRaised):
+        job = state.jobs_by_id.get(event.job)
+        if event.what != TEST and (job is not None or not event.job):
+            making.raise_(event.what, job, event.run, event.text, event.scope)
+    elif isinstance(event, e.AlertRepeated):
+        alert = state.alerts.alerts.get(event.alert)
+        if alert is not None:
+            job = state.jobs_by_id.get(alert.job)
+            making.raise_(alert.what, job, event.run, event.text, alert.scope)
+    elif isinstance(event, e.AlertResolved):
+        alert = state.alerts.alerts.get(event.alert)
+        if alert is not None and alert.resolved_at is None:
+            making.over(alert, event.text)
+    return Decision(making.events, [])
 
 
 def _settle(
@@ -170,6 +189,7 @@ def _test(state: State, command: SendTest, now: Now, rules: Rules, caller: Calle
 
 DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     LookForAlerts: _look,
+    RedoAlert: _redo,
     SettleDelivery: _settle,
     QueueDelivery: _to_job,
     SnoozeAlerts: _snooze,

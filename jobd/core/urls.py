@@ -8,6 +8,7 @@ ways is refused. The host's name is the administrator's word: what it resolves t
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from typing import NamedTuple
 
 from jobd.errors import InvalidError
@@ -71,11 +72,20 @@ def _parts(text: object, what: str) -> Url:
         raise InvalidError(f"{what}: {port} is no port")
     if host[0] != "[":
         _check_host(host, what)
+    elif not _is_address(host[1:-1]):
+        raise InvalidError(f"{what}: {host[:80]!r} is no address")
     if not _PLAIN.match(path + query) or _ESCAPE.search(path + query):
         raise InvalidError(f"{what}: holds characters that have to be written as %XX")
     if any(_DOTS.match(part) for part in path.split("/")) or "%2f" in path.lower():
         raise InvalidError(f"{what}: '.', '..' and %2F in a path mean another one to each reader")
     return Url(scheme, host, port, path, query)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return str(IPv6Address(text)) == text
+    except ValueError:
+        return False
 
 
 def _check_host(host: str, what: str) -> None:

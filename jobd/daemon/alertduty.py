@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from jobd.core import outbox
 from jobd.core.alertbook import MOST_OPEN
-from jobd.core.alertcommands import LookForAlerts, QueueDelivery
+from jobd.core.alertcommands import LookForAlerts, QueueDelivery, RedoAlert
 from jobd.core.alertrules import AlertRules
 from jobd.core.alerttext import body, fields
 from jobd.core.commands import Caller
@@ -76,7 +76,7 @@ class AlertDuty:
 
     def _idle(self) -> bool:
         book = self._loop.state.alerts
-        return not (book.open or book.waiting or book.watched or self._rules.on)
+        return not (self._loop.shed or book.open or book.waiting or book.watched or self._rules.on)
 
     def wait_ms(self, now: Now) -> int | None:
         """How long there is nothing to do; None: there is nothing to look at."""
@@ -88,6 +88,8 @@ class AlertDuty:
         if loop.now.mono < self._next or self._idle():
             return
         self._next = loop.now.mono + LOOK_EVERY
+        while loop.shed and not loop.room.missing(_ROOM):
+            loop.decide(RedoAlert(loop.shed.popleft()), caller)
         loop.decide(LookForAlerts(self._troubles()), caller)
         if not loop.state.alerts.waiting:
             self._unasked = None

@@ -58,6 +58,8 @@ _LONGEST_WAIT_MS = 30_000
 _FULL_BATCH = 8 << 20
 #: records that a batch is made of; one may hold some more (journal/FORMAT.md, "Limits")
 _MOST_RECORDS = 60_000
+#: events of alerts that are kept for when there is room again
+_MOST_SHED = 1_000
 #: reports taken in one pass
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
@@ -121,6 +123,8 @@ class CoreLoop:
         self.desk: Desk | None = None
         self.performer: Performer | None = None
         self.alerts: Looker | None = None
+        #: events of alerts that there was no room for, to be decided on anew
+        self.shed: deque[Event] = deque(maxlen=_MOST_SHED)
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -164,6 +168,7 @@ class CoreLoop:
         events = decision.events
         if events and TYPE_OF[type(events[-1])] in ALERTS and self.room.missing(ALERT_ROOM):
             # no room is kept for alerts: a full disk must not keep an end from being recorded
+            self.shed += [event for event in events if TYPE_OF[type(event)] in ALERTS]
             events = [event for event in events if TYPE_OF[type(event)] not in ALERTS]
         if len(self._records) + len(events) > _MOST_RECORDS:
             self.commit()  # a decision is in one batch

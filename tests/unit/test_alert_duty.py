@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from jobd.capacity.gates import Disk, Readings
 from jobd.capacity.ledger import Host, Ledger
+from jobd.core import events as e
 from jobd.core import outbox
 from jobd.core.alertcommands import LookForAlerts, QueueDelivery
 from jobd.core.alertrules import read_alerts
@@ -54,6 +56,9 @@ class Room:
         if self.full:
             raise RefusedError("full")
 
+    def missing(self, size: int) -> int:
+        return size if self.full else 0
+
 
 class Loop(Bench):
     """What the duty needs of the core loop."""
@@ -62,6 +67,7 @@ class Loop(Bench):
         super().__init__(Rules(alerts=read_alerts(alerts)))
         self.ledger = Ledger(Host(4, 4 * GIB, 0, 0))
         self.room = Room()
+        self.shed: deque[Any] = deque()
         self.touched: list[int] = []
         self.asked: list[Any] = []
 
@@ -183,6 +189,28 @@ def test_a_job_is_told_by_the_loop_itself_and_not_on_a_full_disk(
     turn(loop, duty)
     assert loop.run(1).job.name == "fixer"
     assert loop.run(2).job.name == "fixer"
+
+
+def test_what_there_was_no_room_for_is_decided_on_anew(loop: Loop, tmp_path: Path) -> None:
+    loop.rules = Rules(alerts=read_alerts({"on": [{"on": ["dead"], "journal": True}]}))
+    loop.register()
+    duty = duty_of(loop, tmp_path)
+    loop.shed += [
+        e.AlertRaised(1, 1, 0, "dead", 1, 7, "text", "", []),
+        e.AlertRaised(1, 1, 0, "dead", 1, 8, "more", "", []),
+        e.AlertRaised(1, 2, 0, "dead", 9, 1, "a job that is not there", "", []),
+    ]
+    loop.room.full = True
+    turn(loop, duty)
+    assert not loop.state.alerts.alerts
+    loop.room.full = False
+    turn(loop, duty)
+    (alert,) = loop.state.alerts.alerts.values()
+    assert (alert.count, alert.run, len(alert.deliveries)) == (2, 8, 1)
+    loop.shed += [e.AlertRepeated(1, 1, 0, 9, "again", []), e.AlertResolved(1, 1, 0, "well", [])]
+    turn(loop, duty)
+    assert (alert.count, alert.resolved_text) == (3, "well")
+    assert not loop.shed
 
 
 def test_secrets_come_from_their_folder_alone(loop: Loop, tmp_path: Path) -> None:
