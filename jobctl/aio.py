@@ -163,6 +163,7 @@ class AsyncClient:
     hold = _awaited(runcalls.hold)
     release = _awaited(runcalls.release)
     next = _awaited(runcalls.next_)
+    progress = _awaited(runcalls.progress)
     edit = _awaited(runcalls.edit)
     why = _awaited(runcalls.why)
     result = _awaited(runcalls.result)

@@ -37,6 +37,7 @@ VERBS: dict[str, str] = {
     "release": "let held runs start",
     "next": "put runs before all others of their job",
     "edit": "change priority, date, timeout or labels of runs",
+    "progress": "say how far the run is, from inside of it",
     "jobs": "list jobs",
     "set": "change single settings of a job",
     "history": "show a job's revisions and what they changed",

@@ -128,6 +128,7 @@ class Client:
     hold = _blocking(runcalls.hold)
     release = _blocking(runcalls.release)
     next = _blocking(runcalls.next_)
+    progress = _blocking(runcalls.progress)
     edit = _blocking(runcalls.edit)
     why = _blocking(runcalls.why)
     result = _blocking(runcalls.result)

@@ -51,6 +51,10 @@ def locate(socket: str | None, home: str | None, environ: Mapping[str, str]) -> 
     if not socket and not home:
         socket = environ.get("JOBCTL_SOCKET")
         home = None if socket else environ.get("JOBCTL_HOME")
+        # inside of an attempt there is but that one (INTERFACE, "What an attempt finds")
+        inside = environ.get("JOBD_SOCKET")
+        if inside and not socket and not home:
+            return Place(inside, "`jobd run`; an attempt's own socket is gone once that has ended")
     if socket:
         return Place(os.path.abspath(socket), "`jobd run` (with the home or config of that socket)")
     if home:

@@ -192,6 +192,14 @@ def hold(to: Channel, *selectors: Selector) -> Steps[Any]:
     return (yield from each_run(to, "run.hold", selectors))
 
 
+def progress(to: Channel, percent: int | None = None, message: str = "") -> Steps[None]:
+    """Says how far the run is that this is called from inside of, by the socket in JOBD_SOCKET.
+
+    jobd.progress(40, "page 17 of 43")
+    """
+    yield from to.ask("run.progress", given(percent=percent, message=message or None))
+
+
 def release(to: Channel, *selectors: Selector) -> Steps[Any]:
     """Lets held runs start: `{id, status}`, or a list of them."""
     return (yield from each_run(to, "run.release", selectors))

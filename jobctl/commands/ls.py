@@ -72,7 +72,18 @@ def reason(row: render.Row) -> str:
     """Why a run is where it is."""
     if row.get("status") == "succeeded":
         return "a child was killed for memory" if row.get("oom_hint") else ""
-    return str((row.get("reason") or {}).get("text") or "")
+    return str((row.get("reason") or {}).get("text") or "") or progress(row)
+
+
+def progress(row: render.Row) -> str:
+    """How far a run says it is, while it runs."""
+    told = row.get("progress") or {}
+    if row.get("finished_at") is not None:
+        return ""
+    percent = told.get("percent")
+    return " ".join(
+        part for part in ("" if percent is None else f"{percent} %", told.get("message")) if part
+    )
 
 
 def _attempt(row: render.Row) -> str:

@@ -101,6 +101,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="a folder that allow.mounts in jobd.toml names, read-only unless :rw",
     )
     parser.add_argument("--device", metavar="PATH", action="append", help="may be repeated")
+    parser.add_argument("--api", action="store_true", help="a socket of its own inside (README)")
+    parser.add_argument("--api-queue", metavar="JOB,...", help="--api, and what it may queue")
     for word, text in _ACCESS:
         place = f"access.{word}"
         parser.add_argument(f"--access-{word}", dest=place, metavar="WORD,...", help=text)
@@ -124,7 +126,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def before_image(words: list[str]) -> list[str]:
     """The words up to IMAGE: behind it nothing is ours."""
-    flags = {"--json", "--no-color", "-h", "--help", "--process"}
+    flags = {"--json", "--no-color", "-h", "--help", "--process", "--api"}
     index = 0
     while index < len(words) and words[index].startswith("-"):
         word = words[index]
@@ -182,6 +184,10 @@ def spec(given: Namespace) -> dict[str, Any]:
         made["mounts"] = [_mount(text) for text in given.mount]
     if given.device:
         made["devices"] = list(given.device)
+    if given.api_queue is not None:
+        made["api"] = {"queue": values.words(given.api_queue) or []}
+    elif given.api:
+        made["api"] = True
     for word, _ in _ACCESS:
         text = getattr(given, f"access.{word}")
         _put(made, f"access.{word}", None if text is None else values.words(text) or [])

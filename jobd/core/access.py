@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from jobd.core import principals
 from jobd.core.commands import Caller
 from jobd.core.entities import Run
 from jobd.core.model import Access, JobSpec
@@ -44,7 +45,7 @@ class Policy:
 
 #: keys of a job that are an administrator's alone, whoever else may manage it: each of them is a
 #: way to more than the job had
-ADMINS_KEYS = ("image", "mounts", "devices", "network", "user", "access", "secrets")
+ADMINS_KEYS = ("image", "mounts", "devices", "network", "user", "access", "secrets", "api")
 
 
 def is_named(caller: Caller, who: tuple[str, ...]) -> bool:
@@ -77,9 +78,15 @@ def is_admin(caller: Caller, policy: Policy) -> bool:
 
 
 def owns(caller: Caller, run: Run) -> bool:
-    """Whether the caller queued the run."""
+    """Whether the caller queued the run, or a run that it comes from; of a run: also itself."""
+    if caller.within is not None and caller.within[0] == run.id:
+        return True
     _, uid, _, _, principal = run.origin
-    return bool(uid == caller.uid and principal == caller.principal)
+    if uid != caller.uid:
+        return False
+    if principal == caller.principal:
+        return True
+    return principals.is_run(principal) and principals.behind(principal) == caller.principal
 
 
 def may(caller: Caller, right: Right, policy: Policy, access: Access, own: bool = False) -> bool:

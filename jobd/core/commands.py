@@ -18,7 +18,8 @@ from jobd.core.alertcommands import AlertCommand
 class Caller:
     """Who asks, by the kernel's word; `principal` names a gateway's caller, else empty.
 
-    `groups` are all groups of the user, by name and by number; they are not recorded.
+    `groups` are all groups of the user, by name and by number; `within` is the run and the attempt
+    that asks from inside (core/inside.py). Both are not recorded.
     """
 
     uid: int
@@ -26,6 +27,7 @@ class Caller:
     pid: int
     principal: str = ""
     groups: frozenset[str] = frozenset()
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,8 @@ class QueueRun(NamedTuple):
     latest: bool = False
     #: as `latest`, and due when no other has come with the key for so many milliseconds
     debounce: int | None = None
+    #: the run and the attempt that queue it from inside: see core/inside.py
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +270,8 @@ class ReportEnded:
     output: Body | None = None
     output_files: int = 0
     note: str | None = None
+    #: how far it last said it was: percent, and what it was at
+    progress: tuple[int | None, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from jobd.core import principals
 from jobd.core.commands import Body
 from jobd.core.events import (
     AttemptEnded,
@@ -214,7 +215,8 @@ class Run:
     @property
     def user(self) -> int | str:
         """Who queued it, for counting: a uid, or the principal of a gateway's caller."""
-        return self.origin[4] or int(self.origin[1])
+        principal = self.origin[4]
+        return (principals.behind(principal) if principal else "") or int(self.origin[1])
 
     @property
     def memory(self) -> int:

@@ -210,7 +210,8 @@ class AttemptEnded(NamedTuple):
     `[name, size, crc]` of a body file, or None; `log_tail` its last words, 8 KiB at most. Each
     source is `parent`, `sampled` or `none`; the throttled `periods` are those of its CPU limit.
     `output` is the body file (a tar) with what it left in OUTPUT_DIR, `output_files` how many files
-    those are; `note` tells what of all it left could not be kept.
+    those are; `note` tells what of all it left could not be kept. `progress`: percent and message,
+    as it last said of itself.
     """
 
     run: int
@@ -240,6 +241,7 @@ class AttemptEnded(NamedTuple):
     output: Any = None
     output_files: int = 0
     note: str | None = None
+    progress: list[Any] | None = None
 
 
 class HostDrainStarted(NamedTuple):

@@ -93,6 +93,21 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Api:
+    """What attempts of a job may ask of jobd from inside (core/inside.py): nothing unless `on`.
+
+    `queue` and `emit` name jobs and topics, or `*` for all; `children` is how many runs one run may
+    queue in all, `depth` how many runs may stand one above the other in such a line.
+    """
+
+    on: bool = False
+    queue: tuple[str, ...] = ()
+    emit: tuple[str, ...] = ()
+    children: int = 1000
+    depth: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """One revision of a job: everything its owner said, with the defaults filled in."""
 
@@ -140,6 +155,7 @@ class JobSpec:
     access: Access = field(default_factory=Access)
     schedules: tuple[ScheduleSpec, ...] = ()
     alerts: tuple[AlertSpec, ...] = ()
+    api: Api = field(default_factory=Api)
 
     @property
     def kind(self) -> Kind:

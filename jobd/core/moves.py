@@ -13,6 +13,7 @@ from jobd.core import machine
 from jobd.core.alertbook import AlertBook
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Groups
+from jobd.core.made import Made
 from jobd.core.mutexes import Mutexes
 from jobd.core.parents import Children
 from jobd.core.rates import Bucket
@@ -34,6 +35,7 @@ class Moves:
         self.ready = Ready(self.runs)
         self.requests = Requests()
         self.children = Children()
+        self.made = Made()
         self.groups = Groups()
         self.mutexes = Mutexes()
         #: what is left of the rates of jobs that have one, by job

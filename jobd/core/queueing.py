@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.core import events as e
+from jobd.core import inside, principals
 from jobd.core.allowed import check_rules
 from jobd.core.commands import Body, Caller, QueueRun, RetryRuns
 from jobd.core.decision import (
@@ -51,6 +52,7 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
         _check_latest(command)
     elif command.key is not None and command.key in job.keys:
         return _existing(state, job, command)
+    made_by = None if command.within is None else inside.made_by(state, command)
     _check_submission(state, job, command, rules)
     _check_times(command, now, rules)
     if command.after:
@@ -61,7 +63,10 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
         older = superseded(state, job, command.key, state.next_run, parents, now)
         if command.debounce is not None:
             command = command._replace(not_before=older.due(command.debounce, now))
-    queued = _new_runs(state, job, command, older.options(command.debounce, now), now)
+    more = older.options(command.debounce, now)
+    if made_by is not None:
+        more = {**more, "made_by": made_by}
+    queued = _new_runs(state, job, command, more, now)
     answer: tuple[list[Any], list[str]] = ([(event[0], False) for event in queued], [])
     overlap = command.overlap or job.spec.overlap
     if overlap in ("allow", "queue") and not older.ends and not command.after:
@@ -137,7 +142,7 @@ def mutex_of(spec: JobSpec, command: QueueRun, payload: bytes | Body) -> str | N
         return None
     known = {
         "job": spec.name,
-        "user": command.caller.principal or command.caller.user,
+        "user": principals.behind(command.caller.principal) or command.caller.user,
         "key": command.key,
         "label": command.labels,
         "env": {**spec.env, **command.env},
@@ -214,11 +219,11 @@ def _check_submission(
             f"job {job.name}: its queue is full: {job.waiting} of {limit} runs wait (limits.queue)"
         )
     most, who = rules.max_user_queue, command.caller
-    waiting = state.waiting_of.get(who.principal or who.uid, 0)
+    counted = principals.behind(who.principal) if who.principal else ""
+    waiting = state.waiting_of.get(counted or who.uid, 0)
     if most is not None and waiting + (all_ or len(command.payloads)) > most:
         raise RefusedError(
-            f"user {who.principal or who.user}: {waiting} of {most} runs wait already "
-            "(maxima.user_queue)"
+            f"user {counted or who.user}: {waiting} of {most} runs wait already (maxima.user_queue)"
         )
     if command.priority is not None:
         check_priority(command.priority)

@@ -102,6 +102,7 @@ def _ended(state: State, report: ReportEnded, now: Now) -> Consequence:
         _recorded(report.output),
         report.output_files,
         report.note,
+        None if report.progress is None else [*report.progress],
     )
     return _end(state, run, end)
 

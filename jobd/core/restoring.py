@@ -147,6 +147,8 @@ class Restoring:
             run.attempts = [_attempt(id_, one) for one in said[12]]
         if said[6] is not None and "key" in said[6]:
             job.keys[said[6]["key"]] = id_
+        if said[6] is not None and "made_by" in said[6]:
+            state.made.add(id_, said[6]["made_by"][0])
         state.runs.add(run)
         if run.options is not None and "labels" in run.options:
             state.runs.labelled(id_)

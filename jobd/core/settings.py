@@ -15,8 +15,8 @@ from jobd.core.model import JobSpec
 from jobd.core.spec import ACCESS_KEYS, KEYS, RETRY_KEYS, parse, to_mapping
 from jobd.errors import InvalidError
 
-#: keys whose value is a table of names: single ones of them can be set
-_OPEN = ("env", "secrets")
+#: keys whose value is a table, or may be one: single ones of its keys can be set
+_OPEN = ("env", "secrets", "api")
 _PATHS = frozenset(
     {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.values()} | {"retry.on"}
 )
@@ -89,7 +89,8 @@ def _put(made: dict[str, Any], path: str, value: object) -> None:
     if not last:
         made[path] = value
         return
-    inner = dict(made.get(table) or {})
+    found = made.get(table)
+    inner = dict(found) if isinstance(found, Mapping) else {}
     if value is None:
         inner.pop(last, None)
     else:

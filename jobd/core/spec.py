@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jobd.core import alertspec, schedule
+from jobd.core import alertspec, schedule, specapi
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
@@ -76,6 +76,7 @@ KEYS: dict[str, Key] = {
     "mutex": Key("limits.mutex", check_template),
     "breaker_failures": Key("breaker.failures", v.whole(1, 1000)),
     "breaker_probe": Key("breaker.probe_after", v.duration(1000), duration_text),
+    "api": Key("api", lambda value, path: specapi.read(value, path, check_name), specapi.write),
     "schedules": Key("schedule", schedule.read_all, schedule.write_all),
     "alerts": Key("alert", alertspec.read_all, alertspec.write_all),
 }
@@ -94,7 +95,6 @@ RETRY_KEYS: dict[str, Key] = {
 #: of INTERFACE's job file, what this version does not do: refused, never silently left out
 _LATER = frozenset(
     {
-        "api",
         "on",
     }
 )

@@ -112,6 +112,7 @@ class State(Moves):
     def forget(self, run: Run) -> None:
         """Let go of a finished run, which no child needs any more (`children.needed`)."""
         self.runs.remove(run.id)
+        self.made.forget(run.id)
         key = run.option("key")
         if key is not None and run.job.keys.get(key) == run.id:
             del run.job.keys[key]
@@ -218,6 +219,8 @@ class State(Moves):
             self.runs.labelled(run.id)
         if "key" in options:
             run.job.keys[options["key"]] = run.id
+        if "made_by" in options:
+            self.made.add(run.id, options["made_by"][0])
         not_before = options.get("not_before")
         if not_before is not None and not_before > at:
             run.due = not_before

@@ -31,6 +31,7 @@ from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.imagegc import ImageCollector, needs
 from jobd.daemon.imagetable import ImageTable
 from jobd.daemon.inforce import InForce
+from jobd.daemon.inside import Insides
 from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.orders import admitted
 from jobd.daemon.performer import EffectPerformer
@@ -209,6 +210,7 @@ class Daemon:
         self, sides: Sides, kernel: DaemonKernel, journal: Journal, bodies: Bodies
     ) -> None:
         places, config, loop = self.places, self.config, self.loop
+        self._insides = Insides(loop, self._router, kernel, bodies)
         self._drivers = Drivers(
             sides,
             logs=kernel.logs,
@@ -221,6 +223,7 @@ class Daemon:
             admit=lambda order: admitted(order, loop.rules),
             log_limit=config.log_bytes,
             output_limit=config.output_bytes,
+            inside=self._insides.of,
         )
         self._closers.append(lambda: self._drivers.close(_STOP_PATIENCE))
         self._performer = EffectPerformer(
@@ -281,6 +284,8 @@ class Daemon:
         loop = self.loop
         self._closers.append(Repeating("snapshots", self._snapshots.work, loop.fatal).close)
         self._closers.append(self._snapshots.close)
+        self._closers.append(Repeating("inside", self._insides.work, loop.fatal).close)
+        self._closers.append(self._insides.close)
         for name, work in (
             ("sampler", sampling(self._drivers.samples, self._sampled, self._disks())),
             ("space", keeping_space(journal)),

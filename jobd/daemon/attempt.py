@@ -21,6 +21,7 @@ from jobd.core.commands import (
 )
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.follow import Follower, LostError
+from jobd.daemon.inside import Inside
 from jobd.daemon.judge import Judge, Judgement
 from jobd.daemon.patience import Backoff, Losses, Timing
 from jobd.daemon.stdin import CUT, InputWatch
@@ -83,6 +84,7 @@ class AttemptDriver:
         timing: Timing,
         admit: Callable[[Order], Order] = lambda order: order,
         boot_ms: int = 0,
+        inside: Inside | None = None,
     ) -> None:
         self._engine = engine
         self._assignment = assignment
@@ -96,6 +98,7 @@ class AttemptDriver:
         self._fatal = fatal
         self._timing = timing
         self._admit = admit
+        self._inside = inside
         self._backoff = Backoff(timing)
         self._losses = Losses()
         #: whether anything may have been made of it at the engine
@@ -123,6 +126,8 @@ class AttemptDriver:
         return self._engine.usage(self.ref)
 
     def _run(self) -> None:
+        if self._assignment.started and self._inside is not None:
+            self._inside.adopt()
         if self._assignment.started or self._begin():
             self.control.began()
             self._input.began()
@@ -130,6 +135,8 @@ class AttemptDriver:
                 self._watch(log)
         self.control.ended()
         self._input.ended()
+        if self._inside is not None:
+            self._inside.over()
         self.control.wait_for_discard()
         engine = None if self._foreign else self._engine
         discard_patiently(engine, self.ref, self._workdir, self.control, self._timing)
@@ -217,6 +224,8 @@ class AttemptDriver:
         while inputs is not None and not self.control.told_to_stop():
             try:
                 self._workdir.prepare(inputs)
+                if self._inside is not None:
+                    self._inside.open()
             except QueueDamagedError as error:
                 self._post(ReportRefused(*self._id, str(error)))
                 return False
@@ -277,6 +286,7 @@ class AttemptDriver:
             self._report_lost(log, "it was killed and removed by somebody")
             return
         ending, fault = judgement.ending, judgement.fault
+        self._close_inside(log)
         collected, output = self._collect(), self._collect_output()
         # of bounded length: room for it was kept in the queue when the attempt was claimed
         note = "; ".join(text for text in (collected.note, output.note) if text)[:1000] or None
@@ -299,13 +309,20 @@ class AttemptDriver:
                 output=output.body,
                 output_files=output.files,
                 note=note,
+                progress=None if self._inside is None else self._inside.last_word,
             )
         )
 
     def _report_lost(self, log: LogWriter, how: str) -> None:
+        self._close_inside(log)
         log.note(f"lost: {how}")
         log.finish()
         self._post(ReportLost(*self._id, how))
+
+    def _close_inside(self, log: LogWriter) -> None:
+        if self._inside is not None:
+            for note in self._inside.close(self.control, self._progress, self._timing):
+                log.note(note)
 
     def _collect(self) -> Collected:
         kept = self._patiently("result", self._workdir.collect_result)

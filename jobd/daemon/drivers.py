@@ -10,6 +10,7 @@ from pathlib import Path
 from jobd.core.commands import Report
 from jobd.daemon.attempt import Assignment, AttemptDriver, discard_patiently
 from jobd.daemon.control import Control, guarded
+from jobd.daemon.inside import Inside
 from jobd.daemon.patience import Timing
 from jobd.daemon.workdir import OUTPUT_LIMIT, Inputs, Workdir
 from jobd.engine.base import EngineError, Order
@@ -26,7 +27,7 @@ class Drivers:
     from the drivers' threads, `fatal` with an error that must end the daemon. `log_limit` is the
     size of one log file, `output_limit` that of the output files of one attempt, in bytes. `admit`
     looks at each order right before it is started, and raises StartRefusedError for what is not
-    allowed.
+    allowed. `inside` gives what looks after what an attempt asks from inside.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Drivers:
         log_limit: int = DEFAULT_LIMIT,
         output_limit: int = OUTPUT_LIMIT,
         boot_ms: int | None = None,
+        inside: Callable[[Order, Path], Inside | None] = lambda order, path: None,
     ) -> None:
         self._sides = sides
         self._logs = logs
@@ -56,6 +58,7 @@ class Drivers:
         self._fatal = fatal
         self._timing = timing or Timing()
         self._admit = admit
+        self._inside = inside
         #: bytes of output, and of output files, that are kept of an attempt started from now on
         self.log_limit = log_limit
         self.output_limit = output_limit
@@ -87,10 +90,11 @@ class Drivers:
     def _drive(self, assignment: Assignment) -> None:
         order = assignment.order
         key = (order.run, order.attempt)
+        workdir = self.workdir(*key)
         driver = AttemptDriver(
             self._sides.of(order.image),
             assignment,
-            workdir=self.workdir(*key),
+            workdir=workdir,
             open_log=lambda: self._open_log(order),
             post=self._post,
             progress=lambda text: self._progress(*key, text),
@@ -98,6 +102,7 @@ class Drivers:
             admit=self._admit,
             timing=self._timing,
             boot_ms=self._boot_ms,
+            inside=self._inside(order, workdir.path),
         )
         with self._lock:
             if self._closing or key in self._controls:

@@ -12,6 +12,7 @@ from jobd.core.access import is_admin
 from jobd.core.commands import Body, Caller, Command
 from jobd.core.entities import Run
 from jobd.core.events import RUN, RunQueued
+from jobd.core.inside import lives
 from jobd.core.model import Now, Reason
 from jobd.core.policy import Rules
 from jobd.core.state import State
@@ -23,6 +24,7 @@ from jobd.daemon.builds import Builds
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
 from jobd.daemon.past import Past
+from jobd.daemon.reports import Reports
 from jobd.daemon.snapshots import Snapshots
 from jobd.daemon.uploads import Uploads
 from jobd.errors import JobdError
@@ -61,6 +63,9 @@ class DaemonKernel:
         self._examine: Callable[[], list[dict[str, Any]]] = list
         self._started = time.monotonic()
         self._said: dict[int, str] = {}
+        self.reports = Reports(
+            loop.touch, lambda run, attempt: lives(loop.state.runs.get(run), attempt)
+        )
         #: decide and apply; true after the sync. Raises the core's refusals. The loop's own, as
         #: each request comes this way
         self.decide: Callable[[Command, Caller], Any] = loop.decide
@@ -150,6 +155,16 @@ class DaemonKernel:
             self._said.pop(run, None)
             return None
         return self._said.get(run)
+
+    # -- what running attempts say of themselves -----------------------------------------------
+
+    def reported(self, run: int) -> tuple[int | None, str] | None:
+        """How far a running attempt of a run said it is."""
+        return self.reports.of(run)
+
+    def report(self, within: tuple[int, int], percent: int | None, message: str) -> None:
+        """Take note of how far an attempt of a run says it is."""
+        self.reports.take(within, percent, message, self.now.mono)
 
     # -- files; safe in any thread ----------------------------------------------------------
 

@@ -21,6 +21,7 @@ from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Run
 from jobd.core.policy import Rules
 from jobd.core.states import Kind
+from jobd.daemon.inbox import SOCKET
 from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Mount, Order, StartRefusedError
@@ -58,7 +59,12 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         image_id=pinned or None,
         pull=spec.pull,
         command=(spec.command or ()) + args if spec.command or args else None,
-        env=environment(run, attempt, "/job" if spec.image else str(folder / "job")),
+        env=environment(
+            run,
+            attempt,
+            "/job" if spec.image else str(folder / "job"),
+            "/job/api" if spec.image else str(folder / "api"),
+        ),
         user=spec.user,
         network=spec.network,
         mounts=tuple(Mount(*mount) for mount in spec.mounts),
@@ -72,6 +78,7 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
         devices=spec.devices,
         idle=None if spec.idle_timeout is None else spec.idle_timeout / 1000,
+        api_dir=folder / "api" if spec.api.on else None,
     )
 
 
@@ -100,10 +107,10 @@ def admitted(order: Order, rules: Rules) -> Order:
     return replace(order, mounts=mounts, devices=devices)
 
 
-def environment(run: Run, attempt: Attempt, task_dir: str) -> dict[str, str]:
+def environment(run: Run, attempt: Attempt, task_dir: str, api_dir: str) -> dict[str, str]:
     """What an attempt finds in its environment; jobd's own names win over the job's.
 
-    `task_dir` is where the attempt itself sees its folder.
+    `task_dir` and `api_dir` are where the attempt itself sees its folders.
     """
     env = {**run.spec.env, **(run.option("env") or {})}
     env.update(
@@ -119,6 +126,8 @@ def environment(run: Run, attempt: Attempt, task_dir: str) -> dict[str, str]:
         TRIGGER=str(run.origin[0]),
         SCHEDULED_AT=_moment(run.option("source")),
     )
+    if run.spec.api.on:
+        env.update(JOBD_SOCKET=f"{api_dir}/{SOCKET}")
     batch = run.option("batch")
     if batch is not None:
         env.update(BATCH_ID=str(batch[0]), BATCH_INDEX=str(run.id - batch[1]))
@@ -155,9 +164,16 @@ def inputs(
         config=run.spec.config.encode(),
         secrets=files,
         parents=parents or {},
+        queues=queues(run),
         in_place=process,
         owner=owner if process else None,
     )
+
+
+def queues(run: Run) -> tuple[str, ...] | None:
+    """The jobs for which it finds a folder in `queue/`; None where it may not ask from inside."""
+    api = run.spec.api
+    return tuple(job for job in api.queue if job != "*") if api.on else None
 
 
 def secret_variables(run: Run, secrets: Path) -> dict[str, str]:

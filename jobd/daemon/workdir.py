@@ -11,13 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from jobd.core.commands import Body
+from jobd.daemon.inbox import TAKEN
 from jobd.daemon.outputs import Packing
 from jobd.daemon.sweep import remove_tree
 from jobd.engine.shim.records import boot_id
@@ -34,6 +35,8 @@ INLINE = 4 << 10
 #: the file in an attempt's folder, beside what is mounted, that tells which start of the kernel
 #: it was laid out in
 _BOOT = "boot"
+
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -53,6 +56,8 @@ class Inputs:
     parents: Mapping[int, bytes | Body] = field(default_factory=dict)
     in_place: bool = False
     owner: tuple[int, int] | None = None
+    #: jobs whose runs it may queue by files; None: it asks nothing from inside
+    queues: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +149,17 @@ class Workdir:
                 _make(job, "parents", 0o755)
                 with _entered(job, "parents") as parents:
                     self._lay_out_parents(parents, inputs)
+            if inputs.queues is not None:
+                _lay_out_api(job, inputs)
             if inputs.secrets:
                 _make(job, "secrets", 0o755)  # where the mount goes
                 if inputs.in_place:
                     _write_secrets(job, inputs)
             if inputs.owner is not None:
                 _give(job, inputs.owner)
+        if inputs.queues is not None:
+            _make(folder, "api", 0o755)
+            _make(folder, TAKEN, 0o700)
         if inputs.secrets and not inputs.in_place:
             _make(folder, "secrets", 0o755)
             _write_secrets(folder, inputs)
@@ -311,6 +321,17 @@ def _write(folder: int, name: str, source: Iterable[bytes], mode: int) -> None:
         os.fchmod(fd, mode)
     finally:
         os.close(fd)
+
+
+def _lay_out_api(job: int, inputs: Inputs) -> None:
+    """What it says by files: how far it is, and what it queues (daemon/inbox.py)."""
+    _write(job, "progress", [], 0o666)
+    _make(job, "queue", 0o777)
+    with _entered(job, "queue") as queue:
+        for name in dict.fromkeys(inputs.queues or ()):
+            _make(queue, name, 0o777)
+    if not inputs.in_place:
+        _make(job, "api", 0o755)  # where the mount goes
 
 
 def _write_secrets(folder: int, inputs: Inputs) -> None:

@@ -154,6 +154,8 @@ class Order:
     devices: tuple[str, ...] = ()
     #: seconds without output after which it is to be told
     idle: float | None = None
+    #: folder of the host with the socket by which it asks from inside, or None
+    api_dir: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ CAPABILITIES = (
 )
 TASK_DIR = "/job"
 SECRETS_DIR = "/job/secrets"
+API_DIR = "/job/api"
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _ID = re.compile(r"[0-9a-f]{64}")
 _CGROUP = re.compile(r"/[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
@@ -111,7 +112,7 @@ def _check_allowed(order: Order, config: Mapping[str, Any], rules: Rules) -> Non
     The image is told by the order: a retry names it by the id that it had.
     """
     host = config["HostConfig"]
-    own = {str(order.task_dir), str(order.secrets_dir)}
+    own = {str(order.task_dir), str(order.secrets_dir), str(order.api_dir)}
     problems = [
         image_problem(order.image, rules),
         user_problem(config.get("User"), rules),
@@ -190,6 +191,9 @@ def _mounts(order: Order) -> list[dict[str, object]]:
     wanted = [(str(order.task_dir), TASK_DIR, False)]
     if order.secrets_dir is not None:
         wanted.append((str(order.secrets_dir), SECRETS_DIR, True))
+    if order.api_dir is not None:
+        # of its own and read-only: who could put another socket there would speak for jobd
+        wanted.append((str(order.api_dir), API_DIR, True))
     wanted += [(mount.source, mount.target, mount.read_only) for mount in order.mounts]
     return [
         {

@@ -71,7 +71,7 @@ class Client(starting.Client, pulls.Client, imagestore.Client, holder.Client, Pr
     def version(self) -> dict[str, Any]: ...
     def labelled(self, label: str) -> list[dict[str, Any]]: ...
     def kill(self, engine_id: str, signal: str) -> None: ...
-    def last_words(self, engine_id: str, lines: int, late: bool) -> bytes: ...
+    def init_words(self, engine_id: str, late: bool) -> bytes: ...
     def log(
         self,
         engine_id: str,
@@ -287,7 +287,7 @@ class ContainerEngine:
         if error is None and exit_code in dialect.init_failed:
             # the init starts, and only then finds that there is no such program
             with contextlib.suppress(AnswerError):
-                words = self._api.last_words(str(found["Id"]), 5, dialect.late_words)
+                words = self._api.init_words(str(found["Id"]), dialect.late_words)
                 said = missing_program(words)
                 exit_code, error = said or (exit_code, None)
         return Ending(

@@ -154,16 +154,23 @@ class Api(ImageCalls):
         path = f"/containers/{engine_id}?v=1&force=1"
         self._plain("DELETE", path, engine_id[:12], self._start_s)
 
-    def last_words(self, engine_id: str, lines: int, late: bool) -> bytes:
-        """The last lines that a container wrote to stderr; with `late` they are waited for, at most
-        4 s: Podman tells of an end before it has them, and calls it `exited` once it has."""
+    def init_words(self, engine_id: str, late: bool) -> bytes:
+        """What an init that could not execute the command said: the last lines of stderr.
+
+        With `late` its first 4 KiB, and they are waited for, at most 4 s: Podman tells of an end
+        before it has the words, calls it `exited` once it has, and of a line that was written in
+        pieces its tail has the newline alone.
+        """
         with self._client(engine_id[:12]) as client:
-            for pause in (0.0, 0.05, 0.2, 0.5, 1.0, 2.0) if late else (0.0,):
+            if not late:
+                return bytes(client.logs(engine_id, stdout=False, stderr=True, tail=5))
+            words = b""
+            for pause in (0.0, 0.05, 0.2, 0.5, 1.0, 2.0):
                 time.sleep(pause)
                 # asked first: what is read after that answer is all
-                whole = late and client.inspect_container(engine_id)["State"]["Status"] == "exited"
-                words = bytes(client.logs(engine_id, stdout=False, stderr=True, tail=lines))
-                if words or whole:
+                whole = client.inspect_container(engine_id)["State"]["Status"] == "exited"
+                words = _head(client.logs(engine_id, stdout=False, stderr=True, stream=True))
+                if whole or words.endswith(b"\n"):
                     break
             return words
 
@@ -345,6 +352,19 @@ class Api(ImageCalls):
             idle, self._idle = self._idle, []
         for client in idle:
             _close(client)
+
+
+def _head(stream: docker.types.CancellableStream) -> bytes:
+    """The first 4 KiB of a log, which is left to itself then."""
+    words = b""
+    try:
+        for piece in stream:
+            words += piece
+            if len(words) >= 4096:
+                break
+    finally:
+        stream.close()
+    return words[:4096]
 
 
 def _close(client: docker.APIClient | None) -> None:

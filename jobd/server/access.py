@@ -19,6 +19,7 @@ from jobd.core.commands import Caller
 from jobd.core.entities import Job, Run
 from jobd.core.model import Access
 from jobd.errors import ForbiddenError, JobdError, NotFoundError
+from jobd.server import inside
 from jobd.server.kernel import Kernel, Request
 from jobd.wire.verb import Verb
 
@@ -42,6 +43,8 @@ class Users:
         self._callers: dict[tuple[int, int], Caller] = {}
         self._people: dict[int, tuple[str, frozenset[str]]] = {}
         self._until = 0.0
+        #: runs that ask from inside, by numbers below 0 that stand for their attempts' sockets
+        self.insiders: dict[int, Caller] = {}
         #: what was given may be kept while this is the same
         self.generation = 0
 
@@ -56,6 +59,8 @@ class Users:
 
     def caller(self, uid: int, pid: int) -> Caller:
         """Who is at the other end of a connection."""
+        if uid < 0:
+            return self.insiders[uid]
         self.refresh()
         known = self._callers.get((uid, pid))
         if known is None:
@@ -128,6 +133,11 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
     in the core. What is none of these is for administrators. Raises NotFoundError, ForbiddenError.
     """
     caller, arguments = request.caller, request.arguments
+    if caller.within is not None:
+        inside.require(kernel, request, verb)
+        if verb.name == "run.queue":
+            _refuse_overrides(request, verb, visible_job(kernel, caller, arguments["job"]))
+        return
     if kernel.is_admin(caller):
         return
     right = Right(verb.right)
@@ -142,12 +152,7 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
         if right in (Right.READ, Right.OWN):
             return
         require(kernel, caller, right, job)
-        given = {key for key in verb.overrides if arguments.get(key) not in (None, {}, [])}
-        word = access.overridden(frozenset(given), job.spec.access)
-        if word is not None:
-            raise ForbiddenError(
-                f"job {job.name}: {word}: this job does not let submitters set it (access.override)"
-            )
+        _refuse_overrides(request, verb, job)
         return
     # rights to an alert are settled where it is found (server/alerts.py)
     selects = not arguments.keys().isdisjoint(("run", "runs", "alert"))
@@ -158,6 +163,15 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
     if verb.name in ("job.register", "job.apply"):
         return
     raise ForbiddenError(f"{verb.name}: {access.why_not(caller, Right.ADMIN, '')}")
+
+
+def _refuse_overrides(request: Request, verb: Verb, job: Job) -> None:
+    given = {key for key in verb.overrides if request.arguments.get(key) not in (None, {}, [])}
+    word = access.overridden(frozenset(given), job.spec.access)
+    if word is not None:
+        raise ForbiddenError(
+            f"job {job.name}: {word}: this job does not let submitters set it (access.override)"
+        )
 
 
 def _submits_anywhere(kernel: Kernel, caller: Caller) -> bool:
@@ -172,6 +186,8 @@ def visible_job(kernel: Kernel, caller: Caller, name: str) -> Job:
     gone = f"job {name:.80}: no such job; `jobctl jobs` lists them"
     if job is None:
         raise NotFoundError(gone)
+    if caller.within is not None:
+        return job  # what it may name was settled before
     if not access.may(caller, Right.LOOK, kernel.rules.access, job.spec.access):
         raise HiddenError(gone)
     return job

@@ -16,6 +16,7 @@ from jobd.core.entities import Job, Run
 from jobd.core.states import DEAD_OUTCOMES, FINAL, RunState, Status
 from jobd.core.status import dead, status
 from jobd.errors import UsageError
+from jobd.server import inside
 from jobd.server.access import Sight
 from jobd.server.kernel import Kernel, Request
 from jobd.server.rows import counts
@@ -61,6 +62,7 @@ class Choice:
         self._job = None if name is None else find_job(kernel.state, name)
         self._since = arguments.get("since")
         self._labels = arguments.get("labels")
+        self._seen = inside.of_run(kernel, request)
 
     def wanted(self, run: Run) -> bool:
         """Whether the run is one of them."""
@@ -89,7 +91,9 @@ class Choice:
         if not found:
             return
         job, state = self._job, self._kernel.state
-        if set(found) == {RunState.ACTIVE}:
+        if self._seen is not None:
+            yield self._of_ids(self._seen[::-1], found)
+        elif set(found) == {RunState.ACTIVE}:
             yield self._of_ids(sorted(state.active, reverse=True), found)
         elif job is not None and len(job.runs) * _FEW < len(state.runs):
             yield from self._of_job(job, found)

@@ -95,12 +95,12 @@ class Desk:
                 lane.close()
 
     def _enter(self, request: Request) -> None:
-        self._entered.put(request.caller.uid, request.peer, request)
+        self._entered.put(request.turn, request.peer, request)
 
     def _go_on(self, kernel: Kernel, lane: Lane | None = None) -> bool:
         """Answer requests by turns for the rest of this pass's time, one at least; whether there
         is time left. One that names many runs may take some 50 ms."""
-        while (request := self._entered.next(_uid)) is not None:
+        while (request := self._entered.next(_turn)) is not None:
             if self._router.is_there(request.peer):
                 self._answer(kernel, request)
                 if lane is not None:
@@ -212,11 +212,11 @@ class Desk:
 
     def _queue_up(self, request: Request) -> None:
         """Have a connection take its turns, for what there is of it."""
-        peer, uid = request.peer, request.caller.uid
+        peer, turn = request.peer, request.turn
         if peer in self._streams:
-            self._streaming.put(uid, peer, peer)
+            self._streaming.put(turn, peer, peer)
         if peer in self._works:
-            self._working.put(uid, peer, peer)
+            self._working.put(turn, peer, peer)
 
     def wait_ms(self, now_mono: int) -> int | None:
         """How long nothing here comes due; None: nothing is parked."""
@@ -357,8 +357,8 @@ class _Last:
         self.body = body
 
 
-def _uid(request: Request) -> int:
-    return request.caller.uid
+def _turn(request: Request) -> int:
+    return request.turn
 
 
 def _next(parts: Iterator[Any]) -> Any:

@@ -38,7 +38,7 @@ class Request:
     `final`: it was parked and its time is over, so answer now. `changed` gathers the runs that
     changed while a thread was at work on it; `deadline` is when its time is over, in monotonic
     milliseconds, once it was parked. `pending`: what a wait for runs waits for. `size` is that of
-    its frame, in bytes.
+    its frame, in bytes. `turn` is whose turn it takes: a uid, or below 0 that of a run.
     """
 
     __slots__ = (
@@ -52,6 +52,7 @@ class Request:
         "peer",
         "pending",
         "size",
+        "turn",
         "verb",
     )
 
@@ -71,6 +72,7 @@ class Request:
         self.arguments = arguments
         self.key = key
         self.caller = caller
+        self.turn = caller.uid if caller.within is None else -caller.within[0]
         self.size = size
         self.final = False
         self.changed: set[int] = set()
@@ -201,6 +203,12 @@ class Kernel(Protocol):
 
     def progress(self, run: int) -> str | None:
         """What the starting attempt of a run last said."""
+
+    def reported(self, run: int) -> tuple[int | None, str] | None:
+        """How far a running attempt of a run said it is: percent, and what it is at; or None."""
+
+    def report(self, within: tuple[int, int], percent: int | None, message: str) -> None:
+        """Take note of how far an attempt of a run says it is."""
 
     def status(self) -> dict[str, Any]:
         """The answer of the verb `status`."""

@@ -66,7 +66,11 @@ class Lane:
     def _grant(self, request: Request, name: str) -> Grant | None:
         kernel, caller = self._kernel, request.caller
         rules, job = kernel.rules, self._state.jobs.get(name)
-        if job is None or not may(caller, Right.SUBMIT, rules.access, job.spec.access):
+        if (
+            job is None
+            or caller.within is not None
+            or not may(caller, Right.SUBMIT, rules.access, job.spec.access)
+        ):
             return None
         if kernel.never_fits(name) is not None:
             return None

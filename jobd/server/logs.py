@@ -31,7 +31,7 @@ def read(kernel: Kernel, request: Request) -> Any:
         "offset": arguments.get("offset", 0),
         "data": b"",
         "end": run.state is RunState.DONE and attempts == 0,
-        "progress": kernel.progress(run.id) or "",
+        "progress": kernel.progress(run.id) or _told(kernel, run),
     }
     if wanted == 0 or wanted > attempts:
         return _nothing_yet(run, request, hold, answer)
@@ -48,6 +48,12 @@ def read(kernel: Kernel, request: Request) -> Any:
     log = _Log(kernel.logs, run.job.name, run.id, wanted)
     last = _LastWords(words, when)
     return Offload(lambda: _read(log, request, ended, hold, answer, last))
+
+
+def _told(kernel: Kernel, run: Run) -> str:
+    """How far a running attempt says it is, as a line."""
+    percent, message = kernel.reported(run.id) or (None, "")
+    return message if percent is None else f"{percent} % {message}".rstrip()
 
 
 def _nothing_yet(run: Run, request: Request, hold: int, answer: dict[str, Any]) -> Any:

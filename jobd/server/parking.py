@@ -49,21 +49,21 @@ class Parking:
         self._account(request, later.runs, 1)
 
     def _require_room(self, request: Request, later: Later) -> None:
-        uid, size = request.caller.uid, _size(request)
+        uid, size = request.turn, _size(request)
         if self._count[uid] >= _MOST or self._bytes[uid] + size > _MOST_BYTES:
             raise RefusedError(
-                f"{request.verb}: {self._count[uid]} requests of uid {uid} wait already, of "
+                f"{request.verb}: {self._count[uid]} requests of {_who(uid)} wait already, of "
                 f"{self._bytes[uid]} bytes: at most {_MOST} may, of {_MOST_BYTES} bytes; wait for "
                 "several runs with one request, or ask again later"
             )
         if ANYTHING in later.runs and self._anything[uid] >= _MOST_ANYTHING:
             raise RefusedError(
-                f"{request.verb}: {_MOST_ANYTHING} requests of uid {uid} wait for new events "
+                f"{request.verb}: {_MOST_ANYTHING} requests of {_who(uid)} wait for new events "
                 "already: follow them with fewer, or ask again later"
             )
 
     def _account(self, request: Request, runs: frozenset[int], sign: int) -> None:
-        uid = request.caller.uid
+        uid = request.turn
         self._count[uid] += sign
         self._bytes[uid] += sign * self._sizes[request]
         self._anything[uid] += sign * (ANYTHING in runs)
@@ -133,3 +133,7 @@ def _within(runs: Iterable[int], ranges: Sequence[Sequence[int]]) -> set[int]:
     firsts = [first for first, _ in ordered]
     lasts = list(accumulate((last for _, last in ordered), max))
     return {run for run in runs if (at := bisect_right(firsts, run)) and run <= lasts[at - 1]}
+
+
+def _who(turn: int) -> str:
+    return f"uid {turn}" if turn >= 0 else f"run {-turn}"

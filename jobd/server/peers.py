@@ -8,6 +8,7 @@ their bytes (`asked`), and bytes of replies that are made and not read (`unread`
 from __future__ import annotations
 
 import resource
+import select
 import socket
 import struct
 from collections import OrderedDict, deque
@@ -29,6 +30,8 @@ _RESERVE = 8
 _OTHERS_FILES = 512
 _WANTED_FILES = 8192
 _MOST_PEERS = 4096
+#: seconds for a handshake, for the rest of a request, and without a byte being read
+_HANDSHAKE_S, _REST_S, _UNREAD_S = 5.0, 30.0, 60.0
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -103,6 +106,15 @@ class Peer:
             and not self.user.is_busy
         )
 
+    def is_overdue(self, now: float) -> bool:
+        """Whether it has been midway in something, or has not read, for too long."""
+        patience = _REST_S if self.talk.ready else _HANDSHAKE_S
+        # whom we do not read owes us nothing
+        owes = self.talk.midway and self.events & select.EPOLLIN
+        if owes and now - self.since > patience:
+            return True
+        return bool(self.out) and now - self.wrote > _UNREAD_S
+
     def count_held(self) -> None:
         """Take note of what its talk keeps."""
         held = self.talk.held
@@ -148,6 +160,16 @@ class Peers:
         self.users[uid] = user
         self.by_number[peer.number] = user.peers[peer.number] = peer
         return peer
+
+    def of(self, uid: int | None) -> list[Peer]:
+        """All connections of a user."""
+        user = None if uid is None else self.users.get(uid)
+        return [] if user is None else list(user.peers.values())
+
+    def count(self, uid: int | None) -> int:
+        """How many connections a user has."""
+        user = None if uid is None else self.users.get(uid)
+        return 0 if user is None else len(user.peers)
 
     def remove(self, peer: Peer) -> None:
         """Forget a connection, and what was counted for it."""

@@ -19,7 +19,7 @@ from jobd.server import peers
 from jobd.server.access import Users
 from jobd.server.doors import Doors
 from jobd.server.kernel import Request
-from jobd.server.listener import Listener
+from jobd.server.listener import Listener, Listeners
 from jobd.server.peers import Peer, Peers
 from jobd.server.rota import Rota
 from jobd.server.seldom import Seldom
@@ -38,8 +38,6 @@ _READ_AT_ONCE = 1 << 20
 _PIECES = 64
 #: of those of a user that wait, how many are looked at when one was answered
 _RESUMED = 4
-#: seconds for a handshake, for the rest of a request, and without a byte being read
-_HANDSHAKE_S, _REST_S, _UNREAD_S = 5.0, 30.0, 60.0
 _SWEEP_S = 1.0
 _IN, _OUT, _GONE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLHUP | select.EPOLLERR
 
@@ -64,7 +62,7 @@ class Router:
         self._parsed = 0
         self._seldom = Seldom(_log, "socket")
         self._epoll = select.epoll()
-        self._listener = Listener(path, doors, self._epoll)
+        self.listeners = Listeners(path, doors, users, self._epoll)
 
     def watch(self, descriptor: int) -> None:
         """Have :meth:`wait` end when `descriptor` becomes readable too."""
@@ -75,7 +73,7 @@ class Router:
         is watched beside the connections."""
         if self._rota:
             ms = 0
-        elif self._by_fd or self._listener.paused_until:
+        elif self._by_fd or self.listeners.paused:
             ms = min(ms, round(_SWEEP_S * 1000))
         self._ready = ready = self._epoll.poll(ms / 1000)
         known = self._by_fd
@@ -112,8 +110,9 @@ class Router:
     def _note(self, descriptor: int, events: int, now: float) -> None:
         peer = self._by_fd.get(descriptor)
         if peer is None:
-            if descriptor == self._listener.fileno():
-                self._accept(now)
+            listener = self.listeners.by_fd.get(descriptor)
+            if listener is not None:
+                self._accept(listener, now)
             return
         if events & _OUT:
             self._flush(peer, now)
@@ -122,16 +121,19 @@ class Router:
         elif events & ~_OUT and peer.number in self._peers.by_number:
             self._rota.put(peer.user.uid, peer.number, peer)
 
-    def _accept(self, now: float) -> None:
+    def _accept(self, listener: Listener, now: float) -> None:
+        user = listener.user
         try:
-            for connection in self._listener.accepted():
-                self._admit(connection, now)
+            for connection in listener.accepted(self._peers.count(user)):
+                self._admit(connection, user, now)
         except OSError as error:  # descriptors, memory, or what the kernel lets one watch
             self._seldom.warning(f"no connection is taken for a second: {error.strerror}")
-            self._listener.pause(now)
+            listener.pause(now)
 
-    def _admit(self, connection: socket.socket, now: float) -> None:
+    def _admit(self, connection: socket.socket, user: int | None, now: float) -> None:
         uid, pid = peers.who(connection)
+        if user is not None:
+            uid = user
         peer = self._peers.add(connection, uid, pid, now)
         if peer is None:
             self._seldom.warning(
@@ -345,6 +347,11 @@ class Router:
             peer.events = events
             self._epoll.modify(peer.socket, events)
 
+    def shut(self, within: tuple[int, int]) -> None:
+        """Take no more by the socket of that attempt, and end its connections."""
+        for peer in self._peers.of(self.listeners.shut(within)):
+            self._close(peer)
+
     # -- ends --------------------------------------------------------------------------------
 
     def _keep_to_bounds(self, user: peers.User) -> None:
@@ -355,14 +362,9 @@ class Router:
     def _sweep(self, now: float) -> None:
         """End what has been midway, or unread, for too long; listen again where it was stopped."""
         self._swept = now
-        self._listener.go_on(now)
+        self.listeners.go_on(now)
         for peer in list(self._peers.by_number.values()):
-            patience = _REST_S if peer.talk.ready else _HANDSHAKE_S
-            # whom we do not read owes us nothing
-            owes = peer.talk.midway and peer.events & _IN
-            if (owes and now - peer.since > patience) or (
-                peer.out and now - peer.wrote > _UNREAD_S
-            ):
+            if peer.is_overdue(now):
                 self._close(peer)
         for user in self._peers.users.values():
             self._resume(user, len(user.stalled), now)
@@ -393,5 +395,5 @@ class Router:
                     self._flush(peer, time.monotonic())
         for peer in list(self._by_fd.values()):
             self._close(peer)
-        self._listener.close()
+        self.listeners.close()
         self._epoll.close()

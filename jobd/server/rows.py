@@ -16,6 +16,9 @@ from jobd.core.states import Kind, RunState, Status
 from jobd.core.status import dead, reason, status
 from jobd.server.kernel import Kernel
 
+#: runs that one has queued from inside, shown with it: its last
+_CHILDREN = 100
+
 
 def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     """Everything about a run, its attempts included."""
@@ -30,7 +33,8 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     if why is None and run.state is RunState.ACTIVE:
         why = _unseen(kernel.hold_reason(run.spec.kind))
     result = ended.result if ended is not None else None
-    source = run.option("source") or (None, None)
+    made_by = run.option("made_by")
+    source = run.option("source") or (str(made_by[0]) if made_by else None, None)
     return {
         "id": run.id,
         "job": run.job.name,
@@ -53,14 +57,27 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "exit_code": ended.exit_code if ended else None,
         "oom_hint": bool(ended and ended.oom_hint),
         "attempts": [_attempt_row(run, attempt) for attempt in attempts],
-        "progress": {"percent": None, "message": said} if said else None,
+        "progress": _progress(kernel, run, said),
         "result_size": result[1] if isinstance(result, list) else result,
         "isolation": isolation(run.spec.kind),
         # more than INTERFACE names: what a client needs to tell "attempt 2 of 5"
         "attempts_allowed": run.spec.retry.attempts,
         "timeout_ms": run.timeout,
         "after": parents(run),
+        "made_by": made_by[0] if made_by else None,
+        "children": list(kernel.state.made.of(run.id)[-_CHILDREN:]),
     }
+
+
+def _progress(kernel: Kernel, run: Run, said: str | None) -> dict[str, Any] | None:
+    """How far it is: a starting attempt by its engine's word, a running one by its own."""
+    if said:
+        return {"percent": None, "message": said}
+    told: Sequence[Any] | None = kernel.reported(run.id)
+    last = run.attempt
+    if told is None and last is not None and last.end is not None:
+        told = last.end.progress
+    return None if told is None else {"percent": told[0], "message": told[1] or None}
 
 
 def _unseen(hold: Reason | None) -> Reason | None:

@@ -17,6 +17,7 @@ from jobd.core.specvalues import texts, variables
 from jobd.core.states import RunState, Status
 from jobd.core.status import status
 from jobd.errors import InvalidError, UsageError
+from jobd.server import inside
 from jobd.server.access import Sight
 from jobd.server.choosing import Choice
 from jobd.server.kernel import Kernel, Later, Offload, Parts, Pending, Request
@@ -41,7 +42,7 @@ RUN_ROOM = 512
 
 def queue(kernel: Kernel, request: Request) -> Any:
     """run.queue"""
-    command = _queue_command(kernel, request)
+    command = inside.marked(request, _queue_command(kernel, request))
     never = kernel.never_fits(command.job)
     if never is not None:
         raise InvalidError(f"job {command.job}: can never start here: {never.text}")

@@ -8,6 +8,7 @@ from typing import Any
 from jobd.core.access import Right
 from jobd.core.entities import Job, Run
 from jobd.errors import NotFoundError, UsageError
+from jobd.server import inside
 from jobd.server.access import HiddenError, Sight, require_run, visible_job
 from jobd.server.kernel import Kernel, Request
 from jobd.wire.verbs import BY_NAME
@@ -99,6 +100,11 @@ def _runs(kernel: Kernel, request: Request, sight: Sight, word: str) -> list[Run
 
 def _last(kernel: Kernel, request: Request, sight: Sight, job: str) -> Run:
     state = kernel.state
+    seen = inside.of_run(kernel, request)
+    for number in reversed(seen or ()):
+        run = state.runs.get(number)
+        if run is not None and (not job or run.job.name == job):
+            return run
     jobs = [each for each in state.jobs_by_id.values() if not job or each.name == job]
     # of jobs whose runs may all be seen the newest; of others one's own, where that is newer
     open_ = [each for each in jobs if sight.job(each, Right.READ)]

@@ -163,5 +163,13 @@ VERBS: tuple[Verb, ...] = (
         "and compare their CRC-32. None ended: conflict; nothing was left: not-found.",
         READ,
     ),
+    Verb(
+        "run.progress",
+        False,
+        {"percent": "int?", "message": "str?"},
+        "From inside of an attempt alone (its job's `api`): how far it is, 0 to 100, and what it "
+        "is at, in 200 characters; both take the place of what was said before. It is shown, not "
+        "kept: what is said often is told a few times a second. Answers {}.",
+    ),
     Verb("run.payload", False, {"run": "str"}, "Parts {data}, then {size}.", READ),
 )

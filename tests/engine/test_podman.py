@@ -120,3 +120,19 @@ def test_its_service_may_come_and_go(rig: FaultRig, podman: PodmanEngine) -> Non
     assert rig.outcomes(goes) == [("failed", 4)]
     assert rig.text(goes) == "begin 1\nend\n"
     assert rig.outcomes(ends)[0][1] == 137
+
+
+def test_from_inside_by_files_and_by_a_mount_of_its_own(rig: FaultRig) -> None:
+    rig.register("child", "cat $PAYLOAD_FILE")
+    rig.register(
+        "parent",
+        'test -S "$JOBD_SOCKET" && ! touch /job/api/x && echo 70 >/job/progress'
+        " && echo by file >/job/queue/child/one",
+        *("--api-queue", "child"),
+    )
+    run = rig.ended(rig.queue("parent"))
+    assert run["status"] == "succeeded"
+    assert run["progress"] == {"percent": 70, "message": None}
+    (child,) = run["children"]
+    assert rig.ended(child)["status"] == "succeeded"
+    assert "by file" in rig.text(child)

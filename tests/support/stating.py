@@ -82,6 +82,7 @@ def told(state: State) -> dict[str, Any]:
         for parent in state.children.parents()
         if (kept := [child for child in state.children.of(parent) if child in live])
     }
+    found["made"] = {run.id: list(state.made.of(run.id)) for run in state.runs.oldest_first()}
     found["schedules"] = {
         each.key: [getattr(each, name) for name in SCHEDULE] for each in state.schedules.every()
     }

@@ -22,7 +22,7 @@ from jobd.core.access import (
 )
 from jobd.core.commands import Caller, RegisterJob
 from jobd.core.entities import Run
-from jobd.core.model import Access, JobSpec, Mount
+from jobd.core.model import Access, Api, JobSpec, Mount
 from jobd.errors import ForbiddenError
 from tests.support.core import Bench
 
@@ -163,6 +163,7 @@ CHANGED: dict[str, Any] = {
     "user": "0",
     "access": OPEN,
     "secrets": {"A": "a"},
+    "api": Api(on=True, queue=("*",)),
 }
 
 

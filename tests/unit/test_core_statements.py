@@ -65,7 +65,14 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "breakers",
     "replaceable",
 }
-OF_THE_STATE_ANEW = {"children", "reserved_millicpus", "reserved_memory", "waiting", "parked"} | {
+OF_THE_STATE_ANEW = {
+    "children",
+    "made",
+    "reserved_millicpus",
+    "reserved_memory",
+    "waiting",
+    "parked",
+} | {
     "held",
     "dirty",
     "active_of",

@@ -107,7 +107,6 @@ B = [1]
 @pytest.mark.parametrize(
     "key",
     [
-        "api = true",
         "on = []",
     ],
 )

@@ -7,15 +7,17 @@ import itertools
 import resource
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from jobd.core.commands import Caller
 from jobd.server import peers
 from jobd.server.access import Users
 from jobd.server.doors import Doors
 from jobd.server.kernel import Request
+from jobd.server.listener import MOST_WITHIN, unix_socket
 from jobd.server.peers import Peers
 from jobd.server.router import Router
 from jobd.server.zmtp import GREETING, frame
@@ -226,14 +228,14 @@ def test_no_descriptor_is_left(router, connect):
                 fill.append(socket.socket(socket.AF_UNIX))
         router.wait(0)
         router.receive(64)
-        assert router._listener.paused_until
+        assert router.listeners.paused
         router.wait(0)
         assert router._ready == []
     finally:
         for each in fill:
             each.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    router._sweep(router._listener.paused_until)
+    router._sweep(max(each.paused_until for each in router.listeners.by_fd.values()))
     requests = [r for found in itertools.islice(rounds(router), 4) for r in found]
     assert len(requests) == 1
     late.close()
@@ -268,3 +270,74 @@ def test_the_last_part_of_all_connections_is_shared() -> None:
             count[uid] += 1
     connection.close()
     assert count == {1: 56, 2: 4, 3: 2}
+
+
+# -- from inside of attempts -----------------------------------------------------------------
+
+
+@pytest.fixture
+def within(router: Router, tmp_path: Path) -> Callable[[int], Path]:
+    """The path of a socket of a run's attempt, which is listened to."""
+
+    def one(run: int) -> Path:
+        path = tmp_path / f"run{run}"
+        listening = unix_socket()
+        listening.bind(str(path))
+        listening.listen(64)
+        caller = Caller(0, "root", 0, f"run:{run}", within=(run, 1))
+        router.listeners.open(caller, listening)
+        return path
+
+    return one
+
+
+def asking(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(str(path))
+    connection.setblocking(False)
+    connection.send(HELLO + PING)
+    return connection
+
+
+def test_who_asks_is_told_by_the_socket(router: Router, within: Callable[[int], Path]) -> None:
+    with asking(router.path), asking(within(7)), asking(within(8)):
+        found = {request.caller.within: request for request in taken(router, 3)}
+    assert set(found) == {None, (7, 1), (8, 1)}
+    assert found[7, 1].caller.principal == "run:7"
+    assert (found[7, 1].turn, found[8, 1].turn) == (-7, -8), "none takes of root's turns"
+
+
+def taken(router: Router, count: int) -> list[Request]:
+    requests: list[Request] = []
+    for _ in range(50):
+        router.wait(20)
+        requests += router.receive(64)[0]
+        if len(requests) >= count:
+            break
+    return requests
+
+
+def test_the_connections_of_an_attempt_are_bounded(
+    router: Router, within: Callable[[int], Path]
+) -> None:
+    path = within(7)
+    with ExitStack() as open_:
+        many = [open_.enter_context(asking(path)) for _ in range(MOST_WITHIN + 8)]
+        assert len(taken(router, MOST_WITHIN + 8)) == MOST_WITHIN
+        assert router._peers.count(-1) == MOST_WITHIN, "others wait in its backlog"
+        with asking(router.path):
+            assert len(taken(router, 1)) == 1, "and nobody else does"
+        for one in many[:10]:
+            one.close()
+        late: list[Request] = []
+        for _ in range(100):
+            router._sweep(max(each.paused_until for each in router.listeners.by_fd.values()))
+            router.wait(10)
+            late += router.receive(64)[0]
+            if len(late) == 8:
+                break
+        assert len(late) == 8, "there is room again"
+        router.shut((7, 1))
+        assert not router._peers.of(-1)
+        with socket.socket(socket.AF_UNIX) as one, pytest.raises(ConnectionRefusedError):
+            one.connect(str(path))
