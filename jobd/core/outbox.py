@@ -29,6 +29,7 @@ def due(book: AlertBook, now: Now, rules: AlertRules, of_jobs: bool = False) -> 
             del book.taken[number]
         else:
             busy.add(taken.to)
+    free = not book.bucket.wait(rules.rate, rules.burst, now.wall)
     before: set[tuple[int, Destination]] = set()
     for delivery in list(book.waiting.values()):
         alert, to = delivery.alert, delivery.to
@@ -42,10 +43,11 @@ def due(book: AlertBook, now: Now, rules: AlertRules, of_jobs: bool = False) -> 
             continue
         if book.snoozed_until(alert.job, alert.what, now.wall) is not None:
             continue
-        if delivery.tries == 0 and book.bucket.wait(rules.rate, rules.burst, now.wall):
+        if delivery.tries == 0 and not free:
             continue
         busy.add(to)
         yield delivery
+        free = not book.bucket.wait(rules.rate, rules.burst, now.wall)
 
 
 def lease(book: AlertBook, delivery: Delivery, now: Now, rules: AlertRules) -> None:

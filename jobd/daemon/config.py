@@ -240,7 +240,8 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
     return Config(
         host=host,
         rules=replace(
-            _rules(values, host, defaults, process), alerts=_alerts(given.get("alerts", {}))
+            _rules(values, host, defaults, process),
+            alerts=_alerts(given.get("alerts", {}), process),
         ),
         engine=kind,
         engine_socket=values.get("engine.socket"),
@@ -265,9 +266,15 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
     )
 
 
-def _alerts(given: Any) -> AlertRules:
+def _alerts(given: Any, process: Account | str) -> AlertRules:
     rules = read_alerts(given)
-    return replace(rules, uid=r.notifier(rules.user))
+    uid = r.notifier(rules.user)
+    if isinstance(process, Account) and process.changes and process.uid == uid:
+        raise InvalidError(
+            f"alerts.user: processes of jobs run as {rules.user} too ([process] user), and could "
+            "take alerts: name another user"
+        )
+    return replace(rules, uid=uid)
 
 
 def _keep_images(values: Mapping[str, Any]) -> Keep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from jobd.core.alertspec import Destination, deadline, read_all, write_all
 from jobd.core.commands import Caller
 from jobd.core.policy import Rules
 from jobd.core.stored import stored
+from jobd.daemon import config
 from jobd.errors import InvalidError
 from tests.support.core import ANN, Bench
 
@@ -142,6 +144,16 @@ def test_what_is_in_force_is_shown_without_what_may_be_a_secret() -> None:
     text = str(shown(read_alerts(TABLE)))
     assert "T0" not in text
     assert "https://hooks.example" in text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: others' processes are their own")
+def test_who_delivers_is_nobody_that_jobs_run_as() -> None:
+    given = {"process": {"enabled": True, "user": "nobody"}, "alerts": {"user": "nobody"}}
+    with pytest.raises(InvalidError, match=r"^alerts\.user: processes of jobs run as nobody too"):
+        config.read(given)
+    assert config.read({"alerts": {"user": "nobody"}}).rules.alerts.uid == 65534
+    with pytest.raises(InvalidError, match=r"^alerts\.user: "):
+        config.read({"alerts": {"user": "root"}})
 
 
 # -- against the host ------------------------------------------------------------------------

@@ -210,6 +210,13 @@ def test_a_test_goes_to_everybody_and_is_over() -> None:
     same_after_restart(one)
 
 
+def test_a_test_is_sent_whatever_is_snoozed() -> None:
+    one = registered("dead")
+    one.do(SnoozeAlerts("job", "", one.now.wall + 60_000))
+    one.do(SendTest("job", None))
+    assert told(one) == ["raised"]
+
+
 def test_tests_are_bounded() -> None:
     one = bench()
     for _ in range(100):
