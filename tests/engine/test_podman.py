@@ -45,10 +45,10 @@ def test_a_life_its_output_and_its_exit_statuses(rig: FaultRig, podman: PodmanEn
     assert rig.ctl("logs", str(numbers["fine"]), "--stderr").stderr == "err\n"
     assert rig.ctl("result", str(numbers["fine"])).stdout == "yes\n"
     codes = {name: (run["status"], run["exit_code"]) for name, run in ended.items()}
-    assert codes["fails"] == ("failed", 7)
-    assert codes["missing"] == ("failed", 127)
-    assert codes["refused"] == ("failed", 126)
-    assert codes["user"] == ("failed", None)
+    assert codes["fails"] == ("failed", 7), ended["fails"]
+    assert codes["missing"] == ("failed", 127), ended["missing"]
+    assert codes["refused"] == ("failed", 126), ended["refused"]
+    assert codes["user"] == ("failed", None), ended["user"]
     assert "cannot execute" in ended["missing"]["reason"]["text"]
     assert "user" in ended["user"]["reason"]["text"]
     assert podman.podman("ps", "--all", "--quiet") == ""
