@@ -171,8 +171,9 @@ class AlertBook:
         if alert is None or alert.resolved_at is not None:
             return
         self._drop(alert, [d for d in alert.waits(RAISED) if self.quiet(d, event.at)])
-        self._end(alert, event.at, event.text)
+        # before it is over: one that has nothing to deliver may be let go of at once
         self.deliver(alert, RESOLVED, event.deliveries, event.at)
+        self._end(alert, event.at, event.text)
 
     def tried(self, event: e.AlertTried) -> None:
         """What became of a delivery."""

@@ -90,7 +90,7 @@ def wrong(book: b.AlertBook) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_at_any_moment_it_is_what_events_and_snapshots_say(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
