@@ -25,7 +25,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import zmq
 
-from jobctl import connect, control, jobcalls, queueing, runcalls, scheduling, topics, transfers
+from jobctl import (
+    alerting,
+    connect,
+    control,
+    jobcalls,
+    queueing,
+    runcalls,
+    scheduling,
+    topics,
+    transfers,
+)
 from jobctl.channel import Channel
 from jobctl.steps import Item, Look, Pause, Step, Steps, Waiting, Work
 from jobd.errors import JobdError, UsageError
@@ -185,6 +195,13 @@ class AsyncClient:
     schedules_and_clock = _awaited(scheduling.schedules_and_clock)
     next_firings = _awaited(scheduling.next_firings)
     emit = _awaited(topics.emit)
+    alerts = _awaited(alerting.alerts)
+    alerts_and_more = _awaited(alerting.alerts_and_more)
+    snooze_alerts = _awaited(alerting.snooze_alerts)
+    resend_alert = _awaited(alerting.resend_alert)
+    send_test_alert = _awaited(alerting.send_test_alert)
+    take_alerts = _awaited(alerting.take_alerts)
+    settle_alert = _awaited(alerting.settle_alert)
     drain = _awaited(control.drain)
     undrain = _awaited(control.undrain)
     snapshot = _awaited(control.snapshot)

@@ -48,6 +48,7 @@ VERBS: dict[str, str] = {
     "forecast": "what the next hours will bring: collisions, backlog, clock changes",
     "suggest": "propose a job's limits from what it really used",
     "emit": "notify a topic: each job that listens gets a run",
+    "alerts": "show alerts; snooze, resend, test them",
     "drain": "keep all runs from starting on this host",
     "undrain": "let runs start on this host again",
     "snapshot": "have a snapshot of the queue made now",

@@ -45,6 +45,20 @@ CONFIG = """\
 # gpu = { concurrency = 1 }
 # mail = { rate = "100/h", burst = 10 }
 
+[alerts]                           # where alerts may go, and what those of the host are about
+# allow = ["https://hooks.slack.com/services/*"]   # URLs; `*` ends a path, `*.` begins a host
+# secret = "alerts-key"            # a file of the secrets folder, which signs what is sent
+# user = "jobd-notify"             # who `jobd notify` runs as; it has to reach the socket
+# child = "auto"                   # whether jobd starts it: auto (not below systemd), always, never
+# rate = "60/h"                    # messages in all; the rest goes out later
+# burst = 30
+# retry = "10s"                    # the first wait after one that failed; twice as long each time
+# give_up = "2d"
+# journal = "/run/systemd/journal/socket"
+# to = { ops = { url = "https://hooks.slack.com/services/T0/B0/x", template = "slack" } }
+# commands = { page = ["/usr/local/bin/page"] }
+# on = [{ on = ["engine", "disk"], to = "ops" }]
+
 [maxima]                           # what no job may exceed
 # cpus = 4.0
 # memory = "8G"

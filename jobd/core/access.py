@@ -29,6 +29,8 @@ class Right(StrEnum):
     OWN = "own"
     MANAGE = "manage"
     ADMIN = "admin"
+    #: deliver alerts: who `jobd notify` runs as (server/access.py)
+    NOTIFY = "notify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def may(caller: Caller, right: Right, policy: Policy, access: Access, own: bool 
     """Whether the caller has the right to a job; `own`: to a run that the caller queued."""
     if is_admin(caller, policy):
         return True
-    if right is Right.ADMIN:
+    if right in (Right.ADMIN, Right.NOTIFY):
         return False
     if own and right in (Right.READ, Right.OWN):
         return True
@@ -119,6 +121,8 @@ def may(caller: Caller, right: Right, policy: Policy, access: Access, own: bool 
 def why_not(caller: Caller, right: Right, job: str) -> str:
     """One sentence for who has been refused; who has the right is not told."""
     who = caller.principal or f"user {caller.user}"
+    if right is Right.NOTIFY:
+        return f"{who} does not deliver alerts here (alerts.user in jobd.toml)"
     if right is Right.ADMIN:
         return f"{who} is not an administrator of this jobd (access.admin in jobd.toml)"
     if right is Right.SUBMIT:

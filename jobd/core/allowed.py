@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
+from jobd.core.alertcheck import problems as alert_problems
 from jobd.core.masking import MASK
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
@@ -48,7 +49,7 @@ def check_rules(spec: JobSpec, rules: Rules) -> None:
 
 def all_problems(spec: JobSpec, rules: Rules) -> list[str]:
     """Everything that this host does not let the job be: for who mends a file."""
-    problems = list(_problems(spec, rules))
+    problems = [*_problems(spec, rules), *alert_problems(spec, rules)]
     for look in (_look_unmasked, check_places):
         try:
             look(spec, rules)

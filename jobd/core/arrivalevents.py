@@ -29,3 +29,6 @@ class WatchMoved(NamedTuple):
 
 
 EVENTS: tuple[type[Any], ...] = (DropSettled, WatchMoved)
+
+
+ArrivalEvent = DropSettled | WatchMoved

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jobd.core.alertcommands import AlertCommand
 from jobd.core.arrivals import QueueDrop, SettleDrop, TakeChanges
 from jobd.core.schedulecommands import AddSchedule as AddSchedule
 from jobd.core.schedulecommands import FireSchedule as FireSchedule
@@ -369,6 +370,7 @@ Command = (
     | DrainHost
     | SetGroups
     | ArchiveRuns
+    | AlertCommand
     | Report
     | TimeOver
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jobd.core import (
+    alerting,
     archiving,
     arriving,
     changes,
@@ -20,6 +21,7 @@ from jobd.core import (
     scheduling,
 )
 from jobd.core import events as e
+from jobd.core.alerts import following
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
 from jobd.core.decision import NOTHING, Decision, caller_fields, find_job, find_run
@@ -50,7 +52,11 @@ def decide(state: State, command: Command, now: Now, rules: Rules, caller: Calle
     if state.children and decision.events:
         skipped = skipped_by(state, decision.events, now.wall)
         if skipped:
-            return decision._replace(events=[*decision.events, *skipped])
+            decision = decision._replace(events=[*decision.events, *skipped])
+    if decision.events:
+        told = following(state, decision.events, now, rules)
+        if told:
+            return decision._replace(events=[*decision.events, *told])
     return decision
 
 
@@ -86,5 +92,6 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **scheduling.DECIDERS,
     **reacting.DECIDERS,
     **arriving.DECIDERS,
+    **alerting.DECIDERS,
     TimeOver: _time_over,
 }

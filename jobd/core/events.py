@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
-from jobd.core import arrivalevents, jobevents, onevents
+from jobd.core import alertevents, arrivalevents, jobevents, onevents
 
 #: what a record is about; the host is one thing, its id is 1
 JOB, RUN, HOST = 1, 2, 3
 
-# of schedules and breakers, which have a file of their own
+# those that have a file of their own
 ScheduleAdded = jobevents.ScheduleAdded
 ScheduleRemoved = jobevents.ScheduleRemoved
 SchedulePaused = jobevents.SchedulePaused
@@ -27,14 +27,17 @@ ScheduleResumed = jobevents.ScheduleResumed
 ScheduleFired = jobevents.ScheduleFired
 JobBreakerOpened = jobevents.JobBreakerOpened
 JobBreakerClosed = jobevents.JobBreakerClosed
-# of what comes by the file system
 DropSettled = arrivalevents.DropSettled
 WatchMoved = arrivalevents.WatchMoved
-# of what listens to ends and topics, which have one too
 ReactionRefused = onevents.ReactionRefused
 JoinReached = onevents.JoinReached
 JoinEnded = onevents.JoinEnded
 TopicEmitted = onevents.TopicEmitted
+AlertRaised = alertevents.AlertRaised
+AlertRepeated = alertevents.AlertRepeated
+AlertResolved = alertevents.AlertResolved
+AlertTried = alertevents.AlertTried
+AlertsSnoozed = alertevents.AlertsSnoozed
 
 
 class JobRegistered(NamedTuple):
@@ -305,15 +308,8 @@ Event = (
     | JobPaused
     | JobResumed
     | JobRunsCancelled
-    | ScheduleAdded
-    | ScheduleRemoved
-    | SchedulePaused
-    | ScheduleResumed
-    | ScheduleFired
-    | JobBreakerOpened
-    | JobBreakerClosed
-    | DropSettled
-    | WatchMoved
+    | jobevents.JobEvent
+    | arrivalevents.ArrivalEvent
     | RunQueued
     | RunRequeued
     | RunFinished
@@ -331,6 +327,7 @@ Event = (
     | HostSalvaged
     | HostRunsArchived
     | onevents.OnEvent
+    | alertevents.AlertEvent
 )
 
 #: the number on disk, what it is about, the event
@@ -354,6 +351,11 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (20, RUN, RunReleased),
     (21, RUN, RunEdited),
     (22, RUN, RunMovedFirst),
+    (23, HOST, AlertRaised),
+    (24, HOST, AlertRepeated),
+    (25, HOST, AlertResolved),
+    (26, HOST, AlertTried),
+    (27, HOST, AlertsSnoozed),
     (32, RUN, AttemptClaimed),
     (33, RUN, AttemptStarted),
     (34, RUN, AttemptStopping),
@@ -374,6 +376,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}
 TYPE_OF: dict[type[Any], int] = {cls: number for number, _, cls in _TABLE}
 KIND_OF: dict[type[Any], int] = {cls: kind for _, kind, cls in _TABLE}
+#: the numbers of alerts' events
+ALERTS = frozenset({23, 24, 25, 26, 27})
 #: both: the number on disk, and what the event is about
 CODES_OF: dict[type[Any], tuple[int, int]] = {cls: (number, kind) for number, kind, cls in _TABLE}
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobd.core.alertspec import AlertSpec
 from jobd.core.on import On
 from jobd.core.rates import Rate
 from jobd.core.schedule import ScheduleSpec
@@ -164,6 +165,7 @@ class JobSpec:
     schedules: tuple[ScheduleSpec, ...] = ()
     #: what makes runs of it beside people and the clock
     on: tuple[On, ...] = ()
+    alerts: tuple[AlertSpec, ...] = ()
     api: Api = field(default_factory=Api)
 
     @property

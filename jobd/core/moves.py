@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any
 
 from jobd.core import machine
+from jobd.core.alertbook import AlertBook
 from jobd.core.drops import Drops
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.gone import Gone
@@ -55,10 +56,10 @@ class Moves:
         self.watches = Watches()
         #: jobs were registered or removed, since somebody last looked
         self.jobs_changed = False
+        self.alerts = AlertBook()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
-        self.next_run = 1
-        self.next_job = 1
+        self.next_run = self.next_job = 1
         #: what live attempts hold of the host: thousandths of a core (they do not drift), bytes
         self.reserved_millicpus = 0
         self.reserved_memory = 0

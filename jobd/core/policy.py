@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobd.core.access import Policy
+from jobd.core.alertrules import AlertRules
 from jobd.core.commands import ReportEnded
 from jobd.core.entities import Attempt, Run
 from jobd.core.events import AttemptEnded, RunFinished, RunHeld, RunRequeued
@@ -60,6 +61,8 @@ class Rules:
     no_processes: str = ""
     #: who processes run as; None: the daemon's own user
     process_user: str | None = None
+    #: where alerts may go, and what the host's are about
+    alerts: AlertRules = field(default_factory=AlertRules)
 
 
 def outcome_of(attempt: Attempt, report: ReportEnded) -> Outcome:

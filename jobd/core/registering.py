@@ -7,6 +7,7 @@ from typing import Any
 
 from jobd.core import access, applying, breaker, listening
 from jobd.core import events as e
+from jobd.core.alertcheck import check_alerts
 from jobd.core.allowed import all_problems, check_places, check_rules, check_unmasked
 from jobd.core.commands import (
     FOLDER,
@@ -49,6 +50,7 @@ def _register(
     _check_group(state, spec)
     listening.check_sources(state, caller, rules.access, job.spec if job else None, spec)
     listening.check_loop(state, spec, others or listening.Beside())
+    check_alerts(state, spec, rules, caller)
     same = job is not None and job.spec == spec
     if job is not None and same and command.origin in ("", job.origin):
         return Decision([], [], (job.revision, False))

@@ -16,6 +16,7 @@ from jobd.codec import unpack
 from jobd.core import events as e
 from jobd.core import schedule
 from jobd.core import statements as s
+from jobd.core.alertstatements import AlertBookStands, AlertStands, restore_alert, restore_book
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Job, Run
 from jobd.core.groups import read_groups
@@ -59,6 +60,12 @@ class Restoring:
             s.TYPE_OF[s.HostStands]: self._host,
             s.TYPE_OF[s.RequestsStand]: self._requests,
             s.TYPE_OF[s.PolicyStands]: self._policy,
+            s.TYPE_OF[AlertStands]: lambda id_, rev, body: restore_alert(
+                self.state.alerts, _read(AlertStands, body)
+            ),
+            s.TYPE_OF[AlertBookStands]: lambda id_, rev, body: restore_book(
+                self.state.alerts, _read(AlertBookStands, body)
+            ),
         }
 
     def take(self, type_: int, id_: int, revision: int, body: bytes) -> None:
@@ -90,6 +97,7 @@ class Restoring:
         job.made[said.number] = (said.at, said.caller)
         if said.number == job.revision:
             self.state.reactions.sync(job, self.state.children)
+        self.state.alerts.registered(id_, bool(job.revisions[said.number].alerts))
 
     def _refusal(self, id_: int, revision: int, body: bytes) -> None:
         self.state.reactions.refused[id_] = Refusal(*_read(s.RefusalStands, body))

@@ -10,8 +10,8 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jobd.core import alertspec, schedule, specapi
 from jobd.core import on as on_
-from jobd.core import schedule, specapi
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
@@ -84,6 +84,7 @@ KEYS: dict[str, Key] = {
     "api": Key("api", lambda value, path: specapi.read(value, path, check_name), specapi.write),
     "schedules": Key("schedule", schedule.read_all, schedule.write_all),
     "on": Key("on", on_.read_all, on_.write_all),
+    "alerts": Key("alert", alertspec.read_all, alertspec.write_all),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -96,13 +97,6 @@ RETRY_KEYS: dict[str, Key] = {
     "memory_step": Key("retry.memory_step", v.size(1 << 20), size_text),
     "memory_max": Key("retry.memory_max", v.size(6 << 20), size_text),
 }
-
-#: of INTERFACE's job file, what this version does not do: refused, never silently left out
-_LATER = frozenset(
-    {
-        "alert",
-    }
-)
 
 ACCESS_KEYS: dict[str, Key] = {
     "submit": Key("access.submit", a.people, v.listed),
@@ -211,8 +205,6 @@ def _refuse_unknown(flat: Mapping[str, Any]) -> None:
 
 
 def _unknown(path: str) -> str:
-    if path in _LATER:
-        return f"{path}: not supported by this version of jobd"
     near = difflib.get_close_matches(str(path), PATHS, 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(PATHS))}"
     return f"{v.shown(path)}: unknown key; {hint}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import arrived, breaker, edits, machine, reacted, scheduled
+from jobd.core import alertbook, arrived, breaker, edits, machine, reacted, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -63,6 +63,7 @@ class State(Moves):
             **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in reacted.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in arrived.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in alertbook.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -145,6 +146,7 @@ class State(Moves):
         self.schedules.sync(job, spec.schedules, event.at, event.caller)
         self.watches.sync(job, spec.watches, event.at)
         self.jobs_changed = True
+        self.alerts.registered(job.id, bool(spec.alerts))
         self.jobs[job.name] = job
         self.reactions.sync(job, self.children)
         self.dirty = True
@@ -259,6 +261,8 @@ class State(Moves):
         self.leave(run, e.RunFinished)
         run.note = event
         self.runs.ended(run.id, event.at)
+        if outcome is Outcome.SUCCEEDED:
+            self.alerts.succeeded[run.job.id] = event.at
         self.finish(run, outcome)
 
     def _run_held(self, event: e.RunHeld) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from jobd.codec import pack_shared, unpack
 from jobd.core import events as e
+from jobd.core.alertstatements import AlertBookStands, AlertStands, stated
 from jobd.core.entities import Attempt, Job, Run
 from jobd.core.groups import groups_mapping
 from jobd.core.moves import Moves
@@ -178,6 +179,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (65, e.JOB, RevisionStands),
     (66, e.JOB, ReadyStands),
     (67, e.JOB, ScheduleStands),
+    (68, e.HOST, AlertStands),
+    (69, e.HOST, AlertBookStands),
     (72, e.RUN, RunStands),
     (73, e.JOB, WatchStands),
     (74, e.JOB, RefusalStands),
@@ -214,6 +217,8 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
     )  # fmt: skip
     yield _record(host, 1, state.host.rev)
     yield _record(_policy(state), 1, state.host.rev)
+    for each in stated(state.alerts):
+        yield _record(each, 1, state.host.rev)
     entries: list[bytes] = []
     for key, runs in state.requests.oldest_first():
         entries.append(key + runs.start.to_bytes(8, "little") + len(runs).to_bytes(4, "little"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import on, schedule, specapi
+from jobd.core import alertspec, on, schedule, specapi
 from jobd.core import spec as s
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
@@ -129,6 +129,17 @@ def _api(value: Any) -> Api:
     )
 
 
+def _alerts(value: Any) -> tuple[Any, ...]:
+    """Those of the alerts that can be read, as for schedules."""
+    found: list[Any] = []
+    for one in value:
+        try:
+            found += alertspec.read_all([one], "alert")
+        except InvalidError:
+            continue
+    return tuple(found)
+
+
 #: how a key is written -> how it is read where its own reader refuses what stands there
 _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     v.as_is: _scalar,
@@ -142,6 +153,7 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     schedule.write_all: _schedules,
     on.write_all: on.as_it_was,
     specapi.write: _api,
+    alertspec.write_all: _alerts,
 }
 
 

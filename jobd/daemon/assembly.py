@@ -18,6 +18,7 @@ from jobd.core.model import Reason
 from jobd.core.salvage import SUSPECT
 from jobd.core.state import State
 from jobd.core.states import Kind
+from jobd.daemon.alertduty import AlertDuty
 from jobd.daemon.arrivals import begin
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.backup import HALF
@@ -192,8 +193,12 @@ class Daemon:
         self._keeper = keeper
         keeper.window, keeper.keep = config.window, config.keep
         keeper.logs.keep = config.keep_logs
+        loop.alerts = duty = AlertDuty(
+            loop, journal.store, places.secrets, places.socket, engines.kinds
+        )
+        self._closers.append(duty.close)
         kernel = DaemonKernel(
-            loop, bodies, logs, engines, str(places.state), builds, snapshots, keeper, history
+            loop, bodies, logs, engines, str(places.state), builds, snapshots, keeper, history, duty
         )
         kernel.uploads.most = config.upload_bytes
         # who waits for a build waits for what no run's number can be

@@ -19,6 +19,7 @@ from jobd.capacity.ledger import Host
 from jobd.core import specaccess
 from jobd.core import specvalues as v
 from jobd.core.access import Policy
+from jobd.core.alertrules import AlertRules, read_alerts
 from jobd.core.archiving import Window
 from jobd.core.groups import GroupLimits, read_groups
 from jobd.core.limits import PLAIN, Pace
@@ -161,7 +162,7 @@ _KEYS: dict[str, v.Reader] = {
     "access.socket_mode": r.mode,
     "access.socket_group": v.text(64),
 }
-_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults", "groups"}
+_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults", "groups", "alerts"}
 
 #: a payload is one argument of one run: what is larger belongs in a file that is mounted
 _LARGEST_PAYLOAD = 1 << 30
@@ -244,7 +245,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
             raise InvalidError(f"[{table}]: unknown table{_near(table, _TABLES)}")
         if not isinstance(content, Mapping):
             raise InvalidError(f"{table}: expected a table, got {v.kind(content)}")
-        if table in ("defaults", "groups"):
+        if table in ("defaults", "groups", "alerts"):
             continue
         for key, value in content.items():
             path = f"{table}.{key}"
@@ -259,7 +260,10 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
     docker_config = values.get("engine.docker_config")
     return Config(
         host=host,
-        rules=_rules(values, host, defaults, process),
+        rules=replace(
+            _rules(values, host, defaults, process),
+            alerts=_alerts(given.get("alerts", {}), process),
+        ),
         engine=kind,
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
@@ -284,6 +288,17 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         snapshot_after=values.get("journal.snapshot_after", SNAPSHOT_AFTER),
         defaults=defaults,
     )
+
+
+def _alerts(given: Any, process: Account | str) -> AlertRules:
+    rules = read_alerts(given)
+    uid = r.notifier(rules.user)
+    if isinstance(process, Account) and process.changes and process.uid == uid:
+        raise InvalidError(
+            f"alerts.user: processes of jobs run as {rules.user} too ([process] user), and could "
+            "take alerts: name another user"
+        )
+    return replace(rules, uid=uid)
 
 
 def _keep_images(values: Mapping[str, Any]) -> Keep:

@@ -12,7 +12,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from jobd.capacity.ledger import Ledger
 from jobd.codec import pack
@@ -22,6 +22,7 @@ from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
 from jobd.core.events import (
+    ALERTS,
     CODES_OF,
     RUN,
     TYPE_OF,
@@ -31,13 +32,15 @@ from jobd.core.events import (
     encode,
 )
 from jobd.core.model import Now, Reason
+from jobd.core.outbox import OUTBOX
 from jobd.core.policy import Rules
 from jobd.core.requests import KEEP_MS
 from jobd.core.schedule import BOOT
 from jobd.core.state import State
 from jobd.core.timers import Timers
 from jobd.daemon.garbage import Garbage
-from jobd.daemon.room import Room
+from jobd.daemon.loopparts import Looker, Performer, read_clock
+from jobd.daemon.room import ALERT_ROOM, Room
 from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal import Journal, RecordFields, record_cost
 from jobd.server.desk import Desk
@@ -56,30 +59,19 @@ _LONGEST_WAIT_MS = 30_000
 _FULL_BATCH = 8 << 20
 #: records that a batch is made of; one may hold some more (journal/FORMAT.md, "Limits")
 _MOST_RECORDS = 60_000
+#: events of alerts that are kept for when there is room again
+_MOST_SHED = 1_000
 #: reports taken in one pass
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
 _IDLE_MARK_MS = 1_000
-#: events after which as many requests are looked at whether they are out of date; how many where
-#: nothing else is to be done
+#: events after which as many requests are looked at whether they are out of date; how many at rest
 _EXPIRY, _EXPIRY_AT_REST = 256, 10_000
 _QUEUED = TYPE_OF[RunQueued]
 #: schedules that fire together from which on they are written before anything else is done
 MANY_DUE = 16
 #: room that a firing needs beside its payload, in bytes, and when it is tried again without
 SCHEDULE_ROOM, SCHEDULE_AGAIN_MS = 16 << 10, 5_000
-
-
-class Performer(Protocol):
-    """Who carries effects out, without holding up the loop."""
-
-    def perform(self, effect: Effect) -> None:
-        """Set the effect going."""
-
-
-def read_clock() -> Now:
-    """The wall's time and one that never goes back and counts a suspended host's sleep too."""
-    return Now(time.time_ns() // 1_000_000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
 
 
 class CoreLoop:
@@ -113,6 +105,9 @@ class CoreLoop:
         #: looks at what is new in the state after a sync, beside effects and answers
         self.lookers: list[Callable[[], None]] = []
         self._after: list[Callable[[], None]] = []
+        self.alerts: Looker | None = None
+        #: events of alerts that there was no room for, to be decided on anew
+        self.shed: deque[Event] = deque(maxlen=_MOST_SHED)
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -155,9 +150,14 @@ class CoreLoop:
         if self.room.pending >= _FULL_BATCH:
             self.commit()  # a small request may make much: nothing is answered before the flush
         decision = decide(self.state, command, self.now, self.rules, caller)
-        if len(self._records) + len(decision.events) > _MOST_RECORDS:
+        events = decision.events
+        if events and TYPE_OF[type(events[-1])] in ALERTS and self.room.missing(ALERT_ROOM):
+            # no room is kept for alerts: a full disk must not keep an end from being recorded
+            self.shed += [event for event in events if TYPE_OF[type(event)] in ALERTS]
+            events = [event for event in events if TYPE_OF[type(event)] not in ALERTS]
+        if len(self._records) + len(events) > _MOST_RECORDS:
             self.commit()  # a decision is in one batch
-        self._take(decision.events)
+        self._take(events)
         self._effects += decision.effects
         return decision.answer
 
@@ -195,6 +195,8 @@ class CoreLoop:
                 self._changed.add(subject)
             elif type(event) is JobRunsCancelled:
                 self._ranges += event.ranges
+            elif number in ALERTS:
+                self._changed.add(OUTBOX)
 
     def after_sync(self, work: Callable[[], None]) -> None:
         """Have `work` done once all that was decided so far is on disk. For the loop's thread."""
@@ -237,6 +239,8 @@ class CoreLoop:
             self.decide(over, SYSTEM)
             self._commit_if_full()
         self._fire()
+        if self.alerts is not None:
+            self.alerts.turn(SYSTEM)
         if desk is not None:
             self._more = desk.take(self.kernel)
             desk.overdue(self.kernel)
@@ -381,6 +385,9 @@ class CoreLoop:
         fires = self.state.schedules.wait_ms(now)
         if fires is not None:
             waits.append(fires)
+        looks = None if self.alerts is None else self.alerts.wait_ms(now)
+        if looks is not None:
+            waits.append(looks)
         if self._inbox:
             return 0
         # rounded up by one: a millisecond early would be a turn for nothing

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jobd.core.alertrules import shown
 from jobd.core.groups import groups_mapping
 from jobd.daemon.config import Config
 from jobd.units import duration_text, size_text
@@ -93,6 +94,8 @@ def lines(config: Config) -> list[str]:
             made.append(f"[{head}]")
         value = show(config)
         made.append(f"# {key}: not set" if value is None else f"{key} = {toml(value)}")
+    made.append("[alerts]")
+    made += [f"{key} = {toml(value)}" for key, value in shown(config.rules.alerts).items()]
     made.append("[groups]")
     made += [f"{_key(name)} = {toml(t)}" for name, t in groups_mapping(config.groups).items()]
     made.append("[defaults]")

@@ -20,6 +20,7 @@ from jobd.core.state import State
 from jobd.core.statements import end_in, payload_in
 from jobd.core.states import AttemptState, Kind
 from jobd.core.status import draining, reason
+from jobd.daemon.alertduty import AlertDuty
 from jobd.daemon.builds import Builds
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
@@ -56,6 +57,7 @@ class DaemonKernel:
         snapshots: Snapshots,
         keeper: Keeper,
         history: History,
+        alerts: AlertDuty,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
@@ -76,6 +78,11 @@ class DaemonKernel:
         self.require_room: Callable[[int], None] = loop.room.require
         self.room_for: Callable[[int], int] = loop.room.room_for
         self.take: Callable[[RunQueued], None] = loop.take
+        # of alerts; `secret` is safe in any thread
+        self.notifier_came: Callable[[Caller], None] = alerts.came
+        self.alerts_problem: Callable[[], str | None] = alerts.problem
+        self.gave_up: Callable[[int, str], None] = alerts.gave_up
+        self.secret: Callable[[str], bytes] = alerts.secret
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
@@ -103,6 +110,10 @@ class DaemonKernel:
     def now(self) -> Now:
         """The moment of the pass under way."""
         return self._loop.now
+
+    def status_store(self) -> str:
+        """The id of the queue, in hexadecimal."""
+        return self._loop.journal.store.hex()
 
     def hold_reason(self, kind: Kind) -> Reason | None:
         """What keeps every run of that kind from starting now, or None."""
@@ -286,6 +297,11 @@ class DaemonKernel:
             else None,
             "paused": sorted(job.name for job in state.jobs.values() if job.paused),
             "waiting": self._waiting(),
+            "alerts": {
+                "open": len(state.alerts.open),
+                "undelivered": len(state.alerts.waiting),
+                "problem": self.alerts_problem(),
+            },
             "journal": {
                 "path": self._place,
                 "bytes": journal.bytes,

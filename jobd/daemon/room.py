@@ -16,6 +16,8 @@ ATTEMPT_ROOM = 16 << 10
 #: what a run takes that an end makes of a job that listens, with an inline result as its payload;
 #: more than so much in all is covered by the reserve
 REACTION_ROOM, REACTION_ROOM_MOST = 8 << 10, 16 << 20
+#: what alerts of one decision take at most: 16 destinations, each with URL and template
+ALERT_ROOM = 96 << 10
 #: what the end of a waiting run takes, in bytes; more than this many are covered by the reserve
 WAITING_ROOM, WAITING_ROOM_MOST = 128, 16 << 20
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Lock
 from time import time
 
@@ -28,6 +27,7 @@ from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.segment import Predecessor
 from jobd.journal.snapshot import Snapshot, statements_in
 from jobd.journal.space import FILL_STEP, WRITTEN_STEPS, SpaceMaker, is_full, is_scarce
+from jobd.journal.stats import Stats as Stats
 from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
@@ -35,22 +35,6 @@ SEGMENT_BYTES = 64 << 20
 RESERVE_BYTES = 16 << 20
 #: zeroes kept ahead while the queue is busy, in steps of FILL_STEP; an idle one keeps one
 _AHEAD_AT_MOST = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Figures of the open queue.
-
-    `bytes` of data in `segments` files, `last_sync_ms` of the last batch, the `lsn` of the last
-    batch, how many batches were synced since opening, and the bytes of all snapshots.
-    """
-
-    bytes: int
-    segments: int
-    last_sync_ms: float
-    lsn: int
-    syncs: int
-    snapshot_bytes: int = 0
 
 
 def _now_ms() -> int:

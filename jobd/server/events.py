@@ -8,6 +8,7 @@ from typing import Any
 from jobd.core import events as e
 from jobd.core.entities import Job, Run
 from jobd.errors import UsageError
+from jobd.server import alertrows
 from jobd.server.access import Sight
 from jobd.server.kernel import ANYTHING, Kernel, Later, Offload, Request
 from jobd.server.recalling import recall, run_of
@@ -23,7 +24,7 @@ _TEXT, _ENTRIES = 500, 16
 #: what a row does not tell: too much, or of no use to a person
 _LEFT_OUT = frozenset(
     {"at", "caller", "host", "job", "run", "spec", "payload", "request", "batch_index"}
-    | {"options", "result", "log_tail"}
+    | {"options", "result", "log_tail", "deliveries", "due"}
 )
 #: of a run's options: those that a row tells
 _OPTIONS = ("not_before", "expires_at", "timeout", "labels", "key", "after", "retry_of")
@@ -83,6 +84,8 @@ def _may_see(kernel: Kernel, request: Request, sight: Sight, event: e.Event) -> 
     if type(event) is e.TopicEmitted:
         # its labels are others' affair; who got a run of it reads of that
         return sight.all
+    if alertrows.is_of_alerts(event):
+        return alertrows.may_see(kernel, sight, event)
     return kind == e.HOST or sight.job(kernel.state.jobs_by_id[event[0]])
 
 
@@ -106,6 +109,8 @@ def event_row(kernel: Kernel, request: Request, seq: int, event: e.Event) -> dic
         for name in _OPTIONS:
             if event.options and name in event.options:
                 row[name] = _bounded(event.options[name])
+    if alertrows.is_of_alerts(event):
+        row.update(alertrows.more(kernel, event))
     caller = fields.get("caller")
     row["by"] = by_of(caller) if caller is not None else None
     return row
@@ -113,6 +118,8 @@ def event_row(kernel: Kernel, request: Request, seq: int, event: e.Event) -> dic
 
 def _subject(kernel: Kernel, request: Request, event: e.Event) -> tuple[int | None, Job | None]:
     kind = e.KIND_OF[type(event)]
+    if alertrows.is_of_alerts(event):
+        return alertrows.about(kernel, event)
     if kind == e.JOB:
         # of a schedule's firing, and of ends that others wait for: the run that it is about
         return getattr(event, "run", None), kernel.state.jobs_by_id.get(event[0])

@@ -8,6 +8,7 @@ from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
 from jobd.server import (
+    alerts,
     changes,
     events,
     foresight,
@@ -81,6 +82,12 @@ HANDLERS: dict[str, Handler] = {
     "host.idle": host.idle,
     "events.read": events.read,
     "upload.put": host.upload,
+    "alert.list": alerts.list_,
+    "alert.snooze": alerts.snooze,
+    "alert.resend": alerts.resend,
+    "alert.test": alerts.test,
+    "alert.take": alerts.take,
+    "alert.settle": alerts.settle,
 }
 
 

@@ -28,6 +28,7 @@ from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.snapshotter import make as make_snapshot
 from jobd.journal import Fs, Journal, RecordIn
 from jobd.journal.retention import unfinished_name
+from tests.support.stating import alerts_told
 
 #: when it all happened, ms UTC
 AT = 1_795_000_000_000
@@ -137,9 +138,29 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
     ended = e.RunFinished(run + 9, at + 96, "cancelled", "cancelled", "was cancelled by ann", ANN)
     yield [ended, e.DropSettled(run + 9, at + 97)]
     yield [e.WatchMoved(job + 2, "/srv/in", at * 1_000_000, at + 97, [7, 1 << 62], 0, "refused")]
+    yield from _alerts(job, run, at)
     yield [e.HostDrainStarted(1, at + 97, ANN)]
     yield [e.HostSalvaged(1, at + 98, ANN, run + 11, job + 5)]
     yield [e.HostRunsArchived(1, at + 99, [[run + 2, run + 2]])]
+
+
+def _alerts(job: int, run: int, at: int) -> Iterator[Batch]:
+    """Of alerts and deliveries that wait, that are over, that were given up."""
+    one, two = ["to", "ops", ""], ["url", "http://127.0.0.1:9/x", "slack"]
+    yield [
+        e.AlertRaised(1, job, at + 96, "dead", job, run, "dé", "", [[job, *one], [job + 1, *two]]),
+        e.AlertRaised(1, job + 1, at + 96, "engine", 0, 0, "gone", "process", [[job + 2, *one]]),
+        e.AlertRaised(1, job + 2, at + 96, "test", job, 0, "test", "1", [[job + 3, *two]], ANN),
+    ]
+    yield [
+        e.AlertTried(1, job, at + 96, "delivered", at + 96, "", None, run),
+        e.AlertTried(1, job + 1, at + 96, "failed", at + 10_096, "refused"),
+        e.AlertTried(1, job + 2, at + 96, "given-up", at + 96, "refused"),
+    ]
+    yield [e.AlertTried(1, job + 2, at + 97, "again", at + 97, "", ANN)]
+    yield [e.AlertRepeated(1, job, at + 97, run + 1, "again", [])]
+    yield [e.AlertResolved(1, job + 1, at + 97, "well", [[job + 4, *one]])]
+    yield [e.AlertsSnoozed(1, at + 97, job, "dead", at + 1_000_000, ANN)]
 
 
 def make(folder: Path) -> None:
@@ -232,6 +253,7 @@ def listing(folder: Path) -> dict[str, Any]:
                 f"{each.job.id} {each.spec.name}": [watch_mapping(each.spec), each.mark, each.seen]
                 for each in state.watches.every()
             },
+            "alerts": alerts_told(state),
             "turns": [
                 [priority, [run.id for run in state.ready.heads(priority)]]
                 for priority in state.ready.priorities()

@@ -27,7 +27,7 @@ from jobd.core.watching import WatchSpec
 from jobd.errors import ForbiddenError
 from tests.support.core import Bench
 
-LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN = Right
+LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN, NOTIFY = Right
 ROOT = Caller(0, "root", 1)
 DAEMON = Caller(990, "jobd", 1)
 BOSS = Caller(1001, "boss", 1, groups=frozenset({"jobd-admin", "980"}))
@@ -47,9 +47,9 @@ OPEN = Access(submit=("*",))
 @pytest.mark.parametrize(
     ("caller", "access", "rights"),
     [
-        (ROOT, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN}),
-        (DAEMON, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN}),
-        (BOSS, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN}),
+        (ROOT, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN, NOTIFY}),
+        (DAEMON, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN, NOTIFY}),
+        (BOSS, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN, NOTIFY}),
         (ALICE, PLAIN, set()),
         (ALICE, TEAM, {LOOK, SUBMIT}),
         (OPS, TEAM, {LOOK, READ}),

@@ -10,6 +10,7 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core import statements as s
+from jobd.core.alertbook import Alert, AlertBook, Delivery
 from jobd.core.drops import Drops
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Group
@@ -41,6 +42,11 @@ STATED = {
     Join: {"reached", "since"},
     Watch: {"job", "spec", "mark", "seen"},
     Drops: {"_runs"},
+    AlertBook: {"alerts", "next_alert", "next_delivery", "succeeded", "snoozes"},
+    Alert: {"id", "what", "job", "scope", "at", "last_at", "run", "text", "count"}
+    | {"resolved_at", "resolved_text", "deliveries"},
+    Delivery: {"id", "alert", "tells", "to", "since", "due", "state", "tries", "error"}
+    | {"done_at", "run"},
 }
 MADE_ANEW = {
     Run: {"where"},
@@ -54,8 +60,12 @@ MADE_ANEW = {
     Join: set[str](),
     Watch: set[str](),
     Drops: {"over"},
+    AlertBook: {"open", "latest", "over", "waiting", "watched", "taken", "bucket"},
+    Alert: set[str](),
+    Delivery: set[str](),
 }
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
+    "alerts",
     "schedules",
     "next_job",
     "done",

@@ -282,6 +282,8 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
         48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged", 51: "HostGroupsSet",
         60: "HostRunsArchived",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
+        23: "AlertRaised", 24: "AlertRepeated", 25: "AlertResolved", 26: "AlertTried",
+        27: "AlertsSnoozed",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
         36: "DropSettled", 37: "WatchMoved",
     }  # fmt: skip
