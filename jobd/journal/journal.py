@@ -26,15 +26,13 @@ from jobd.journal.retention import Snapshots
 from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.segment import Predecessor
 from jobd.journal.snapshot import Snapshot, statements_in
-from jobd.journal.space import FILL_STEP, WRITTEN_STEPS, SpaceMaker, is_full, is_scarce
+from jobd.journal.space import FILL_STEP, SpaceMaker, is_full, is_scarce, wanted_ahead
 from jobd.journal.stats import Stats as Stats
 from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
 SEGMENT_BYTES = 64 << 20
 RESERVE_BYTES = 16 << 20
-#: zeroes kept ahead while the queue is busy, in steps of FILL_STEP; an idle one keeps one
-_AHEAD_AT_MOST = 4
 
 
 def _now_ms() -> int:
@@ -299,18 +297,9 @@ class Journal:
                 raise
 
     def _fill_ahead(self) -> None:
-        """Keeps half a step of zeroes ahead of an idle writer, up to four of a busy one.
-
-        Where the file system reserves nothing, all that has to be room.
-        """
+        """Keeps zeroes ahead of the writer; a full disk is told, and no failure."""
         now = self._writer.current
-        ahead = now.filled - now.end
-        if ahead >= (FILL_STEP // 2 if now.whole else FILL_STEP * (WRITTEN_STEPS - 1)):
-            return
-        # nearly caught up since the last call: more zeroes, so that the next call is in time
-        target = FILL_STEP * (_AHEAD_AT_MOST if ahead < FILL_STEP // 4 else 1)
-        if not now.whole:
-            target = FILL_STEP * WRITTEN_STEPS
+        target = wanted_ahead(now.filled - now.end, now.whole)
         try:
             while now.filled - now.end < target and now.fill(self._fs):
                 pass

@@ -23,6 +23,8 @@ FILL_STEP = 1 << 20
 #: steps that are written where the file system reserves nothing: only they are certain room there,
 #: and what is asked for (a large request, the ends of all that waits) has to fit into them
 WRITTEN_STEPS = 24
+#: zeroes kept ahead while the queue is busy, in steps of FILL_STEP; an idle one keeps one
+_AHEAD_AT_MOST = 4
 #: kept free at the end of each segment: the idle mark and the mark of a clean stop
 MARKS_BYTES = 2 * BATCH_BYTES
 _ZEROES = bytes(FILL_STEP)
@@ -41,6 +43,20 @@ def is_full(error: OSError) -> bool:
 def is_scarce(error: OSError) -> bool:
     """Whether this process's limits were met: open files, memory."""
     return error.errno in _SCARCE
+
+
+def wanted_ahead(ahead: int, whole: bool) -> int:
+    """Bytes of zeroes to have ahead of a writer that has `ahead` of them.
+
+    Half a step is enough for an idle one, a busy one gets up to four. Where the file system
+    reserves nothing (not `whole`), all that has to be room.
+    """
+    if not whole:
+        return 0 if ahead >= FILL_STEP * (WRITTEN_STEPS - 1) else FILL_STEP * WRITTEN_STEPS
+    if ahead >= FILL_STEP // 2:
+        return 0
+    # nearly caught up since the last call: more zeroes, so that the next call is in time
+    return FILL_STEP * (_AHEAD_AT_MOST if ahead < FILL_STEP // 4 else 1)
 
 
 @dataclass(slots=True)

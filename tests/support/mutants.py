@@ -69,9 +69,8 @@ WRITING = (
          "            fs.fsync(blank.fd)\n", "            pass\n"),
     _one("the rest of a short write is appended", "journal/writer",
          _FAULTS + "test_short_write_is_repeated_whole_and_twice_is_taken_back",
-         "            if fs.pwrite(now.fd, blob, at) != size "
-         "and fs.pwrite(now.fd, blob, at) != size:",
-         "            if fs.pwrite(now.fd, blob, at) < 0:"),
+         "if fs.pwrite(now.fd, blob, at) != size and fs.pwrite(now.fd, blob, at) != size:",
+         "if fs.pwrite(now.fd, blob, at) < 0:"),
     _one("a torn write is left there", "journal/writer",
          _FAULTS + "test_short_write_is_repeated_whole_and_twice_is_taken_back",
          "        if is_full(error):\n            with suppress(OSError):",
