@@ -145,7 +145,7 @@ class Index:
             # with the mode that all of the queue has, whatever the umask
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         db = self._connect()
-        # no WAL: its shared memory is a mapped file, and a full disk then a SIGBUS (fault 19, on ext4)
+        # no WAL: its shared memory is a mapped file, a full disk then SIGBUS (fault 19, ext4)
         db.execute("PRAGMA journal_mode = TRUNCATE")
         tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables:
