@@ -25,7 +25,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import zmq
 
-from jobctl import connect, control, jobcalls, queueing, runcalls, scheduling, transfers
+from jobctl import (
+    alerting,
+    connect,
+    control,
+    jobcalls,
+    queueing,
+    runcalls,
+    scheduling,
+    topics,
+    transfers,
+)
 from jobctl.channel import Channel
 from jobctl.steps import Item, Look, Pause, Step, Steps, Waiting, Work
 from jobd.errors import JobdError, UsageError
@@ -141,12 +151,14 @@ class AsyncClient:
     ping = _awaited(control.ping)
     status = _awaited(control.status)
     doctor = _awaited(control.doctor)
+    forecast = _awaited(control.forecast)
     register = _awaited(jobcalls.register)
     apply = _awaited(jobcalls.apply)
     unregister = _awaited(jobcalls.unregister)
     jobs = _awaited(jobcalls.jobs)
     job_names = _awaited(jobcalls.job_names)
     job = _awaited(jobcalls.job)
+    suggest = _awaited(jobcalls.suggest)
     set = _awaited(jobcalls.set_)
     history = _awaited(jobcalls.history)
     pause = _awaited(jobcalls.pause)
@@ -182,6 +194,14 @@ class AsyncClient:
     schedules = _awaited(scheduling.schedules)
     schedules_and_clock = _awaited(scheduling.schedules_and_clock)
     next_firings = _awaited(scheduling.next_firings)
+    emit = _awaited(topics.emit)
+    alerts = _awaited(alerting.alerts)
+    alerts_and_more = _awaited(alerting.alerts_and_more)
+    snooze_alerts = _awaited(alerting.snooze_alerts)
+    resend_alert = _awaited(alerting.resend_alert)
+    send_test_alert = _awaited(alerting.send_test_alert)
+    take_alerts = _awaited(alerting.take_alerts)
+    settle_alert = _awaited(alerting.settle_alert)
     drain = _awaited(control.drain)
     undrain = _awaited(control.undrain)
     snapshot = _awaited(control.snapshot)

@@ -2,9 +2,9 @@
 
 A call is a function of a channel and of what the caller gives; it yields steps (jobctl/steps.py).
 The calls stand in a module for each noun: jobctl/jobcalls.py, runcalls.py, queueing.py,
-scheduling.py, control.py (the host), transfers.py. `jobctl.client.Client` and
-`jobctl.aio.AsyncClient` have a method of the same name for each, with the signature and the text
-that stand there.
+scheduling.py, topics.py, alerting.py, control.py (the host), transfers.py. `jobctl.client.Client`
+and `jobctl.aio.AsyncClient` have a method of the same name for each, with the signature and the
+text that stand there.
 """
 
 from __future__ import annotations

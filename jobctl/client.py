@@ -18,7 +18,17 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from jobctl import connect, control, jobcalls, queueing, runcalls, scheduling, transfers
+from jobctl import (
+    alerting,
+    connect,
+    control,
+    jobcalls,
+    queueing,
+    runcalls,
+    scheduling,
+    topics,
+    transfers,
+)
 from jobctl.channel import Channel
 from jobctl.queueing import BATCH_RUNS, Readable
 from jobctl.steps import Steps, drive, stream
@@ -106,12 +116,14 @@ class Client:
     ping = _blocking(control.ping)
     status = _blocking(control.status)
     doctor = _blocking(control.doctor)
+    forecast = _blocking(control.forecast)
     register = _blocking(jobcalls.register)
     apply = _blocking(jobcalls.apply)
     unregister = _blocking(jobcalls.unregister)
     jobs = _blocking(jobcalls.jobs)
     job_names = _blocking(jobcalls.job_names)
     job = _blocking(jobcalls.job)
+    suggest = _blocking(jobcalls.suggest)
     set = _blocking(jobcalls.set_)
     history = _blocking(jobcalls.history)
     pause = _blocking(jobcalls.pause)
@@ -147,6 +159,14 @@ class Client:
     schedules = _blocking(scheduling.schedules)
     schedules_and_clock = _blocking(scheduling.schedules_and_clock)
     next_firings = _blocking(scheduling.next_firings)
+    emit = _blocking(topics.emit)
+    alerts = _blocking(alerting.alerts)
+    alerts_and_more = _blocking(alerting.alerts_and_more)
+    snooze_alerts = _blocking(alerting.snooze_alerts)
+    resend_alert = _blocking(alerting.resend_alert)
+    send_test_alert = _blocking(alerting.send_test_alert)
+    take_alerts = _blocking(alerting.take_alerts)
+    settle_alert = _blocking(alerting.settle_alert)
     drain = _blocking(control.drain)
     undrain = _blocking(control.undrain)
     snapshot = _blocking(control.snapshot)

@@ -32,6 +32,15 @@ def doctor(to: Channel) -> Steps[list[dict[str, Any]]]:
     return found
 
 
+def forecast(to: Channel, *, hours: int = 24) -> Steps[dict[str, Any]]:
+    """What the next hours will bring: `{at, ends_at, runs, backlog, hours, collisions, clock}`.
+
+    Schedules and what waits are played through against the capacity, with the times that the last
+    attempts of each job took.
+    """
+    return (yield from ask(to, "host.forecast", {"hours": hours}))
+
+
 def drain(
     to: Channel, *, wait: bool = False, timeout: float | None = None
 ) -> Steps[dict[str, Any]]:

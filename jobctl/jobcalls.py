@@ -57,6 +57,14 @@ def job(to: Channel, name: str) -> Steps[Job]:
     return (yield from ask(to, "job.show", {"job": name}))
 
 
+def suggest(to: Channel, name: str) -> Steps[dict[str, Any]]:
+    """What a job should be given, by what its last attempts used: `{proposals, lines, attempts}`.
+
+    NotFoundError where there is no such job.
+    """
+    return (yield from ask(to, "job.suggest", {"job": name}))
+
+
 def set_(to: Channel, job: str, settings: Mapping[str, Any]) -> Steps[dict[str, Any]]:
     """Changes single settings of a job, by their paths: `{job, revision, changed, changes}`.
 

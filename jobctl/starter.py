@@ -24,6 +24,7 @@ CONFIG = """\
 [capacity]                         # what runs may take in all
 # cpus = 4.0
 # memory = "12G"
+# gpus = 2                         # found by /dev/nvidia* where not said
 # reserve_cpus = 0.25              # kept from runs while others run
 # reserve_memory = "512M"
 # concurrency = 40                 # runs at once, whatever they need
@@ -44,9 +45,27 @@ CONFIG = """\
 # gpu = { concurrency = 1 }
 # mail = { rate = "100/h", burst = 10 }
 
+[alerts]                           # where alerts may go, and what those of the host are about
+# allow = ["https://hooks.slack.com/services/*"]   # URLs; `*` ends a path, `*.` begins a host
+# secret = "alerts-key"            # a file of the secrets folder, which signs what is sent
+# user = "jobd-notify"             # who `jobd notify` runs as; it has to reach the socket
+# child = "auto"                   # whether jobd starts it: auto (not below systemd), always, never
+# rate = "60/h"                    # messages in all; the rest goes out later
+# burst = 30
+# retry = "10s"                    # the first wait after one that failed; twice as long each time
+# give_up = "2d"
+# journal = "/run/systemd/journal/socket"
+# to = { ops = { url = "https://hooks.slack.com/services/T0/B0/x", template = "slack" } }
+# commands = { page = ["/usr/local/bin/page"] }
+# on = [{ on = ["engine", "disk"], to = "ops" }]
+
 [maxima]                           # what no job may exceed
 # cpus = 4.0
 # memory = "8G"
+# gpus = 1                         # of one run
+# pids = 4096
+# shm = "2G"                       # of /dev/shm; counts as the run's memory
+# ulimits = { nofile = 65536 }
 # timeout = "6h"
 # attempts = 10
 # payload = "16M"
@@ -54,6 +73,7 @@ CONFIG = """\
 # context = "512M"                 # of what `register --build` sends
 # uploads = "2G"                   # of what one user has uploaded and not used, for a day
 # user_queue = 10000               # runs of one user that wait at once
+# chain = 16                       # runs that may follow one from another ([[on]])
 
 [images]
 # allow = ["*"]                    # patterns of images that jobs may use

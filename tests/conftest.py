@@ -9,7 +9,7 @@ import pytest
 #: folders whose tests look at the host (its engine, cgroups, mounts): one after the other
 OF_THE_HOST = ("engine", "crash", "faults", "systemd")
 #: files of long tests that need nothing of each other
-SINGLY = ("tests/unit/test_simulation_days.py",)
+SINGLY = ("tests/unit/test_simulation_days.py", "tests/unit/test_mutants.py")
 
 
 def group(nodeid: str) -> str:

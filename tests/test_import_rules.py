@@ -23,6 +23,7 @@ LEVELS = {
     "wire": 3,
     "journal": 3,
     "capacity": 3,
+    "forecast": 3,
     "engine": 3,
     "runlog": 3,
     "intake": 3,

@@ -175,11 +175,22 @@ def test_nothing_built_is_committed() -> None:
     assert not wrong
 
 
-def test_the_tests_that_security_names_are_there() -> None:
-    named = re.findall(
-        r"`([a-z]+/test_\w+\.py)::(test_\w+)`", (ROOT / "contrib/SECURITY.md").read_text()
-    )
-    assert len(named) > 40
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """The tests that a document names, as file and function; each is there."""
+    named = re.findall(r"`([a-z]+/test_\w+\.py)::(test_\w+)`", text)
     for file, test in named:
-        text = (ROOT / "tests" / file).read_text()
-        assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), f"{file}::{test}"
+        found = (ROOT / "tests" / file).read_text()
+        assert re.search(rf"^(async )?def {test}\(", found, re.MULTILINE), f"{file}::{test}"
+    return named
+
+
+def test_the_tests_that_security_names_are_there() -> None:
+    assert len(named_tests((ROOT / "contrib/SECURITY.md").read_text())) > 40
+
+
+def test_every_fault_has_a_test_or_a_reason() -> None:
+    text = (ROOT / "contrib/FAULTS.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|(.*)\|$", text, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 66))
+    for number, row in rows:
+        assert named_tests(row) or re.search(r"no test: \w+ \w+", row), f"fault {number}"

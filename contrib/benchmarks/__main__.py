@@ -13,7 +13,7 @@ from benchmarks.report import Report
 from benchmarks.rig import ROOT, Missing, rig
 
 #: the lines, in their order: each a module with `run(rig, report, quick)`
-LINES = ("enqueue", "latency", "noop", "containers", "start", "flood", "idle")
+LINES = ("enqueue", "drops", "latency", "noop", "containers", "start", "flood", "lateness", "idle")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 _TICKS = os.sysconf("SC_CLK_TCK")
+#: when the last so many syncs ended is kept beside their count
+SYNCS_KEPT = 500
 #: counts the syncs of whoever it is loaded into, and of their children, in a file that is mapped
 _SHIM = r"""
 #define _GNU_SOURCE
@@ -26,6 +29,7 @@ _SHIM = r"""
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 static long *count;
 __attribute__((constructor)) static void begin(void) {
@@ -36,18 +40,24 @@ __attribute__((constructor)) static void begin(void) {
     close(fd);
     if (mapped != MAP_FAILED) count = mapped;
 }
-static void add(void) { if (count) __atomic_fetch_add(count, 1, __ATOMIC_RELAXED); }
+static int done(int result) {
+    if (count) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        long number = __atomic_fetch_add(count, 1, __ATOMIC_RELAXED);
+        count[1 + number % 500] = now.tv_sec * 1000000000L + now.tv_nsec;
+    }
+    return result;
+}
 int fsync(int fd) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
-    add();
-    return real(fd);
+    return done(real(fd));
 }
 int fdatasync(int fd) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
-    add();
-    return real(fd);
+    return done(real(fd));
 }
 """
 
@@ -114,6 +124,12 @@ class Rig:
             mapped = mmap.mmap(file.fileno(), 4096)
         env = {"LD_PRELOAD": str(self._shim), "BENCH_SYNCS": str(path)}
         return env, lambda: int.from_bytes(mapped[:8], "little")
+
+    def sync_ends(self, name: str) -> list[float]:
+        """When the last syncs that are counted under a name ended, in seconds UTC, oldest first."""
+        data = (self.folder / f"{name}.syncs").read_bytes()
+        words = struct.unpack(f"<{1 + SYNCS_KEPT}q", data[: 8 * (1 + SYNCS_KEPT)])
+        return sorted(each / 1e9 for each in words[1:] if each)
 
     def _compiled(self) -> Path | None:
         compiler = shutil.which("gcc") or shutil.which("cc")

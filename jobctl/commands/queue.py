@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,9 @@ another way than was asked for: `ok` (it succeeded; the default), `fail` (in any
 /job/parents/RUN/result ($TASK_DIR/parents/RUN/result).
 
 Many runs are sent in requests of at most 1000, each acknowledged and printed before the next; they
-share BATCH_ID. Ctrl-C tells how many are queued, and how to queue the rest.
+share BATCH_ID. With --spool, or JOBCTL_SPOOL=1 in the environment, a request that finds jobd down
+is dropped as a file into the job's folder, which is told on stderr, and queued once jobd is back:
+its id is not known before. Ctrl-C tells how many are queued, and how to queue the rest.
 
 JSON: {"runs": [{"id", "existing"}]}. `existing` is true where --key had made the run before."""
 
@@ -54,6 +57,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--wait", action="store_true", help="wait for the end, and exit as the run did"
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be queued")
+    parser.add_argument(
+        "--spool",
+        action="store_true",
+        help="while jobd is down: drop it into the job's folder (JOBCTL_SPOOL=1)",
+    )
 
 
 def add_run_arguments(parser: ArgumentParser) -> None:
@@ -112,6 +120,8 @@ def check(given: Namespace, out: Output) -> None:
     if given.key and (given.each_line or given.count):
         raise UsageError("queue: --key names one run: not with --count or --each-line")
     check_latest(given)
+    if given.spool and (given.dry_run or given.wait or given.after or given.latest):
+        raise UsageError("queue: --spool goes with none of --dry-run, --wait, --after, --latest")
     if given.dry_run and (given.each_line or given.wait):
         raise UsageError("queue: --dry-run goes with neither --each-line nor --wait")
     options(given, out)
@@ -206,6 +216,8 @@ def run(given: Namespace, client: Client, out: Output) -> int:
     made = options(given, out)
     if given.dry_run:
         return _dry_run(given, client, out, made)
+    if _to_be_dropped(given, client):
+        return _drop(given, client, out, made)
     done: list[dict[str, Any]] = []
     many = given.each_line or given.count
     try:
@@ -224,6 +236,39 @@ def run(given: Namespace, client: Client, out: Output) -> int:
         show_queued(done, out)
         return 0
     return follow_up(done, client, out)
+
+
+def _to_be_dropped(given: Namespace, client: Client) -> bool:
+    """Whether jobd is down and the request is to go into the spool."""
+    if not given.spool and (given.wait or os.environ.get("JOBCTL_SPOOL", "0") in ("", "0")):
+        return False
+    from jobctl import spooling
+
+    return spooling.is_down(client.place)
+
+
+def _drop(given: Namespace, client: Client, out: Output, made: dict[str, Any]) -> int:
+    from jobctl import spooling
+
+    many = bool(given.each_line or given.count)
+    settings = spooling.settings_of(made, many, client.request_key)
+    payloads: list[bytes | Readable]
+    if given.each_line:
+        with open_file(given.each_line, "--each-line", out) as file:
+            payloads = [*_Lines(file).read()]
+    else:
+        payload = open_payload(given, out)
+        if many and not isinstance(payload, bytes):
+            payload = payload.read(-1)
+        payloads = [payload] * (given.count or 1)
+    paths = spooling.drop(client.place, given.job, payloads, settings, client.request_key, out)
+    where = paths[0] if len(paths) == 1 else f"{len(paths)} files"
+    out.note(f"jobd is down: dropped as {where}; it is queued when jobd is there again")
+    if out.mode == "json":
+        out.value({"runs": [], "spooled": paths})
+    elif out.mode == "jsonl":
+        out.values([{"spooled": path} for path in paths])
+    return 0
 
 
 def _interrupted(done: list[dict[str, Any]], key: bytes) -> str:

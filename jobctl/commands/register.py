@@ -43,6 +43,7 @@ USAGE = (
 #: option, place in the spec, metavar, help
 _TEXTS = (
     ("--memory", "resources.memory", "SIZE", "such as 128M; powers of 1024"),
+    ("--shm", "resources.shm", "SIZE", "of /dev/shm, which counts as memory"),
     ("--timeout", "timeout", "D", "of one attempt"),
     ("--idle-timeout", "idle_timeout", "D", "of one attempt without output"),
     ("--total-timeout", "total_timeout", "D", "of the run, from its first start"),
@@ -77,10 +78,11 @@ _ACCESS = (
 _NUMBERS = (
     ("--cpus", "resources.cpus", "N", values.number, "such as 0.5"),
     ("--pids", "resources.pids", "N", values.whole, "processes at once"),
+    ("--gpus", "resources.gpus", "N", values.whole, "GPUs of the host, for each run by itself"),
     ("--priority", "priority", "N", values.whole, "higher first"),
     ("--concurrency", "limits.concurrency", "N", values.whole, "runs at once"),
     ("--queue-limit", "limits.queue", "N", values.whole, "runs waiting at once"),
-    ("--burst", "limits.burst", "N", values.whole, "of the rate, at once (its number)"),
+    ("--burst", "limits.burst", "N", values.whole, "of the rate, at once (its number); 1: evenly"),
     ("--attempts", "retry.attempts", "N", values.whole, "in all"),
     ("--breaker", "breaker.failures", "N", values.whole, "failures in a row that stop its starts"),
     ("--retry-factor", "retry.factor", "F", values.number, "the delay grows by it"),

@@ -146,6 +146,8 @@ def receipt(attempt: dict[str, Any]) -> list[str]:
         held = f"{attempt.get('throttled_periods')} of {attempt.get('periods')} periods"
         text = f"held back by its CPU limit {render.span(attempt['throttled_ms'])} in {held}"
         parts.append(_from(text, attempt.get("throttle_source")))
+    if attempt.get("gpus"):
+        parts.append(f"GPU {', '.join(map(str, attempt['gpus']))}")
     if attempt.get("output_files"):
         size = _size(attempt, "output_size")
         count = attempt["output_files"]

@@ -66,6 +66,9 @@ def trouble(status: dict[str, Any]) -> list[str]:
         made.append("DISK FULL: nothing can be queued")
     for problem in (status.get("configuration") or {}).get("problems") or ():
         made.append(f"CONFIGURATION NOT RELOADED, the one before stays: {problem}")
+    alerts = status.get("alerts") or {}
+    if alerts.get("problem"):
+        made.append(f"ALERTS ARE NOT DELIVERED: {alerts['problem']}")
     last = (status.get("journal") or {}).get("snapshot") or {}
     if last.get("problem"):
         made.append(f"SNAPSHOT FAILED, nothing is lost, the disk fills: {last['problem']}")
@@ -101,6 +104,10 @@ def screen(status: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     if status.get("jobs") is not None:
         made.append(("jobs", str(status["jobs"])))
+    alerts = status.get("alerts") or {}
+    if alerts.get("open") or alerts.get("undelivered"):
+        text = f"{alerts['open']} open, {alerts['undelivered']} messages not delivered"
+        made.append(("alerts", text))
     if status.get("paused"):
         made.append(("paused", " ".join(map(str, status["paused"]))))
     if journal:
@@ -135,6 +142,8 @@ def _capacity(capacity: dict[str, Any]) -> list[tuple[str, str]]:
     available = capacity.get("available_memory")
     mem += "" if available is None else f", {render.size(available)} available on the host"
     made = [("cpus", cpu), ("memory", mem)]
+    if capacity.get("gpus"):
+        made.append(("gpus", f"{capacity.get('reserved_gpus')} of {capacity['gpus']} held by runs"))
     pressure = capacity.get("pressure")
     if pressure:
         made.append(("pressure", _pressure(pressure)))

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 MANUAL = """\
 Tells why a run is where it is: each thing that it has to get past before it starts, with numbers,
-its place in the queue, and when it will probably start where that can be told from the times that
-the last runs took.
+its place in the queue, and when it will probably start: jobd tries out what may happen, with the
+times that the last attempts of each job took. Where that says little, the bounds alone are told.
 
   jobctl why 42
 
 JSON: {"id", "job", "status", "reason", "constraints": [{"name", "ok", "text", ...}],
-"place": {"in_job", "of_job", "ahead", "more"}, "estimated_start", "estimate"}, or an array of them.
+"place": {"in_job", "of_job", "ahead", "more"}, "estimated_start", "estimated_earliest",
+"estimated_latest", "estimate"}, or an array of them. Four of five futures lie between the two.
 "more" says that 10,000 or more are before it, which are not counted further."""
 
 
@@ -74,5 +75,6 @@ def _estimate(row: dict[str, Any]) -> str:
         ahead = render.age(at, now()) if at > now() + 500 else "now"
         return f"starts about {values.clock(at)} ({ahead}): {text}"
     if row["constraints"]:
-        return f"start: cannot be told: {text}"
+        told = "only roughly" if row.get("estimated_latest") else "cannot be told"
+        return f"start: {told}: {text}"
     return str(text)

@@ -26,6 +26,7 @@ class Host:
     memory: int
     reserve_cpus: float = 0.25
     reserve_memory: int = 512 << 20
+    gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,11 @@ class Ledger:
                 f"{mib(host.memory)} free ({mib(reserved.memory)} reserved by "
                 f"{running} running{kept})",
             )
+        if needs.gpus and needs.gpus > host.gpus - reserved.gpus:
+            return Reason(
+                "capacity",
+                f"needs {needs.gpus} gpus: {max(0, host.gpus - reserved.gpus)} of {host.gpus} free",
+            )
         sample = self.sample
         if sample is None or free.live is None or needs.memory <= free.live:
             return None
@@ -129,6 +135,8 @@ class Ledger:
                 "capacity",
                 f"needs {mib(needs.memory)} of memory, this host has {mib(self.host.memory)}",
             )
+        if needs.gpus > self.host.gpus:
+            return Reason("capacity", f"needs {needs.gpus} gpus, this host has {self.host.gpus}")
         return None
 
     def unused(self, active: Iterable[Run], used: dict[int, int]) -> int:

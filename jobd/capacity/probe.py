@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 import psutil
 
 from jobd.capacity.gates import Disk
 
+_GPU = re.compile(r"nvidia\d+")
 #: where a kernel with pressure stall information tells of it
 _PRESSURE = "/proc/pressure/{}"
 
@@ -21,6 +23,14 @@ def host_cpus() -> float:
 def host_memory() -> int:
     """Bytes of memory that the host has."""
     return int(psutil.virtual_memory().total)
+
+
+def host_gpus(folder: str = "/dev") -> int:
+    """GPUs that the host has, by the nodes that NVIDIA's driver makes (`/dev/nvidia0`, ...)."""
+    try:
+        return sum(1 for name in os.listdir(folder) if _GPU.fullmatch(name))
+    except OSError:
+        return 0
 
 
 def available_memory() -> int:

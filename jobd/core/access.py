@@ -29,6 +29,8 @@ class Right(StrEnum):
     OWN = "own"
     MANAGE = "manage"
     ADMIN = "admin"
+    #: deliver alerts: who `jobd notify` runs as (server/access.py)
+    NOTIFY = "notify"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,17 @@ class Policy:
 
 #: keys of a job that are an administrator's alone, whoever else may manage it: each of them is a
 #: way to more than the job had
-ADMINS_KEYS = ("image", "mounts", "devices", "network", "user", "access", "secrets", "api")
+ADMINS_KEYS = (
+    "image",
+    "mounts",
+    "devices",
+    "network",
+    "user",
+    "access",
+    "secrets",
+    "api",
+    "watches",
+)
 
 
 def is_named(caller: Caller, who: tuple[str, ...]) -> bool:
@@ -91,7 +103,7 @@ def may(caller: Caller, right: Right, policy: Policy, access: Access, own: bool 
     """Whether the caller has the right to a job; `own`: to a run that the caller queued."""
     if is_admin(caller, policy):
         return True
-    if right is Right.ADMIN:
+    if right in (Right.ADMIN, Right.NOTIFY):
         return False
     if own and right in (Right.READ, Right.OWN):
         return True
@@ -109,6 +121,8 @@ def may(caller: Caller, right: Right, policy: Policy, access: Access, own: bool 
 def why_not(caller: Caller, right: Right, job: str) -> str:
     """One sentence for who has been refused; who has the right is not told."""
     who = caller.principal or f"user {caller.user}"
+    if right is Right.NOTIFY:
+        return f"{who} does not deliver alerts here (alerts.user in jobd.toml)"
     if right is Right.ADMIN:
         return f"{who} is not an administrator of this jobd (access.admin in jobd.toml)"
     if right is Right.SUBMIT:
@@ -130,7 +144,12 @@ def registration(caller: Caller, policy: Policy, old: JobSpec | None, new: JobSp
         return f"job {new.name}: registering it is for administrators (access.admin in jobd.toml)"
     if not old.image or not new.image:
         return f"job {new.name}: command: a process of the host is for administrators to change"
-    changed = [key for key in ADMINS_KEYS if getattr(old, key) != getattr(new, key)]
+    changed = [
+        # as the file has it
+        "on" if key == "watches" else key
+        for key in ADMINS_KEYS
+        if getattr(old, key) != getattr(new, key)
+    ]
     if changed:
         return f"job {new.name}: {', '.join(changed)}: only an administrator may change that"
     return None

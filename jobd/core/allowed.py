@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
+from jobd.core.alertcheck import problems as alert_problems
 from jobd.core.masking import MASK
 from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
@@ -42,13 +43,13 @@ def check_rules(spec: JobSpec, rules: Rules) -> None:
 
     Mounts and devices are not looked at: what they name has to be resolved first.
     """
-    for problem in (*_names(spec, rules), *_limits(spec, rules)):
+    for problem in _problems(spec, rules):
         raise InvalidError(f"job {spec.name}: {problem}")
 
 
 def all_problems(spec: JobSpec, rules: Rules) -> list[str]:
     """Everything that this host does not let the job be: for who mends a file."""
-    problems = [*_names(spec, rules), *_limits(spec, rules)]
+    problems = [*_problems(spec, rules), *alert_problems(spec, rules)]
     for look in (_look_unmasked, check_places):
         try:
             look(spec, rules)
@@ -112,6 +113,28 @@ def _limits(spec: JobSpec, rules: Rules) -> Iterator[str]:
             f"retry.attempts {spec.retry.attempts}: "
             f"{rules.max_attempts} at most here (maxima.attempts)"
         )
+
+
+def _problems(spec: JobSpec, rules: Rules) -> Iterator[str]:
+    yield from _names(spec, rules)
+    yield from _limits(spec, rules)
+    yield from _container_limits(spec, rules)
+
+
+def _container_limits(spec: JobSpec, rules: Rules) -> Iterator[str]:
+    if rules.max_gpus is not None and spec.gpus > rules.max_gpus:
+        yield f"resources.gpus {spec.gpus}: this host lets a run have {rules.max_gpus} at most"
+    if rules.max_pids is not None and spec.pids > rules.max_pids:
+        yield f"resources.pids {spec.pids}: {rules.max_pids} at most here (maxima.pids)"
+    if rules.max_shm is not None and spec.shm is not None and spec.shm > rules.max_shm:
+        yield (
+            f"resources.shm {size_text(spec.shm)}: "
+            f"{size_text(rules.max_shm)} at most here (maxima.shm)"
+        )
+    for name, value in spec.ulimits.items():
+        most = rules.max_ulimits.get(name)
+        if most is not None and value > most:
+            yield (f"resources.ulimits.{name} {value}: {most} at most here (maxima.ulimits.{name})")
 
 
 def _names(spec: JobSpec, rules: Rules) -> Iterator[str]:

@@ -64,7 +64,7 @@ def apply(
             fresh += 1
         rows.append(_row(state.jobs.get(name), name, decision.answer, made))
         events += made
-    for job in _to_prune(state, command, names):
+    for job in to_prune(state, command):
         try:
             events += unregister(UnregisterJob(job.name, command.prune or "")).events
             rows.append({"job": job.name, "action": "pruned", "revision": job.revision})
@@ -77,9 +77,11 @@ def apply(
     return [] if command.dry_run else events, [], rows
 
 
-def _to_prune(state: State, command: ApplyJobs, names: set[str]) -> list[Job]:
+def to_prune(state: State, command: ApplyJobs) -> list[Job]:
+    """The jobs that are there, of the origin that is pruned, and not among the command's."""
     if command.prune is None:
         return []
+    names = {str(spec.get("name")) for spec, _ in command.jobs}
     return [
         job
         for name, job in sorted(state.jobs.items())

@@ -73,6 +73,8 @@ def leaving(state: State, window: Window, at: int, most: int) -> list[Run]:
 
 def _needed(state: State, run: Run) -> bool:
     """Whether a run that is not over may ask for it, or be counted with it (core/inside.py)."""
+    if run.option("drop") is not None:
+        return True  # its end is to be told where its file came from
     made_by = run.option("made_by")
     maker = state.runs.get(made_by[0]) if made_by is not None else None
     return state.children.needed(run.id) or (maker is not None and maker.state is not RunState.DONE)

@@ -11,6 +11,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jobd.core.alertcommands import AlertCommand
+from jobd.core.arrivals import QueueDrop, SettleDrop, TakeChanges
+from jobd.core.schedulecommands import AddSchedule as AddSchedule
+from jobd.core.schedulecommands import FireSchedule as FireSchedule
+from jobd.core.schedulecommands import PauseSchedule as PauseSchedule
+from jobd.core.schedulecommands import RemoveSchedule as RemoveSchedule
+from jobd.core.schedulecommands import ScheduleDue as ScheduleDue
+from jobd.core.topics import Chain, EmitTopic
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -83,48 +92,6 @@ class PauseJob:
 
 
 @dataclass(frozen=True, slots=True)
-class AddSchedule:
-    """Add a schedule beside the job's definition, or change one. See core/schedule.py."""
-
-    job: str
-    spec: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveSchedule:
-    """Remove a schedule that was added so."""
-
-    job: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class PauseSchedule:
-    """Keep a schedule from firing, or with `paused` false let it go on."""
-
-    job: str
-    name: str
-    paused: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FireSchedule:
-    """Make a schedule's run now."""
-
-    job: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleDue:
-    """A schedule's time has come; or, with a `mark`, what it waits for was started."""
-
-    job: int
-    name: str
-    mark: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Body:
     """Bytes that live in a file of their own, beside the journal, under a checksum."""
 
@@ -164,7 +131,7 @@ class QueueRun(NamedTuple):
     batch: str | None = None
     batch_offset: int = 0
     #: for each payload what triggered it, by name, and the moment that was meant (ms UTC)
-    sources: Sequence[tuple[str, int]] = ()
+    sources: Sequence[tuple[str, int | None]] = ()
     #: what becomes of runs that overlap, in place of what the job says
     overlap: str | None = None
     #: the key of which one run at a time is active, in place of what the job's template makes
@@ -175,6 +142,10 @@ class QueueRun(NamedTuple):
     latest: bool = False
     #: as `latest`, and due when no other has come with the key for so many milliseconds
     debounce: int | None = None
+    #: runs that the same decision queues before it
+    ahead: int = 0
+    #: what it follows from
+    chain: Chain | None = None
     #: of the parents that have left memory: how each ended
     past: Mapping[int, str] = MappingProxyType({})
     #: the archived run that has the key, and what it says of the payload it came with
@@ -382,7 +353,11 @@ Command = (
     | PauseSchedule
     | FireSchedule
     | ScheduleDue
+    | EmitTopic
     | QueueRun
+    | QueueDrop
+    | SettleDrop
+    | TakeChanges
     | SetJob
     | RetryRuns
     | CancelRun
@@ -395,6 +370,7 @@ Command = (
     | DrainHost
     | SetGroups
     | ArchiveRuns
+    | AlertCommand
     | Report
     | TimeOver
 )

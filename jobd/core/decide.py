@@ -9,8 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jobd.core import archiving, changes, queueing, registering, reports, scheduling
+from jobd.core import (
+    alerting,
+    archiving,
+    arriving,
+    changes,
+    queueing,
+    reacting,
+    registering,
+    reports,
+    scheduling,
+)
 from jobd.core import events as e
+from jobd.core.alerts import following
 from jobd.core.changes import stop
 from jobd.core.commands import Caller, Command, TimeOver
 from jobd.core.decision import NOTHING, Decision, caller_fields, find_job, find_run
@@ -32,10 +43,20 @@ def decide(state: State, command: Command, now: Now, rules: Rules, caller: Calle
         decision = decider(state, command, now, rules, caller)
     else:
         decision = Decision(*reports.TAKERS[type(command)](state, command, now))
+    if state.reactions.by_run and decision.events:
+        events, effects = reacting.follow(state, decision.events, now, rules)
+        if events:
+            decision = decision._replace(
+                events=[*decision.events, *events], effects=[*decision.effects, *effects]
+            )
     if state.children and decision.events:
         skipped = skipped_by(state, decision.events, now.wall)
         if skipped:
-            return decision._replace(events=[*decision.events, *skipped])
+            decision = decision._replace(events=[*decision.events, *skipped])
+    if decision.events:
+        told = following(state, decision.events, now, rules)
+        if told:
+            return decision._replace(events=[*decision.events, *told])
     return decision
 
 
@@ -69,5 +90,8 @@ _DECIDERS: dict[type[Any], Callable[..., Decision]] = {
     **changes.DECIDERS,
     **archiving.DECIDERS,
     **scheduling.DECIDERS,
+    **reacting.DECIDERS,
+    **arriving.DECIDERS,
+    **alerting.DECIDERS,
     TimeOver: _time_over,
 }

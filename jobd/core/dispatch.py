@@ -1,6 +1,7 @@
 """Which waiting runs start now, and why the others do not.
 
-By priority, then job by job in turn, then age; waiting lifts a priority (`[order] age_after`). A
+By priority, then job by job in turn, then age; waiting lifts a priority (`[order] age_after`). Of
+what was queued at once the largest is first, as first-fit-decreasing packs a host best. A
 small run may pass one that does not fit (backfill); but one that has waited long is reserved for
 (`[order] reserve_after`): then nothing passes it any more that would take of what it waits for, so
 nothing starves.
@@ -24,6 +25,10 @@ from jobd.core.states import Kind
 
 #: runs whose key is held that one pass sets aside of a job; the next pass goes on
 _ASIDE = 1_000
+#: runs that were queued so near to each other are of one age, and the larger ones go first: small
+#: ones fit beside them, or behind. But not of a job of which more than so many wait: a flood of
+#: large runs would shut others out. Milliseconds, runs
+_SAME_AGE, _FEW = 1_000, 100
 
 
 class Admission(Protocol):
@@ -97,7 +102,9 @@ class _Order:
         self._turns = count()
         self._asided: dict[int, int] = {}
         self._over: set[int] = set()
-        self._heap: list[tuple[int, int, int, Run]] = []
+        #: rank, turn of the first of its age, size, turn; priority, run
+        self._heap: list[tuple[int, int, float, int, int, Run]] = []
+        self._groups: dict[int, int] = {}
         for priority in state.ready.priorities():
             for run in state.ready.heads(priority):
                 self._push(run, priority)
@@ -106,12 +113,16 @@ class _Order:
         rank = priority
         if self._age_after is not None:
             rank += waited(run, self._now) // self._age_after
-        heapq.heappush(self._heap, (-rank, next(self._turns), priority, run))
+        turn = next(self._turns)
+        group, size = turn, 0.0
+        if run.job.waiting <= _FEW:
+            group, size = self._groups.setdefault(_since(run) // _SAME_AGE, turn), _size(run)
+        heapq.heappush(self._heap, (-rank, group, -size, turn, priority, run))
 
     def __iter__(self) -> Iterator[Run]:
         heap, over = self._heap, self._over
         while heap:
-            run = heapq.heappop(heap)[3]
+            run = heapq.heappop(heap)[-1]
             if run.job.id not in over:
                 over.add(run.job.id)
                 yield run
@@ -142,6 +153,12 @@ def waited(run: Run, now: Now) -> int:
     return max(0, now.wall - _since(run))
 
 
+def _size(run: Run) -> float:
+    """How much of a host the run takes, in cores; of the usual ones, with 4 GiB for each."""
+    needs = run.needs
+    return needs.cpus + needs.memory / (4 << 30) + 4 * needs.gpus
+
+
 def _since(run: Run) -> int:
     return max(run.queued_at, run.option("not_before") or 0)
 
@@ -153,7 +170,7 @@ def _look_in(state: State, now: Now, ms: int) -> None:
 
 
 def _capacity(state: State, admission: Admission, run: Run, before: Run | None) -> Reason | None:
-    reserved = Needs(state.reserved_millicpus / 1000, state.reserved_memory)
+    reserved = state.reserved
     reason = admission.shortfall(run.needs, reserved, len(state.active))
     if reason is not None or before is None:
         return reason
@@ -161,6 +178,7 @@ def _capacity(state: State, admission: Admission, run: Run, before: Run | None) 
     together = Needs(
         reserved.cpus + before.spec.cpus,
         reserved.memory + before.memory,
+        reserved.gpus + before.spec.gpus,
     )
     if admission.shortfall(run.needs, together, len(state.active) + 1) is None:
         return None

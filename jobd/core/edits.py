@@ -17,6 +17,8 @@ from jobd.core.states import Outcome, RunState
 _IDLE = tuple(
     state for state in RunState if machine.RUN.get((state, e.JobRunsCancelled)) is RunState.DONE
 )
+#: options of runs that more follows from than the end itself
+_LINKS = frozenset({"mutex", "after", "drop"})
 
 
 def _runs_cancelled(state: Moves, event: e.JobRunsCancelled) -> None:
@@ -48,7 +50,7 @@ def _cancelled(
         if run.options is not options:
             # those of one request share theirs
             options = run.options
-            linked = options is not None and ("mutex" in options or "after" in options)
+            linked = options is not None and not _LINKS.isdisjoint(options)
         if linked:
             few.append(run)
         if run.origin is not origin:
@@ -81,6 +83,7 @@ def _cancelled(
     for run in few:
         state.mutexes.leave(run)
         state.children.over(run)
+        state.drops.ended(run)
     for run in few:
         state.let_go(run)
     if state.children:

@@ -125,11 +125,13 @@ class Job:
 class Attempt:
     """One attempt: its number, its state, and the events that it is made of."""
 
-    __slots__ = ("claimed_at", "end", "number", "started", "state", "stopping", "where")
+    __slots__ = ("claimed_at", "end", "gpus", "number", "started", "state", "stopping", "where")
 
-    def __init__(self, number: int, claimed_at: int) -> None:
+    def __init__(self, number: int, claimed_at: int, gpus: list[int] | None = None) -> None:
         self.number = number
         self.claimed_at = claimed_at
+        #: the numbers of the host's GPUs that it has for itself, or None
+        self.gpus = gpus
         self.state: AttemptState | None = None
         self.started: AttemptStarted | None = None
         self.stopping: AttemptStopping | None = None
@@ -232,7 +234,7 @@ class Run:
     @property
     def needs(self) -> Needs:
         """What its next attempt takes of the host, or its live one holds."""
-        return Needs(self.spec.cpus, self.memory)
+        return Needs(self.spec.cpus, self.memory, self.spec.gpus)
 
     @property
     def total_ends_at(self) -> int | None:

@@ -14,12 +14,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jobd.codec import pack, unpack
-from jobd.core import jobevents
+from jobd.core import alertevents, arrivalevents, jobevents, onevents
 
 #: what a record is about; the host is one thing, its id is 1
 JOB, RUN, HOST = 1, 2, 3
 
-# of schedules and breakers, which have a file of their own
+# those that have a file of their own
 ScheduleAdded = jobevents.ScheduleAdded
 ScheduleRemoved = jobevents.ScheduleRemoved
 SchedulePaused = jobevents.SchedulePaused
@@ -27,6 +27,17 @@ ScheduleResumed = jobevents.ScheduleResumed
 ScheduleFired = jobevents.ScheduleFired
 JobBreakerOpened = jobevents.JobBreakerOpened
 JobBreakerClosed = jobevents.JobBreakerClosed
+DropSettled = arrivalevents.DropSettled
+WatchMoved = arrivalevents.WatchMoved
+ReactionRefused = onevents.ReactionRefused
+JoinReached = onevents.JoinReached
+JoinEnded = onevents.JoinEnded
+TopicEmitted = onevents.TopicEmitted
+AlertRaised = alertevents.AlertRaised
+AlertRepeated = alertevents.AlertRepeated
+AlertResolved = alertevents.AlertResolved
+AlertTried = alertevents.AlertTried
+AlertsSnoozed = alertevents.AlertsSnoozed
 
 
 class JobRegistered(NamedTuple):
@@ -164,11 +175,15 @@ class RunMovedFirst(NamedTuple):
 
 
 class AttemptClaimed(NamedTuple):
-    """An attempt was decided on: from here to its end it holds its share of the host."""
+    """An attempt was decided on: from here to its end it holds its share of the host.
+
+    `gpus`: the numbers of those that it has for itself; None: none.
+    """
 
     run: int
     number: int
     at: int
+    gpus: list[int] | None = None
 
 
 class AttemptStarted(NamedTuple):
@@ -293,13 +308,8 @@ Event = (
     | JobPaused
     | JobResumed
     | JobRunsCancelled
-    | ScheduleAdded
-    | ScheduleRemoved
-    | SchedulePaused
-    | ScheduleResumed
-    | ScheduleFired
-    | JobBreakerOpened
-    | JobBreakerClosed
+    | jobevents.JobEvent
+    | arrivalevents.ArrivalEvent
     | RunQueued
     | RunRequeued
     | RunFinished
@@ -316,6 +326,8 @@ Event = (
     | HostGroupsSet
     | HostSalvaged
     | HostRunsArchived
+    | onevents.OnEvent
+    | alertevents.AlertEvent
 )
 
 #: the number on disk, what it is about, the event
@@ -339,10 +351,21 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (20, RUN, RunReleased),
     (21, RUN, RunEdited),
     (22, RUN, RunMovedFirst),
+    (23, HOST, AlertRaised),
+    (24, HOST, AlertRepeated),
+    (25, HOST, AlertResolved),
+    (26, HOST, AlertTried),
+    (27, HOST, AlertsSnoozed),
     (32, RUN, AttemptClaimed),
     (33, RUN, AttemptStarted),
     (34, RUN, AttemptStopping),
     (35, RUN, AttemptEnded),
+    (36, RUN, DropSettled),
+    (37, JOB, WatchMoved),
+    (40, JOB, ReactionRefused),
+    (41, JOB, JoinReached),
+    (42, JOB, JoinEnded),
+    (43, HOST, TopicEmitted),
     (48, HOST, HostDrainStarted),
     (49, HOST, HostDrainEnded),
     (50, HOST, HostSalvaged),
@@ -353,6 +376,8 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
 BY_TYPE: dict[int, type[Any]] = {number: cls for number, _, cls in _TABLE}
 TYPE_OF: dict[type[Any], int] = {cls: number for number, _, cls in _TABLE}
 KIND_OF: dict[type[Any], int] = {cls: kind for _, kind, cls in _TABLE}
+#: the numbers of alerts' events
+ALERTS = frozenset({23, 24, 25, 26, 27})
 #: both: the number on disk, and what the event is about
 CODES_OF: dict[type[Any], tuple[int, int]] = {cls: (number, kind) for number, kind, cls in _TABLE}
 

@@ -13,6 +13,7 @@ from jobd.core.entities import Run
 from jobd.core.model import Api
 from jobd.core.moves import Moves
 from jobd.core.states import AttemptState, RunState
+from jobd.core.topics import Chain, chain_of, check_depth
 from jobd.errors import ConflictError, ForbiddenError
 
 
@@ -54,10 +55,34 @@ def require_queue(run: Run, job: str) -> None:
         )
 
 
+def require_emit(run: Run, topic: str) -> None:
+    """Raises ForbiddenError where the run may not notify of that topic."""
+    if not may_emit(run, topic):
+        raise ForbiddenError(
+            f"run {run.id}: may not notify of {topic:.80}: its job {run.job.name} does not name "
+            "that (api.emit)"
+        )
+
+
 def depth_of(run: Run) -> int:
     """How many runs stand above it: 0 for one that was not queued from inside of another."""
     made_by = run.option("made_by")
     return made_by[1] if made_by else 0
+
+
+def chain(state: Moves, within: tuple[int, int]) -> Chain:
+    """What the runs follow from that a run makes from inside: one step from it."""
+    run = state.runs.get(within[0])
+    kept = chain_of(run.options if run is not None else None, within[0])
+    return Chain(kept.depth, kept.root, within[0])
+
+
+def step(state: Moves, within: tuple[int, int], most: int) -> Chain:
+    """What a run follows from that a run queues from inside. Raises ConflictError: too far."""
+    began = chain(state, within)
+    made = began._replace(depth=began.depth + 1)
+    check_depth(made, most)
+    return made
 
 
 def made_by(state: Moves, command: QueueRun) -> list[int]:
@@ -69,9 +94,11 @@ def made_by(state: Moves, command: QueueRun) -> list[int]:
     run = state.runs.get(number)
     if run is None or not lives(run, attempt):
         raise ConflictError(f"run {number}: its attempt {attempt} is over: it queues nothing more")
-    require_queue(run, command.job)
+    if command.trigger != "topic":
+        # who gets a run of a topic that it may notify of is not its job's to say
+        require_queue(run, command.job)
     api, count = rules_of(run), len(state.made.of(number))
-    if count + len(command.payloads) > api.children:
+    if count + command.ahead + len(command.payloads) > api.children:
         raise ConflictError(
             f"run {number}: has queued {count} runs, {api.children} at most (api.children of "
             f"job {run.job.name})"

@@ -77,3 +77,14 @@ class JobBreakerClosed(NamedTuple):
     job: int
     at: int
     caller: list[Any] | None = None
+
+
+JobEvent = (
+    ScheduleAdded
+    | ScheduleRemoved
+    | SchedulePaused
+    | ScheduleResumed
+    | ScheduleFired
+    | JobBreakerOpened
+    | JobBreakerClosed
+)

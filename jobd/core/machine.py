@@ -13,6 +13,7 @@ from jobd.core.events import (
     AttemptEnded,
     AttemptStarted,
     AttemptStopping,
+    DropSettled,
     HostRunsArchived,
     JobRunsCancelled,
     RunEdited,
@@ -49,6 +50,7 @@ RUN: dict[tuple[RunState | None, type], RunState] = {
     (R.ACTIVE, RunFinished): R.DONE,
     # it leaves the state, and is done in the archive
     (R.DONE, HostRunsArchived): R.DONE,
+    (R.DONE, DropSettled): R.DONE,
 }
 
 #: what a run's events do to its current attempt

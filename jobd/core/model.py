@@ -9,16 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from jobd.core.alertspec import AlertSpec
+from jobd.core.on import On
 from jobd.core.rates import Rate
 from jobd.core.schedule import ScheduleSpec
 from jobd.core.states import Kind, Outcome
+from jobd.core.watching import WatchSpec
 
 
 class Needs(NamedTuple):
-    """What a run takes of the host's capacity: cores, and bytes of memory."""
+    """What a run takes of the host's capacity: cores, bytes of memory, GPUs."""
 
     cpus: float
     memory: int
+    gpus: int = 0
 
 
 class Now(NamedTuple):
@@ -136,6 +140,12 @@ class JobSpec:
     cpus: float = 1.0
     memory: int = 512 << 20
     pids: int = 512
+    #: GPUs that each run has for itself
+    gpus: int = 0
+    #: bytes of /dev/shm; None: the engine's own choice (Docker: 64M)
+    shm: int | None = None
+    #: limits of the kernel by their names (core/specaccess.py): the engine's own where not said
+    ulimits: Mapping[str, int] = field(default_factory=dict)
     concurrency: int | None = None
     queue: int | None = None
     #: starts in a time, and how many of them at once; None: its count
@@ -153,7 +163,15 @@ class JobSpec:
     stdin: str = "none"
     access: Access = field(default_factory=Access)
     schedules: tuple[ScheduleSpec, ...] = ()
+    #: what makes runs of it beside people and the clock
+    on: tuple[On, ...] = ()
+    alerts: tuple[AlertSpec, ...] = ()
     api: Api = field(default_factory=Api)
+
+    @property
+    def watches(self) -> tuple[WatchSpec, ...]:
+        """The paths among what it listens to."""
+        return tuple(each for each in self.on if isinstance(each, WatchSpec))
 
     @property
     def kind(self) -> Kind:
@@ -163,4 +181,4 @@ class JobSpec:
     @property
     def needs(self) -> Needs:
         """What one run of it takes."""
-        return Needs(self.cpus, self.memory)
+        return Needs(self.cpus, self.memory, self.gpus)

@@ -11,18 +11,23 @@ from collections import deque
 from typing import Any
 
 from jobd.core import machine
+from jobd.core.alertbook import AlertBook
+from jobd.core.drops import Drops
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.gone import Gone
 from jobd.core.groups import Groups
 from jobd.core.made import Made
+from jobd.core.model import Needs
 from jobd.core.mutexes import Mutexes
 from jobd.core.parents import Children
 from jobd.core.rates import Bucket
+from jobd.core.reactions import Reactions
 from jobd.core.ready import Ready
 from jobd.core.requests import Requests
 from jobd.core.runs import RunTable
 from jobd.core.schedules import Schedules
 from jobd.core.states import AttemptState, Kind, Outcome, RunState, Status
+from jobd.core.watches import Watches
 
 
 class Moves:
@@ -46,13 +51,19 @@ class Moves:
         #: runs of jobs with overlap = replace that are not over, by job
         self.replaceable: dict[int, dict[int, None]] = {}
         self.schedules = Schedules()
+        self.reactions = Reactions()
+        self.drops = Drops()
+        self.watches = Watches()
+        #: jobs were registered or removed, since somebody last looked
+        self.jobs_changed = False
+        self.alerts = AlertBook()
         #: runs with a live attempt, by id, oldest claim first
         self.active: dict[int, Run] = {}
-        self.next_run = 1
-        self.next_job = 1
+        self.next_run = self.next_job = 1
         #: what live attempts hold of the host: thousandths of a core (they do not drift), bytes
         self.reserved_millicpus = 0
         self.reserved_memory = 0
+        self.reserved_gpus = 0
         self.waiting = 0
         #: of the waiting: those that are not due, or wait for parents
         self.parked = {Status.RETRYING: 0, Status.DELAYED: 0, Status.BLOCKED: 0}
@@ -73,6 +84,11 @@ class Moves:
         #: what of the definitions on record is not as it was said (core/stored.py)
         self.notes: list[str] = []
         self._origins: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+
+    @property
+    def reserved(self) -> Needs:
+        """What live attempts hold of the host in all."""
+        return Needs(self.reserved_millicpus / 1000, self.reserved_memory, self.reserved_gpus)
 
     # -- finding ---------------------------------------------------------------------------
 
@@ -163,6 +179,15 @@ class Moves:
         run.job.waiting += by
         self.count_user(run.user, by)
 
+    def count_active(self, run: Run) -> None:
+        """Count a run, restored as active, with what its attempt holds."""
+        run.job.active += 1
+        self.reserved_millicpus += round(run.spec.cpus * 1000)
+        self.reserved_memory += run.memory
+        self.reserved_gpus += run.spec.gpus
+        self.active_of[run.spec.kind] += 1
+        self.mutexes.claimed(run)
+
     def count_user(self, user: int | str, by: int) -> None:
         """Count runs of a user among those that wait, or no more."""
         left = self.waiting_of.get(user, 0) + by
@@ -226,6 +251,7 @@ class Moves:
         self.finished.append(run.id)
         if run.options is not None:
             self.children.over(run)
+            self.drops.ended(run)
         if self.replaceable:
             self.replaceable.get(run.job.id, {}).pop(run.id, None)
         self.count_done(run.job, outcome, 1)

@@ -16,6 +16,7 @@ from jobd.core.entities import Job, Run
 from jobd.core.model import Now
 from jobd.core.state import State
 from jobd.core.states import Outcome, RunState, Status
+from jobd.core.topics import chain_of
 
 #: of a debounce's time, how often it may be put off before its run starts all the same
 PUT_OFF = 10
@@ -108,7 +109,9 @@ class Superseded(NamedTuple):
 
 def _later(run: e.RunQueued, now: Now) -> bool:
     options = run.options or {}
-    return bool(options.get("after")) or (options.get("not_before") or 0) > now.wall
+    # the parents of one that their ends made are over: it waits for nothing
+    blocked = bool(options.get("after")) and not chain_of(options, run.run).joined
+    return blocked or (options.get("not_before") or 0) > now.wall
 
 
 def _due(run: Run) -> bool:

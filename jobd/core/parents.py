@@ -65,7 +65,19 @@ class Children:
     def read_by(self, child: Run) -> None:
         """A run that is not over may read the results of its parents."""
         for number, _ in child.option("after") or ():
-            self._readers[number] = self._readers.get(number, 0) + 1
+            self.hold(number)
+
+    def hold(self, run: int) -> None:
+        """Keep a run from being forgotten, until `free` is called as often."""
+        self._readers[run] = self._readers.get(run, 0) + 1
+
+    def free(self, run: int) -> None:
+        """Undo one `hold`."""
+        left = self._readers.get(run, 0) - 1
+        if left > 0:
+            self._readers[run] = left
+        else:
+            self._readers.pop(run, None)
 
     def needed(self, parent: int) -> bool:
         """Whether a run that is not over may read the parent's result: it must not be forgotten."""
@@ -78,11 +90,7 @@ class Children:
     def over(self, child: Run) -> None:
         """A child has ended: it reads its parents' results no more."""
         for number, _ in child.option("after") or ():
-            left = self._readers.get(number, 0) - 1
-            if left > 0:
-                self._readers[number] = left
-            else:
-                self._readers.pop(number, None)
+            self.free(number)
 
     def restore(self, child: Run) -> None:
         """Take in a run whose `parents` are known."""

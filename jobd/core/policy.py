@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobd.core.access import Policy
+from jobd.core.alertrules import AlertRules
 from jobd.core.commands import ReportEnded
 from jobd.core.entities import Attempt, Run
 from jobd.core.events import AttemptEnded, RunFinished, RunHeld, RunRequeued
@@ -31,11 +32,17 @@ class Rules:
     defaults: Mapping[str, Any] = field(default_factory=dict)
     max_cpus: float | None = None
     max_memory: int | None = None
+    max_gpus: int | None = None
+    max_pids: int | None = None
+    max_shm: int | None = None
+    max_ulimits: Mapping[str, int] = field(default_factory=dict)
     max_timeout: int | None = None
     max_attempts: int | None = None
     max_payload: int = 16 << 20
     #: runs of one user that wait at once
     max_user_queue: int | None = None
+    #: runs that may follow one from another
+    max_chain: int = 16
     networks: frozenset[str] = frozenset({"none", "bridge"})
     #: patterns of images, of users (`uid[:gid]`), of devices
     images: tuple[str, ...] = ("*",)
@@ -54,6 +61,8 @@ class Rules:
     no_processes: str = ""
     #: who processes run as; None: the daemon's own user
     process_user: str | None = None
+    #: where alerts may go, and what the host's are about
+    alerts: AlertRules = field(default_factory=AlertRules)
 
 
 def outcome_of(attempt: Attempt, report: ReportEnded) -> Outcome:

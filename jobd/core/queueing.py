@@ -34,6 +34,7 @@ from jobd.core.skips import skipped_at_once
 from jobd.core.state import State
 from jobd.core.states import RunState
 from jobd.core.status import status
+from jobd.core.topics import retried
 from jobd.errors import ConflictError, InvalidError, RefusedError
 from jobd.units import MAX_MS, size_text
 
@@ -53,6 +54,8 @@ def queue(state: State, command: QueueRun, now: Now, rules: Rules, caller: Calle
     elif command.key is not None and (command.key in job.keys or command.known is not None):
         return _existing(state, job, command)
     made_by = None if command.within is None else inside.made_by(state, command)
+    if command.within is not None and command.chain is None:
+        command = command._replace(chain=inside.step(state, command.within, rules.max_chain))
     _check_submission(state, job, command, rules)
     _check_times(command, now, rules)
     if command.after:
@@ -93,7 +96,8 @@ def _new_runs(
     priority = spec.priority if command.priority is None else command.priority
     # each attribute looked up once, and all by position: this is the hot path
     trigger, request, who = command.trigger, command.request, caller_fields(command.caller)
-    first, job_id, revision, at = state.next_run, job.id, job.revision, now.wall
+    first, job_id, revision, at = state.next_run + command.ahead, job.id, job.revision, now.wall
+    before = state.next_run
     events: list[e.RunQueued] = []
     for number, payload in enumerate(command.payloads, first):
         kept = payload if type(payload) is bytes else payload_fields(payload)
@@ -109,7 +113,7 @@ def _new_runs(
                 priority,
                 with_mutex(options, mutex_of(spec, command, payload)) if keyed else options,
                 request,
-                number - first,
+                number - before,
             )
         )
     if command.sources:
@@ -155,7 +159,7 @@ def with_mutex(options: dict[str, Any] | None, key: str | None) -> dict[str, Any
     return options if key is None else {**(options or {}), "mutex": key}
 
 
-def _from(event: e.RunQueued, source: tuple[str, int]) -> e.RunQueued:
+def _from(event: e.RunQueued, source: tuple[str, int | None]) -> e.RunQueued:
     """The run's event with what triggered it, and the moment that was meant."""
     return event._replace(options={**(event.options or {}), "source": [*source]})
 
@@ -226,7 +230,7 @@ def _check_submission(
     most, who = rules.max_user_queue, command.caller
     counted = principals.behind(who.principal) if who.principal else ""
     waiting = state.waiting_of.get(counted or who.uid, 0)
-    if most is not None and waiting + (all_ or len(command.payloads)) > most:
+    if most is not None and waiting + command.ahead + (all_ or len(command.payloads)) > most:
         raise RefusedError(
             f"user {counted or who.user}: {waiting} of {most} runs wait already (maxima.user_queue)"
         )
@@ -284,6 +288,8 @@ def _options(state: State, spec: JobSpec, command: QueueRun, now: Now) -> dict[s
             options["unmet"] = command.unmet
     if command.retry_of is not None:
         options["retry_of"] = command.retry_of
+    if command.chain is not None:
+        options["chain"] = list(command.chain)
     if command.key is not None:
         options["key"] = command.key
         options["key_crc"] = _payload_crc(command.payloads[0])
@@ -381,6 +387,7 @@ def _again(
         batch_offset=run.id - batch[1] - index if batch else 0,
         retry_of=run.id,
         mutex=run.option("mutex") if run.job.spec.mutex is None else None,
+        **retried(run.options, run.id),
     )
 
 

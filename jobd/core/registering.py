@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import access, applying, breaker
+from jobd.core import access, applying, breaker, listening
 from jobd.core import events as e
+from jobd.core.alertcheck import check_alerts
 from jobd.core.allowed import all_problems, check_places, check_rules, check_unmasked
 from jobd.core.commands import (
     FOLDER,
@@ -29,7 +30,12 @@ from jobd.errors import ConflictError, ForbiddenError, InvalidError
 
 
 def _register(
-    state: State, command: RegisterJob, now: Now, rules: Rules, caller: Caller
+    state: State,
+    command: RegisterJob,
+    now: Now,
+    rules: Rules,
+    caller: Caller,
+    others: listening.Beside | None = None,
 ) -> Decision:
     spec = parse(with_zone(command.spec, rules.timezone), rules.defaults)
     job = state.jobs.get(spec.name)
@@ -42,6 +48,9 @@ def _register(
     check_rules(spec, rules)
     check_places(spec, rules)
     _check_group(state, spec)
+    listening.check_sources(state, caller, rules.access, job.spec if job else None, spec)
+    listening.check_loop(state, spec, others or listening.Beside())
+    check_alerts(state, spec, rules, caller)
     same = job is not None and job.spec == spec
     if job is not None and same and command.origin in ("", job.origin):
         return Decision([], [], (job.revision, False))
@@ -77,11 +86,13 @@ def _check_origin(job: Job, origin: str) -> None:
 
 
 def _apply(state: State, command: ApplyJobs, now: Now, rules: Rules, caller: Caller) -> Decision:
+    gone = [job.name for job in applying.to_prune(state, command)]
+    others = listening.beside((spec for spec, _ in command.jobs), gone)
     return Decision(
         *applying.apply(
             state,
             command,
-            lambda one: _register(state, one, now, rules, caller),
+            lambda one: _register(state, one, now, rules, caller, others),
             lambda one: _unregister(state, one, now, rules, caller),
             lambda spec: _problems(spec, rules),
         )

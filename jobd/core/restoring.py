@@ -16,12 +16,14 @@ from jobd.codec import unpack
 from jobd.core import events as e
 from jobd.core import schedule
 from jobd.core import statements as s
+from jobd.core.alertstatements import AlertBookStands, AlertStands, restore_alert, restore_book
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Job, Run
 from jobd.core.groups import read_groups
 from jobd.core.machine import TransitionError
 from jobd.core.moves import aside
 from jobd.core.rates import Bucket
+from jobd.core.reactions import Refusal
 from jobd.core.schedules import Schedule
 from jobd.core.state import State, shared_size
 from jobd.core.states import AttemptState, Outcome, RunState
@@ -51,10 +53,19 @@ class Restoring:
             s.TYPE_OF[s.RevisionStands]: self._revision,
             s.TYPE_OF[s.ScheduleStands]: self._schedule,
             s.TYPE_OF[s.ReadyStands]: self._ready,
+            s.TYPE_OF[s.RefusalStands]: self._refusal,
+            s.TYPE_OF[s.JoinsStand]: self._joins,
+            s.TYPE_OF[s.WatchStands]: self._watch,
             s.TYPE_OF[s.RunStands]: self._run,
             s.TYPE_OF[s.HostStands]: self._host,
             s.TYPE_OF[s.RequestsStand]: self._requests,
             s.TYPE_OF[s.PolicyStands]: self._policy,
+            s.TYPE_OF[AlertStands]: lambda id_, rev, body: restore_alert(
+                self.state.alerts, _read(AlertStands, body)
+            ),
+            s.TYPE_OF[AlertBookStands]: lambda id_, rev, body: restore_book(
+                self.state.alerts, _read(AlertBookStands, body)
+            ),
         }
 
     def take(self, type_: int, id_: int, revision: int, body: bytes) -> None:
@@ -84,6 +95,19 @@ class Restoring:
             raise TransitionError(f"job {id_}: its definition: {error}") from None
         self.state.notes += [f"job {job.name}, revision {said.number}: {note}" for note in notes]
         job.made[said.number] = (said.at, said.caller)
+        if said.number == job.revision:
+            self.state.reactions.sync(job, self.state.children)
+        self.state.alerts.registered(id_, bool(job.revisions[said.number].alerts))
+
+    def _refusal(self, id_: int, revision: int, body: bytes) -> None:
+        self.state.reactions.refused[id_] = Refusal(*_read(s.RefusalStands, body))
+
+    def _joins(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.JoinsStand, body)
+        for root, since, reached in said.open:
+            for name, run, outcome in reached:
+                event = e.JoinReached(id_, since, said.key, root, name, run, outcome)
+                self.state.reactions.reach(event, self.state.children)
 
     def _schedule(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.ScheduleStands, body)
@@ -96,6 +120,10 @@ class Restoring:
         made.fired, made.missed, made.refused = said.fired, said.missed, said.refused
         made.last_at, made.last_run = said.last_at, said.last_run
         self.state.schedules.restore(made)
+
+    def _watch(self, id_: int, revision: int, body: bytes) -> None:
+        said = _read(s.WatchStands, body)
+        self.state.watches.restore(self.state.job(id_), said.name, said.mark, said.seen)
 
     def _ready(self, id_: int, revision: int, body: bytes) -> None:
         said = _read(s.ReadyStands, body)
@@ -132,6 +160,7 @@ class Restoring:
         if said[6] is not None and "made_by" in said[6]:
             state.made.add(id_, said[6]["made_by"][0])
         state.runs.add(run)
+        state.drops.restore(run)
         if run.options is not None and "labels" in run.options:
             state.runs.labelled(id_)
         if run.state is RunState.DONE and run.note is not None:
@@ -162,11 +191,7 @@ class Restoring:
             state.held += 1
             job.held += 1
         elif run.state is RunState.ACTIVE:
-            job.active += 1
-            state.reserved_millicpus += round(run.spec.cpus * 1000)
-            state.reserved_memory += run.memory
-            state.active_of[run.spec.kind] += 1
-            state.mutexes.claimed(run)
+            state.count_active(run)
         elif run.note is not None:
             self._ended.append((run.note.at, run.id))
 
@@ -259,7 +284,7 @@ def _counts(done: dict[str, int]) -> dict[Outcome, int]:
 
 def _attempt(run: int, said: list[Any]) -> Attempt:
     number, state, claimed_at, started, stopping, end = said[:6]
-    attempt = Attempt(number, claimed_at)
+    attempt = Attempt(number, claimed_at, said[6] if len(said) > 6 else None)
     attempt.state = AttemptState(state)
     attempt.started = _event(e.AttemptStarted, run, number, started)
     attempt.stopping = _event(e.AttemptStopping, run, number, stopping)

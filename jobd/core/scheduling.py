@@ -111,7 +111,7 @@ def _due(state: State, command: ScheduleDue, now: Now, rules: Rules, caller: Cal
     if first is None or first.at <= found.cursor:
         return NOTHING
     until = now.wall - found.jitter
-    following = found.after(first.at)
+    following = found.following if found.ahead else found.after(first.at)
     if following is None or following.at > until:
         late = now.wall - found.jitter - first.at > ON_TIME
         if late and found.spec.catchup == "none":

@@ -46,8 +46,9 @@ def with_settings(
             try:
                 parse(tried, defaults)
             except InvalidError as error:
-                # what it says of the text as it is fits what was typed
-                problem = problem or error
+                # what it says of the text as it is fits what was typed, but for JSON
+                if problem is None or (_is_json(value) and not isinstance(candidate, str)):
+                    problem = error
                 continue
             made, problem = tried, None
             break
@@ -74,6 +75,8 @@ def _candidates(path: str, value: object) -> list[object]:
         found.append(json.loads(value))
     except ValueError:
         pass  # it is no JSON; then it is a word, or several
+    if _is_json(value) and len(found) > 1:
+        return found
     if path == "command":
         try:
             found.append(shlex.split(value))
@@ -82,6 +85,10 @@ def _candidates(path: str, value: object) -> list[object]:
     else:
         found.append([word.strip() for word in value.split(",") if word.strip()])
     return found
+
+
+def _is_json(value: object) -> bool:
+    return isinstance(value, str) and value[:1] in ("[", "{")
 
 
 def _put(made: dict[str, Any], path: str, value: object) -> None:

@@ -7,11 +7,11 @@ with the key's path and what was expected (INTERFACE, "A job file").
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jobd.core import schedule, specapi
+from jobd.core import alertspec, schedule, specapi
+from jobd.core import on as on_
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
 from jobd.core.model import Access, JobSpec, Retry
@@ -21,8 +21,8 @@ from jobd.core.states import Outcome
 from jobd.errors import InvalidError
 from jobd.units import duration_text, size_text
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
-_RESERVED = frozenset({"last", "all"})
+#: a job's name as it may be
+check_name = v.check_name
 
 #: keys that are a container's alone -> what a process has instead
 _CONTAINERS_ALONE = {
@@ -30,6 +30,8 @@ _CONTAINERS_ALONE = {
     "network": "a process has the host's own network",
     "mounts": "a process sees the host's own folders",
     "devices": "a process sees the host's own devices",
+    "resources.shm": "a process has the host's own /dev/shm",
+    "resources.ulimits": "a process has the limits that jobd itself was started with",
 }
 
 #: outcomes that a retry rule may name
@@ -68,6 +70,9 @@ KEYS: dict[str, Key] = {
     "cpus": Key("resources.cpus", v.number(0.01, 4096)),
     "memory": Key("resources.memory", v.size(6 << 20), size_text),
     "pids": Key("resources.pids", v.whole(1, 1 << 22)),
+    "gpus": Key("resources.gpus", v.whole(0, 1024)),
+    "shm": Key("resources.shm", v.size(64 << 10), size_text),
+    "ulimits": Key("resources.ulimits", a.ulimits, a.ulimits_mapped),
     "concurrency": Key("limits.concurrency", v.whole(1, 1 << 20)),
     "queue": Key("limits.queue", v.whole(1, 1 << 31)),
     "rate": Key("limits.rate", read_rate, rate_text),
@@ -78,6 +83,8 @@ KEYS: dict[str, Key] = {
     "breaker_probe": Key("breaker.probe_after", v.duration(1000), duration_text),
     "api": Key("api", lambda value, path: specapi.read(value, path, check_name), specapi.write),
     "schedules": Key("schedule", schedule.read_all, schedule.write_all),
+    "on": Key("on", on_.read_all, on_.write_all),
+    "alerts": Key("alert", alertspec.read_all, alertspec.write_all),
 }
 
 RETRY_KEYS: dict[str, Key] = {
@@ -90,14 +97,6 @@ RETRY_KEYS: dict[str, Key] = {
     "memory_step": Key("retry.memory_step", v.size(1 << 20), size_text),
     "memory_max": Key("retry.memory_max", v.size(6 << 20), size_text),
 }
-
-#: of INTERFACE's job file, what this version does not do: refused, never silently left out
-_LATER = frozenset(
-    {
-        "alert",
-        "on",
-    }
-)
 
 ACCESS_KEYS: dict[str, Key] = {
     "submit": Key("access.submit", a.people, v.listed),
@@ -114,16 +113,6 @@ PATHS = {key.path for keys in (KEYS, RETRY_KEYS, ACCESS_KEYS) for key in keys.va
     "name",
     "retry.on",
 }
-
-
-def check_name(name: object, what: str = "name") -> str:
-    """A job's name as it may be: a letter, then letters, digits, `.`, `_`, `-`, 63 in all."""
-    if not isinstance(name, str) or not _NAME.match(name) or name in _RESERVED:
-        raise InvalidError(
-            f"{what}: {name!r:.80} is not a job name: a letter, then letters, digits, "
-            "'.', '_' or '-', 63 in all, and not 'last' or 'all'"
-        )
-    return name
 
 
 def parse(given: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> JobSpec:
@@ -169,8 +158,9 @@ def to_mapping(spec: JobSpec) -> dict[str, Any]:
             table, _, last = key.path.rpartition(".")
             place = out.setdefault(table, {}) if table else out
             place[last] = None if value is None else key.write(value)
-    if spec.image is None:
-        out.update(dict.fromkeys(_CONTAINERS_ALONE))
+    for path in _CONTAINERS_ALONE if spec.image is None else ():
+        table, _, last = path.rpartition(".")
+        (out[table] if table else out)[last] = None
     out["retry"]["on"] = [*sorted(map(str, spec.retry.on)), *map(_range_text, spec.retry.statuses)]
     return out
 
@@ -215,8 +205,6 @@ def _refuse_unknown(flat: Mapping[str, Any]) -> None:
 
 
 def _unknown(path: str) -> str:
-    if path in _LATER:
-        return f"{path}: not supported by this version of jobd"
     near = difflib.get_close_matches(str(path), PATHS, 1, 0.5)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(PATHS))}"
     return f"{v.shown(path)}: unknown key; {hint}"

@@ -21,6 +21,10 @@ _WHO = re.compile(r"\*|@?[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?|(?:token|hook):[A-Z
 #: no attempt gets anything of the host there: jobd's own folder, and the kernel's
 _NOT_TARGETS = ("job", "proc", "sys", "dev")
 _MOST_MOUNTS = 64
+#: limits of the kernel that a job may set, by setrlimit(2)'s names, and at most: core files are
+#: never made, and time and memory have settings of their own
+ULIMITS = ("fsize", "memlock", "msgqueue", "nofile", "nproc", "rtprio", "sigpending", "stack")
+_MOST_ULIMIT = (1 << 63) - 1
 
 
 def people(value: Any, path: str) -> tuple[str, ...]:
@@ -112,3 +116,22 @@ def devices(value: Any, path: str) -> tuple[str, ...]:
         if components(device)[:1] != ("dev",) or len(components(device)) < 2:
             raise InvalidError(f"{path}: {shown(device)}: expected a path under /dev")
     return read
+
+
+def ulimits(value: Any, path: str) -> dict[str, int]:
+    """A table of ULIMITS' names to whole numbers: soft and hard limit alike."""
+    if not isinstance(value, Mapping):
+        expected = "expected a table such as { nofile = 4096 }"
+        raise InvalidError(f"{path}: {expected}, got {kind(value)}")
+
+    for name, most in value.items():
+        if name not in ULIMITS:
+            raise InvalidError(f"{path}: {shown(name)}: expected one of {', '.join(ULIMITS)}")
+        if type(most) is not int or not 0 < most <= _MOST_ULIMIT:
+            raise InvalidError(f"{path}.{name}: {shown(most)}: expected a whole number above 0")
+    return dict(value)
+
+
+def ulimits_mapped(value: Mapping[str, int]) -> dict[str, int]:
+    """Limits of the kernel as they stand in a job file."""
+    return dict(value)

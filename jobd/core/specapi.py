@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from jobd.core.model import Api
+from jobd.core.ontopic import check_topic
 from jobd.core.specvalues import kind, shown
 from jobd.errors import InvalidError
 
@@ -28,7 +29,7 @@ def read(value: Any, path: str, check_name: Callable[[object, str], str]) -> Api
     return Api(
         on=True,
         queue=_names(value.get("queue", []), f"{path}.queue", check_name),
-        emit=_names(value.get("emit", []), f"{path}.emit", _check_topic),
+        emit=_names(value.get("emit", []), f"{path}.emit", check_topic),
         children=_whole(value, "children", path, MOST_CHILDREN),
         depth=_whole(value, "depth", path, MOST_DEPTH),
     )
@@ -52,12 +53,6 @@ def _names(value: Any, path: str, check: Callable[[object, str], str]) -> tuple[
     if len(value) > MOST_NAMES:
         raise InvalidError(f"{path}: {len(value)} names: {MOST_NAMES} at most; or '*'")
     return tuple(name if name == "*" else check(name, path) for name in value)
-
-
-def _check_topic(name: object, path: str) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= 128 or not name.isprintable():
-        raise InvalidError(f"{path}: {shown(name)}: expected a topic's name")
-    return name
 
 
 def _whole(table: Mapping[str, Any], key: str, path: str, most: int) -> int:

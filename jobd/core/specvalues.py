@@ -24,6 +24,19 @@ _SIGNAL = re.compile(
     r"|TERM|TRAP|TSTP|TTIN|TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ)\Z"
 )
 
+_JOB = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}\Z")
+_RESERVED = frozenset({"last", "all"})
+
+
+def check_name(name: object, what: str = "name") -> str:
+    """A job's name as it may be: a letter, then letters, digits, `.`, `_`, `-`, 63 in all."""
+    if not isinstance(name, str) or not _JOB.match(name) or name in _RESERVED:
+        raise InvalidError(
+            f"{what}: {name!r:.80} is not a job name: a letter, then letters, digits, "
+            "'.', '_' or '-', 63 in all, and not 'last' or 'all'"
+        )
+    return name
+
 
 def shown(value: object) -> str:
     """`value` as it may stand in a message: quoted, and not too long."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jobd.core import breaker, edits, machine, scheduled
+from jobd.core import alertbook, arrived, breaker, edits, machine, reacted, scheduled
 from jobd.core import events as e
 from jobd.core.commands import Body
 from jobd.core.entities import Attempt, Host, Job, Run
@@ -61,6 +61,9 @@ class State(Moves):
             e.HostRunsArchived: self._runs_archived,
             **{cls: partial(change, self) for cls, change in edits.APPLIERS.items()},
             **{cls: partial(change, self) for cls, change in scheduled.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in reacted.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in arrived.APPLIERS.items()},
+            **{cls: partial(change, self) for cls, change in alertbook.APPLIERS.items()},
         }
 
     # -- reading ---------------------------------------------------------------------------
@@ -141,13 +144,20 @@ class State(Moves):
         job.origin = event.origin
         job.removed = False
         self.schedules.sync(job, spec.schedules, event.at, event.caller)
+        self.watches.sync(job, spec.watches, event.at)
+        self.jobs_changed = True
+        self.alerts.registered(job.id, bool(spec.alerts))
         self.jobs[job.name] = job
+        self.reactions.sync(job, self.children)
         self.dirty = True
 
     def _job_removed(self, event: e.JobRemoved) -> None:
         job = self.job(event.job)
         job.removed = True
         self.schedules.drop(job)
+        self.reactions.sync(job, self.children)
+        self.watches.drop(job)
+        self.jobs_changed = True
         job.paused = False
         self.jobs.pop(job.name, None)
 
@@ -219,6 +229,8 @@ class State(Moves):
             self.replaceable.setdefault(run.job.id, {})[run.id] = None
         if "labels" in options:
             self.runs.labelled(run.id)
+        if "drop" in options:
+            self.drops.add(options["drop"][0], run.id)
         if "key" in options:
             run.job.keys[options["key"]] = run.id
         if "made_by" in options:
@@ -249,6 +261,8 @@ class State(Moves):
         self.leave(run, e.RunFinished)
         run.note = event
         self.runs.ended(run.id, event.at)
+        if outcome is Outcome.SUCCEEDED:
+            self.alerts.succeeded[run.job.id] = event.at
         self.finish(run, outcome)
 
     def _run_held(self, event: e.RunHeld) -> None:
@@ -284,7 +298,7 @@ class State(Moves):
             raise machine.TransitionError(f"run {run.id}: attempt {event.number} is not its next")
         if run.parents:
             raise machine.TransitionError(f"run {run.id}: claimed while it waits for parents")
-        attempt = Attempt(event.number, event.at)
+        attempt = Attempt(event.number, event.at, event.gpus)
         attempt.state = machine.attempt_after(run.id, None, e.AttemptClaimed)
         if run.due is None:
             self.take(run)
@@ -303,6 +317,7 @@ class State(Moves):
         self.active_of[run.spec.kind] += 1
         self.reserved_millicpus += round(run.spec.cpus * 1000)
         self.reserved_memory += run.memory
+        self.reserved_gpus += run.spec.gpus
         self._claim_limits(run, event.at)
 
     def _claim_limits(self, run: Run, at: int) -> None:
@@ -339,6 +354,7 @@ class State(Moves):
         run.job.active -= 1
         self.reserved_millicpus -= round(run.spec.cpus * 1000)
         self.reserved_memory -= run.memory
+        self.reserved_gpus -= run.spec.gpus
         breaker.count(self, run.job, event)
         self.groups.ended(run.id)
         if run.options is not None:

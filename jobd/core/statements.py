@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from jobd.codec import pack_shared, unpack
 from jobd.core import events as e
+from jobd.core.alertstatements import AlertBookStands, AlertStands, stated
 from jobd.core.entities import Attempt, Job, Run
 from jobd.core.groups import groups_mapping
 from jobd.core.moves import Moves
@@ -70,6 +71,34 @@ class ScheduleStands(NamedTuple):
     mark: str
 
 
+class RefusalStands(NamedTuple):
+    """The last run that a job was to get for an end or a topic and did not: `ReactionRefused`,
+    and how often that has happened."""
+
+    at: int
+    trigger: str
+    name: str
+    cause: int | None
+    text: str
+    times: int
+
+
+class JoinsStand(NamedTuple):
+    """The gatherings of one `[[on]]` that stand open, oldest first: the run that each began with,
+    since when, and of each job that has been reached its name, the run and its outcome."""
+
+    key: str
+    open: list[list[Any]]
+
+
+class WatchStands(NamedTuple):
+    """How far a watched path of the job's newest definition is dealt with: see `WatchMoved`."""
+
+    name: str
+    mark: int
+    seen: list[int]
+
+
 class ReadyStands(NamedTuple):
     """A part of a job's queue at one priority: ids of 8 bytes, in the order of their turns.
 
@@ -84,9 +113,10 @@ class RunStands(NamedTuple):
     """A run with its attempts. `payload` is nil where it is a file: `body` is that, else nil.
 
     `note`: nil, or what it is (0 `RunFinished`, 1 `RunHeld`) and that event's fields. An attempt:
-    its number, its state, when it was claimed, and of `AttemptStarted`, `AttemptStopping`,
-    `AttemptEnded` each nil or its fields from `at` on. The last words and the bytes of a result
-    are those of the last attempt that ended; of one before, a result is told by its length.
+    its number, its state, when it was claimed, of `AttemptStarted`, `AttemptStopping` and
+    `AttemptEnded` each nil or its fields from `at` on, and its GPUs or nil. The last words
+    and the bytes of a result are those of the last attempt that ended; of one before, a result is
+    told by its length.
     """
 
     job: int
@@ -149,7 +179,12 @@ _TABLE: tuple[tuple[int, int, type[Any]], ...] = (
     (65, e.JOB, RevisionStands),
     (66, e.JOB, ReadyStands),
     (67, e.JOB, ScheduleStands),
+    (68, e.HOST, AlertStands),
+    (69, e.HOST, AlertBookStands),
     (72, e.RUN, RunStands),
+    (73, e.JOB, WatchStands),
+    (74, e.JOB, RefusalStands),
+    (75, e.JOB, JoinsStand),
     (80, e.HOST, HostStands),
     (81, e.HOST, RequestsStand),
     (82, e.HOST, PolicyStands),
@@ -182,6 +217,8 @@ def statements(state: Moves, kept: Kept) -> Iterator[Record]:
     )  # fmt: skip
     yield _record(host, 1, state.host.rev)
     yield _record(_policy(state), 1, state.host.rev)
+    for each in stated(state.alerts):
+        yield _record(each, 1, state.host.rev)
     entries: list[bytes] = []
     for key, runs in state.requests.oldest_first():
         entries.append(key + runs.start.to_bytes(8, "little") + len(runs).to_bytes(4, "little"))
@@ -258,6 +295,11 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
         yield revision_record(job, number)
     for schedule in state.schedules.of(job):
         yield _record(_schedule(schedule), job.id, job.rev)
+    for statement in _reactions(job, state):
+        yield _record(statement, job.id, job.rev)
+    for watch in state.watches.of(job):
+        moved = WatchStands(watch.spec.name, watch.mark, watch.seen)
+        yield _record(moved, job.id, job.rev)
     for priority, queue in sorted(job.ready.items()):
         # what is over for good never becomes right again; but an empty queue would cost the job its
         # turn
@@ -267,6 +309,19 @@ def _job(job: Job, state: Moves) -> Iterator[Record]:
             if byteorder == "big":
                 part.byteswap()
             yield _record(ReadyStands(priority, part.tobytes()), job.id, job.rev)
+
+
+def _reactions(job: Job, state: Moves) -> Iterator[Any]:
+    refusal = state.reactions.refused.get(job.id)
+    if refusal is not None:
+        yield RefusalStands(*refusal)
+    for (number, key), joins in state.reactions.joins.items():
+        if number == job.id:
+            rows = [
+                [root, join.since, [[name, *there] for name, there in join.reached.items()]]
+                for root, join in joins.items()
+            ]
+            yield JoinsStand(key, rows)
 
 
 def _schedule(schedule: Schedule) -> ScheduleStands:
@@ -340,4 +395,5 @@ def _attempt(run: Run, attempt: Attempt, kept: Kept, whole: bool) -> list[Any]:
         None if attempt.started is None else attempt.started[2:],
         None if attempt.stopping is None else attempt.stopping[2:],
         None if end is None else end[2:],
+        attempt.gpus,
     ]

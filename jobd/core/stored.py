@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jobd.core import schedule, specapi
+from jobd.core import alertspec, on, schedule, specapi
 from jobd.core import spec as s
 from jobd.core import specaccess as a
 from jobd.core import specvalues as v
@@ -129,6 +129,17 @@ def _api(value: Any) -> Api:
     )
 
 
+def _alerts(value: Any) -> tuple[Any, ...]:
+    """Those of the alerts that can be read, as for schedules."""
+    found: list[Any] = []
+    for one in value:
+        try:
+            found += alertspec.read_all([one], "alert")
+        except InvalidError:
+            continue
+    return tuple(found)
+
+
 #: how a key is written -> how it is read where its own reader refuses what stands there
 _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     v.as_is: _scalar,
@@ -137,9 +148,12 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     duration_text: lambda value: duration_ms(value, "a duration"),
     size_text: lambda value: size_bytes(value, "a size"),
     a.mounts_listed: _mounts,
+    a.ulimits_mapped: lambda value: {str(name): int(most) for name, most in value.items()},
     rate_text: lambda value: read_rate(value, "a rate"),
     schedule.write_all: _schedules,
+    on.write_all: on.as_it_was,
     specapi.write: _api,
+    alertspec.write_all: _alerts,
 }
 
 

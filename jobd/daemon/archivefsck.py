@@ -52,7 +52,7 @@ def _index(path: str, store: bytes) -> Iterator[Index | None]:
         with suppress(OSError, IndexBusyError, IndexUnusableError):
             shutil.copyfile(path, os.path.join(copy, "index"))
             with suppress(FileNotFoundError):
-                shutil.copyfile(f"{path}-wal", os.path.join(copy, "index-wal"))
+                shutil.copyfile(f"{path}-journal", os.path.join(copy, "index-journal"))
             index = Index(os.path.join(copy, "index"), store)
         try:
             yield index

@@ -18,6 +18,8 @@ from jobd.core.model import Reason
 from jobd.core.salvage import SUSPECT
 from jobd.core.state import State
 from jobd.core.states import Kind
+from jobd.daemon.alertduty import AlertDuty
+from jobd.daemon.arrivals import begin
 from jobd.daemon.background import Repeating, keeping_space, sampling, watching
 from jobd.daemon.backup import HALF
 from jobd.daemon.builds import Builds
@@ -45,6 +47,7 @@ from jobd.daemon.workdir import sweep_workdirs
 from jobd.engine.base import Found
 from jobd.engine.sides import Sides
 from jobd.errors import ConfigError, DiskFailedError
+from jobd.intake.spool import Spool
 from jobd.journal import Journal
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
@@ -126,7 +129,8 @@ class Daemon:
     def _start(self) -> None:
         places, config = self.places, self.config
         refuse_half(places.state.parent)
-        for folder in (places.state, places.socket.parent, places.logs, places.secrets):
+        own = (places.state, places.socket.parent, places.logs, places.secrets, places.spool)
+        for folder in own:
             refuse_open_parents(folder)
         make_folder(places.state)
         make_folder(places.socket.parent)
@@ -159,6 +163,8 @@ class Daemon:
         self._connect_engine(journal, bodies, logs)
         self._take_configuration()
         self._go_on_beside(journal)
+        spool = Spool(places.spool, doors.gid)
+        self._closers.append(begin(spool, self.loop, self._kernel, bodies))
         self.loop.started(boot_id(), host_boot_ms())
         self.loop.garbage.loaded()
         self.pulse.phase = "running"
@@ -187,8 +193,12 @@ class Daemon:
         self._keeper = keeper
         keeper.window, keeper.keep = config.window, config.keep
         keeper.logs.keep = config.keep_logs
+        loop.alerts = duty = AlertDuty(
+            loop, journal.store, places.secrets, places.socket, engines.kinds
+        )
+        self._closers.append(duty.close)
         kernel = DaemonKernel(
-            loop, bodies, logs, engines, str(places.state), builds, snapshots, keeper, history
+            loop, bodies, logs, engines, str(places.state), builds, snapshots, keeper, history, duty
         )
         kernel.uploads.most = config.upload_bytes
         # who waits for a build waits for what no run's number can be
@@ -233,6 +243,7 @@ class Daemon:
             store=journal.store,
             work=places.state / "work",
             secrets=places.secrets,
+            spool=Spool(places.spool),
             owner=process_owner(config),
             log_bytes=config.log_bytes,
             post=self._report,

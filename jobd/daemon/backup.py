@@ -221,6 +221,9 @@ class _Backup:
                 run.id, attempt.number, self._at, Outcome.INTERRUPTED, False, None, text
             )
             yield e.RunHeld(run.id, self._at, COPIED, _HELD, self._caller)
+        for delivery in list(state.alerts.waiting.values()):
+            text = "the queue was copied: the original delivers it"
+            yield e.AlertTried(1, delivery.id, self._at, "given-up", self._at, text, self._caller)
         if state.host.drained_at is None:
             yield e.HostDrainStarted(1, self._at, self._caller)
 

@@ -29,7 +29,7 @@ def main(where: Source) -> int:
     for job in settings.jobs:
         print(f"#   {job.name}  {job.file}")
     print(f"# queue {places.state}\n# socket {places.socket}\n# logs {places.logs}")
-    print(f"# secrets {places.secrets}")
+    print(f"# secrets {places.secrets}\n# drops {places.spool}")
     for folder in (places.state, places.socket.parent, places.logs):
         _usable(folder)
     trouble = secrets_trouble(places.secrets)

@@ -105,6 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     backup.add_argument("--logs", action="store_true", help="copy the attempts' log files too")
     backup.add_argument("--json", action="store_true", help="one JSON value on stdout")
     backup.set_defaults(work=_backup)
+    notify = verbs.add_parser(
+        "notify", help="deliver alerts, without rights, as a client of the daemon's socket"
+    )
+    _add_places(notify)
+    notify.add_argument("--socket", type=Path, metavar="PATH", help="the daemon's, else its usual")
+    notify.add_argument("--user", metavar="NAME", help="become NAME; as root: [alerts] user")
+    notify.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    notify.add_argument("--verbose", action="store_true", help="log more")
+    notify.set_defaults(work=_notify)
     version = verbs.add_parser("version", help="print the version")
     version.set_defaults(work=lambda arguments: print(f"jobd {VERSION}") or 0)
     return parser
@@ -122,10 +131,7 @@ def _source(arguments: argparse.Namespace) -> Source:
 def _run(arguments: argparse.Namespace) -> int:
     # what is made of jobd's own is closed by itself; what leads there is nobody else's to write
     os.umask(os.umask(0o022) | 0o022)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("jobd: %(levelname)s: %(message)s"))
-    level = logging.INFO if arguments.verbose else logging.WARNING
-    logging.basicConfig(handlers=[handler], level=level)
+    _log_to_stderr("jobd", arguments.verbose)
     where = _source(arguments)
     settings = load(where)
     # here, not above: `jobd version` need not load the whole daemon
@@ -137,6 +143,23 @@ def _run(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     daemon.run(_say)
     return 0
+
+
+def _notify(arguments: argparse.Namespace) -> int:
+    from jobd.daemon import notify
+
+    _log_to_stderr("jobd notify", arguments.verbose)
+    where = _source(arguments)
+    user = arguments.user
+    if user is None and os.geteuid() == 0:
+        user = load(where).config.rules.alerts.user
+    return notify.main(arguments.socket or where.places.socket, user or "", arguments.child)
+
+
+def _log_to_stderr(name: str, verbose: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(f"{name}: %(levelname)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.INFO if verbose else logging.WARNING)
 
 
 class OneLine(logging.Formatter):

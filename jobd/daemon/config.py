@@ -19,6 +19,7 @@ from jobd.capacity.ledger import Host
 from jobd.core import specaccess
 from jobd.core import specvalues as v
 from jobd.core.access import Policy
+from jobd.core.alertrules import AlertRules, read_alerts
 from jobd.core.archiving import Window
 from jobd.core.groups import GroupLimits, read_groups
 from jobd.core.limits import PLAIN, Pace
@@ -26,8 +27,8 @@ from jobd.core.model import JobSpec
 from jobd.core.policy import Rules
 from jobd.core.spec import parse
 from jobd.core.tomlkeys import line_of, lines_of_keys
-from jobd.cron import zones
 from jobd.daemon import configreaders as r
+from jobd.daemon import hostzone
 from jobd.daemon.configreaders import pace, thresholds
 from jobd.daemon.imagegc import Keep
 from jobd.daemon.places import Places
@@ -113,6 +114,7 @@ _KEYS: dict[str, v.Reader] = {
     "process.concurrency": v.whole(1, 1 << 20),
     "capacity.cpus": v.number(0.01, 4096),
     "capacity.memory": v.size(16 << 20),
+    "capacity.gpus": v.whole(0, 1024),
     "capacity.reserve_cpus": v.number(0, 4096),
     "capacity.reserve_memory": v.size(0),
     "capacity.concurrency": v.whole(1, 1 << 20),
@@ -126,6 +128,10 @@ _KEYS: dict[str, v.Reader] = {
     "order.age_after": r.ages,
     "maxima.cpus": v.number(0.01, 4096),
     "maxima.memory": v.size(6 << 20),
+    "maxima.gpus": v.whole(0, 1024),
+    "maxima.pids": v.whole(1, 1 << 22),
+    "maxima.shm": v.size(64 << 10),
+    "maxima.ulimits": specaccess.ulimits,
     "maxima.timeout": v.duration(1),
     "maxima.attempts": v.whole(1, 1000),
     "maxima.payload": v.size(0),
@@ -133,6 +139,7 @@ _KEYS: dict[str, v.Reader] = {
     "maxima.context": v.size(0),
     "maxima.uploads": v.size(0),
     "maxima.user_queue": v.whole(1, 1 << 31),
+    "maxima.chain": v.whole(1, 1000),
     "images.allow": r.names,
     "images.pull": v.choice("missing", "always", "never"),
     "images.keep_age": v.duration(1),
@@ -155,7 +162,7 @@ _KEYS: dict[str, v.Reader] = {
     "access.socket_mode": r.mode,
     "access.socket_group": v.text(64),
 }
-_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults", "groups"}
+_TABLES = {path.partition(".")[0] for path in _KEYS} | {"defaults", "groups", "alerts"}
 
 #: a payload is one argument of one run: what is larger belongs in a file that is mounted
 _LARGEST_PAYLOAD = 1 << 30
@@ -215,6 +222,7 @@ def _protected(path: Path, places: Places, config: Config) -> tuple[str, ...]:
         places.jobs,
         places.state,
         places.secrets,
+        places.spool,
         places.logs,
         places.socket.parent,
     }
@@ -237,7 +245,7 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
             raise InvalidError(f"[{table}]: unknown table{_near(table, _TABLES)}")
         if not isinstance(content, Mapping):
             raise InvalidError(f"{table}: expected a table, got {v.kind(content)}")
-        if table in ("defaults", "groups"):
+        if table in ("defaults", "groups", "alerts"):
             continue
         for key, value in content.items():
             path = f"{table}.{key}"
@@ -252,7 +260,10 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
     docker_config = values.get("engine.docker_config")
     return Config(
         host=host,
-        rules=_rules(values, host, defaults, process),
+        rules=replace(
+            _rules(values, host, defaults, process),
+            alerts=_alerts(given.get("alerts", {}), process),
+        ),
         engine=kind,
         engine_socket=values.get("engine.socket"),
         docker_config=Path(docker_config) if docker_config else None,
@@ -277,6 +288,17 @@ def read(given: Mapping[str, Any], engine: str | None = None, processes: bool = 
         snapshot_after=values.get("journal.snapshot_after", SNAPSHOT_AFTER),
         defaults=defaults,
     )
+
+
+def _alerts(given: Any, process: Account | str) -> AlertRules:
+    rules = read_alerts(given)
+    uid = r.notifier(rules.user)
+    if isinstance(process, Account) and process.changes and process.uid == uid:
+        raise InvalidError(
+            f"alerts.user: processes of jobs run as {rules.user} too ([process] user), and could "
+            "take alerts: name another user"
+        )
+    return replace(rules, uid=uid)
 
 
 def _keep_images(values: Mapping[str, Any]) -> Keep:
@@ -308,6 +330,7 @@ def _host(values: Mapping[str, Any]) -> Host:
         # on a very small host a fixed reserve would leave nothing for runs
         reserve_cpus=values.get("capacity.reserve_cpus", min(0.25, cpus / 4)),
         reserve_memory=values.get("capacity.reserve_memory", min(512 << 20, memory // 4)),
+        gpus=values.get("capacity.gpus", probe.host_gpus()),
     )
     if host.reserve_cpus >= host.cpus:
         raise InvalidError(
@@ -328,23 +351,6 @@ def _process(values: Mapping[str, Any], enabled: bool) -> Account | str:
         return account(values.get("process.user", PROCESS_USER))
     except NoAccountError as error:
         return str(error)
-
-
-def host_zone() -> str:
-    """The name of the zone that the host's clocks show; UTC where it has none."""
-    for text in (os.environ.get("TZ", "").removeprefix(":"), _localtime()):
-        try:
-            if text:
-                zones.find(text)
-                return text
-        except InvalidError:
-            continue
-    return "UTC"
-
-
-def _localtime() -> str:
-    """As systemd has it: a link into the zones' folder."""
-    return os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
 
 
 def _rules(
@@ -368,10 +374,15 @@ def _rules(
         defaults=filled,
         max_cpus=min(values.get("maxima.cpus", host.cpus), host.cpus),
         max_memory=min(values.get("maxima.memory", host.memory), host.memory),
+        max_gpus=min(values.get("maxima.gpus", host.gpus), host.gpus),
+        max_pids=values.get("maxima.pids"),
+        max_shm=values.get("maxima.shm"),
+        max_ulimits=values.get("maxima.ulimits", plain.max_ulimits),
         max_timeout=values.get("maxima.timeout"),
         max_attempts=values.get("maxima.attempts"),
         max_payload=payload,
         max_user_queue=values.get("maxima.user_queue"),
+        max_chain=values.get("maxima.chain", plain.max_chain),
         networks=frozenset(values.get("allow.networks", plain.networks)),
         images=values.get("images.allow", plain.images),
         users=values.get("allow.users", plain.users),
@@ -383,7 +394,7 @@ def _rules(
             read=values.get("access.read", plain.access.read),
             owner=os.geteuid(),
         ),
-        timezone=host_zone(),
+        timezone=hostzone.name(),
         no_processes=process if isinstance(process, str) else "",
         process_user=None if isinstance(process, str) else process.name,
     )

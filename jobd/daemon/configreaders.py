@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,20 @@ def mode(value: Any, path: str) -> int:
 def ages(value: Any, path: str) -> int:
     """A duration, or `never` (0)."""
     return 0 if value == "never" else v.duration(1)(value, path)
+
+
+def notifier(user: str) -> int | None:
+    """The uid of who delivers alerts, or None where there is no such user. Raises InvalidError.
+
+    Never root's, nor that of the daemon's own system user: it speaks with the network.
+    """
+    try:
+        uid = pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+    if uid == 0 or (user == "jobd" and uid != os.geteuid()):
+        raise InvalidError(f"alerts.user: alerts are never delivered by {user}: name another user")
+    return uid
 
 
 def off(read: v.Reader) -> v.Reader:

@@ -12,32 +12,35 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from jobd.capacity.ledger import Ledger
 from jobd.codec import pack
+from jobd.core import gpus, punctual
 from jobd.core.commands import Caller, Command, ScheduleDue
 from jobd.core.decide import decide
 from jobd.core.dispatch import picks
 from jobd.core.effects import Effect, StartAttempt
 from jobd.core.events import (
+    ALERTS,
     CODES_OF,
     RUN,
     TYPE_OF,
-    AttemptClaimed,
     Event,
     JobRunsCancelled,
     RunQueued,
     encode,
 )
 from jobd.core.model import Now, Reason
+from jobd.core.outbox import OUTBOX
 from jobd.core.policy import Rules
 from jobd.core.requests import KEEP_MS
 from jobd.core.schedule import BOOT
 from jobd.core.state import State
 from jobd.core.timers import Timers
 from jobd.daemon.garbage import Garbage
-from jobd.daemon.room import Room
+from jobd.daemon.loopparts import Looker, Performer, read_clock
+from jobd.daemon.room import ALERT_ROOM, Room
 from jobd.errors import DiskFailedError, RefusedError
 from jobd.journal import Journal, RecordFields, record_cost
 from jobd.server.desk import Desk
@@ -56,28 +59,19 @@ _LONGEST_WAIT_MS = 30_000
 _FULL_BATCH = 8 << 20
 #: records that a batch is made of; one may hold some more (journal/FORMAT.md, "Limits")
 _MOST_RECORDS = 60_000
+#: events of alerts that are kept for when there is room again
+_MOST_SHED = 1_000
 #: reports taken in one pass
 _TAKEN = 1_000
 #: after the last batch, idle for so long: the idle mark (DURABILITY W8)
 _IDLE_MARK_MS = 1_000
-#: events after which as many requests are looked at whether they are out of date; how many where
-#: nothing else is to be done
+#: events after which as many requests are looked at whether they are out of date; how many at rest
 _EXPIRY, _EXPIRY_AT_REST = 256, 10_000
 _QUEUED = TYPE_OF[RunQueued]
+#: schedules that fire together from which on they are written before anything else is done
+MANY_DUE = 16
 #: room that a firing needs beside its payload, in bytes, and when it is tried again without
 SCHEDULE_ROOM, SCHEDULE_AGAIN_MS = 16 << 10, 5_000
-
-
-class Performer(Protocol):
-    """Who carries effects out, without holding up the loop."""
-
-    def perform(self, effect: Effect) -> None:
-        """Set the effect going."""
-
-
-def read_clock() -> Now:
-    """The wall's time and one that never goes back and counts a suspended host's sleep too."""
-    return Now(time.time_ns() // 1_000_000, time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000)
 
 
 class CoreLoop:
@@ -108,6 +102,12 @@ class CoreLoop:
         self.now = clock()
         self.desk: Desk | None = None
         self.performer: Performer | None = None
+        #: looks at what is new in the state after a sync, beside effects and answers
+        self.lookers: list[Callable[[], None]] = []
+        self._after: list[Callable[[], None]] = []
+        self.alerts: Looker | None = None
+        #: events of alerts that there was no room for, to be decided on anew
+        self.shed: deque[Event] = deque(maxlen=_MOST_SHED)
         self._clock = clock
         self._inbox: deque[Callable[[], None]] = deque()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -121,6 +121,8 @@ class CoreLoop:
         self._marked = False
         self._stopping = False
         self._failure: BaseException | None = None
+        #: what came between a decision and the disk: state and records may be half of one
+        self._torn: BaseException | None = None
         self._more = False
         self.timers.arm_all(state, self.now)
 
@@ -148,9 +150,14 @@ class CoreLoop:
         if self.room.pending >= _FULL_BATCH:
             self.commit()  # a small request may make much: nothing is answered before the flush
         decision = decide(self.state, command, self.now, self.rules, caller)
-        if len(self._records) + len(decision.events) > _MOST_RECORDS:
+        events = decision.events
+        if events and TYPE_OF[type(events[-1])] in ALERTS and self.room.missing(ALERT_ROOM):
+            # no room is kept for alerts: a full disk must not keep an end from being recorded
+            self.shed += [event for event in events if TYPE_OF[type(event)] in ALERTS]
+            events = [event for event in events if TYPE_OF[type(event)] not in ALERTS]
+        if len(self._records) + len(events) > _MOST_RECORDS:
             self.commit()  # a decision is in one batch
-        self._take(decision.events)
+        self._take(events)
         self._effects += decision.effects
         return decision.answer
 
@@ -166,6 +173,14 @@ class CoreLoop:
         self._changed.add(run)
 
     def _take(self, events: list[Event]) -> None:
+        try:
+            self._take_all(events)
+        except BaseException as error:
+            # for want of memory, say: half a decision must not reach the disk with the next batch
+            self._torn = error
+            raise
+
+    def _take_all(self, events: list[Event]) -> None:
         state = self.state
         for event in events:
             cls, subject = type(event), event[0]
@@ -180,6 +195,12 @@ class CoreLoop:
                 self._changed.add(subject)
             elif type(event) is JobRunsCancelled:
                 self._ranges += event.ranges
+            elif number in ALERTS:
+                self._changed.add(OUTBOX)
+
+    def after_sync(self, work: Callable[[], None]) -> None:
+        """Have `work` done once all that was decided so far is on disk. For the loop's thread."""
+        self._after.append(work)
 
     def touch(self, run: int) -> None:
         """Have requests that wait for the run asked again: something about it is new."""
@@ -218,6 +239,8 @@ class CoreLoop:
             self.decide(over, SYSTEM)
             self._commit_if_full()
         self._fire()
+        if self.alerts is not None:
+            self.alerts.turn(SYSTEM)
         if desk is not None:
             self._more = desk.take(self.kernel)
             desk.overdue(self.kernel)
@@ -243,15 +266,22 @@ class CoreLoop:
     def _fire(self) -> None:
         """Have the schedules make the runs that are due."""
         schedules = self.state.schedules
-        for schedule in schedules.due(self.now):
+        due = schedules.due(self.now)
+        for schedule in due:
             try:
                 self.room.require(SCHEDULE_ROOM + len(schedule.spec.payload) * 2)
-                self.decide(ScheduleDue(*schedule.key), SYSTEM)
+                plain = punctual.fire(self.state, schedule, self.now, self.rules)
+                if plain is not None:
+                    self._take(plain)
+                else:
+                    self.decide(ScheduleDue(*schedule.key), SYSTEM)
             except RefusedError as error:
                 # the disk is full: it stands where it stood, and what it missed is caught up
                 _log.warning("schedule %s: not fired: %s", schedule.seed, error)
                 schedules.again(schedule, self.now.wall + SCHEDULE_AGAIN_MS)
             self._commit_if_full()
+        if len(due) >= MANY_DUE:
+            self.commit()  # they are on time when they are on disk: before they are started
 
     def started(self, boot: str, boot_ms: int) -> None:
         """Fire what waits for the start of the host (`boot` names it) or of jobd, once each."""
@@ -273,9 +303,9 @@ class CoreLoop:
                 self.ledger.disk = Reason("disk", "the queue's disk has no room for another end")
                 self.state.dirty = True
                 return
-            number = len(run.attempts or ()) + 1
-            self._take([AttemptClaimed(run.id, number, self.now.wall)])
-            self._effects.append(StartAttempt(run.id, number))
+            claimed = gpus.claim(self.state, run, self.now.wall, self.ledger.host.gpus)
+            self._take([claimed])
+            self._effects.append(StartAttempt(run.id, claimed.number))
             self._commit_if_full()
 
     def _commit_if_full(self) -> None:
@@ -283,7 +313,20 @@ class CoreLoop:
             self.commit()
 
     def commit(self) -> None:
-        """Make durable what was decided, and set its effects going. One write, one sync."""
+        """Make durable what was decided, and set its effects going. One write, one sync.
+
+        After an error in the middle of it every later call raises that: what stands in memory is
+        then not what the queue says, and only a new start tells.
+        """
+        if self._torn is not None:
+            raise self._torn
+        try:
+            self._commit()
+        except BaseException as error:
+            self._torn = error
+            raise
+
+    def _commit(self) -> None:
         if self._records:
             self.pulse.doing = "syncing"
             try:
@@ -317,6 +360,9 @@ class CoreLoop:
         if self.performer is not None:
             for effect in effects:
                 self.performer.perform(effect)
+        after, self._after = self._after, []
+        for work in (*after, *self.lookers):
+            work()
 
     def _expire(self, most: int) -> None:
         self._since_expiry = 0
@@ -339,6 +385,9 @@ class CoreLoop:
         fires = self.state.schedules.wait_ms(now)
         if fires is not None:
             waits.append(fires)
+        looks = None if self.alerts is None else self.alerts.wait_ms(now)
+        if looks is not None:
+            waits.append(looks)
         if self._inbox:
             return 0
         # rounded up by one: a millisecond early would be a turn for nothing

@@ -48,6 +48,7 @@ def examine(
         *_disks(places),
         _socket(places.socket),
         _secrets(places.secrets),
+        _spool(places.spool),
         _clock(),
     ]
 
@@ -146,6 +147,14 @@ def _secrets(folder: Path) -> Finding:
         return finding("secrets", "ok", f"{folder}: {there}")
     text, _, remedy = trouble.partition(": ")
     return finding("secrets", "wrong", text, remedy)
+
+
+def _spool(folder: Path) -> Finding:
+    """Whether files can be dropped."""
+    if os.access(folder, os.W_OK | os.X_OK) and folder.stat().st_uid == os.geteuid():
+        return finding("drops", "ok", f"{folder}: a folder for each job is there")
+    text = f"{folder}: is not jobd's own: nothing can be dropped"
+    return finding("drops", "wrong", text, f"make it, and give it to the daemon's user: {folder}")
 
 
 def secrets_trouble(folder: Path) -> str | None:

@@ -12,6 +12,7 @@ from jobd.daemon.attempt import Assignment, AttemptDriver, discard_patiently
 from jobd.daemon.control import Control, guarded
 from jobd.daemon.inside import Inside
 from jobd.daemon.patience import Timing
+from jobd.daemon.threads import Threads
 from jobd.daemon.workdir import OUTPUT_LIMIT, Inputs, Workdir
 from jobd.engine.base import EngineError, Order
 from jobd.engine.sides import Sides
@@ -66,7 +67,7 @@ class Drivers:
         self._lock = threading.Lock()
         self._drivers: dict[tuple[int, int], AttemptDriver] = {}
         self._controls: dict[tuple[int, int], Control] = {}
-        self._threads: set[threading.Thread] = set()
+        self._threads = Threads()
         self._closing = False
 
     def workdir(self, run: int, attempt: int) -> Workdir:
@@ -123,13 +124,9 @@ class Drivers:
                 with self._lock:
                     self._drivers.pop(key, None)
                     self._controls.pop(key, None)
-                    self._threads.discard(threading.current_thread())
 
-        # daemon threads: an engine that hangs must not keep the process from ending
-        thread = threading.Thread(target=run, name=f"attempt {key[0]}.{key[1]}", daemon=True)
         self._controls[key] = control
-        self._threads.add(thread)
-        thread.start()
+        self._threads.run(f"attempt {key[0]}.{key[1]}", run)
 
     def stop(self, run: int, attempt: int, signal: str) -> None:
         """Send `signal` (`SIGTERM`) to an attempt, or keep it from starting."""
@@ -190,13 +187,9 @@ class Drivers:
         with self._lock:
             self._closing = True
             controls = list(self._controls.values())
-            threads = list(self._threads)
         for control in controls:
             control.close()
-        until = time.monotonic() + timeout_s
-        for thread in threads:
-            thread.join(max(0.0, until - time.monotonic()))
-        return not any(thread.is_alive() for thread in threads)
+        return self._threads.close(time.monotonic() + timeout_s)
 
 
 def boot_id() -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jobd.core.alertrules import shown
 from jobd.core.groups import groups_mapping
 from jobd.daemon.config import Config
 from jobd.units import duration_text, size_text
@@ -24,6 +25,7 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     "process.concurrency": lambda config: config.pace.processes,
     "capacity.cpus": lambda config: config.host.cpus,
     "capacity.memory": lambda config: size_text(config.host.memory),
+    "capacity.gpus": lambda config: config.host.gpus,
     "capacity.reserve_cpus": lambda config: config.host.reserve_cpus,
     "capacity.reserve_memory": lambda config: size_text(config.host.reserve_memory),
     "capacity.concurrency": lambda config: config.pace.at_once,
@@ -41,12 +43,17 @@ SHOWN: dict[str, Callable[[Config], Any]] = {
     ),
     "maxima.cpus": lambda config: config.rules.max_cpus,
     "maxima.memory": lambda config: _optional(config.rules.max_memory, size_text),
+    "maxima.gpus": lambda config: config.rules.max_gpus,
+    "maxima.pids": lambda config: config.rules.max_pids,
+    "maxima.shm": lambda config: _optional(config.rules.max_shm, size_text),
+    "maxima.ulimits": lambda config: dict(config.rules.max_ulimits) or None,
     "maxima.timeout": lambda config: _optional(config.rules.max_timeout, duration_text),
     "maxima.attempts": lambda config: config.rules.max_attempts,
     "maxima.payload": lambda config: size_text(config.rules.max_payload),
     "maxima.output": lambda config: size_text(config.output_bytes),
     "maxima.context": lambda config: size_text(config.context_bytes),
     "maxima.uploads": lambda config: size_text(config.upload_bytes),
+    "maxima.chain": lambda config: config.rules.max_chain,
     "maxima.user_queue": lambda config: config.rules.max_user_queue,
     "images.allow": lambda config: list(config.rules.images),
     "images.pull": lambda config: config.rules.defaults.get("pull"),
@@ -87,6 +94,8 @@ def lines(config: Config) -> list[str]:
             made.append(f"[{head}]")
         value = show(config)
         made.append(f"# {key}: not set" if value is None else f"{key} = {toml(value)}")
+    made.append("[alerts]")
+    made += [f"{key} = {toml(value)}" for key, value in shown(config.rules.alerts).items()]
     made.append("[groups]")
     made += [f"{_key(name)} = {toml(t)}" for name, t in groups_mapping(config.groups).items()]
     made.append("[defaults]")

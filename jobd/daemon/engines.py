@@ -106,6 +106,11 @@ class Engines:
                 trouble="attempts cannot be started",
             )
 
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """The kinds of attempts that there is an engine for."""
+        return frozenset(self._watches)
+
     def start(self) -> None:
         """Begin to look at them; where there is none of a kind its runs wait, and are told why."""
         for kind in Kind:

@@ -1,11 +1,11 @@
 """What an attempt says by files, read from its folder: how far it is, and which runs it queues.
 
 `job/progress` holds how far it is. Each file `job/queue/JOB/NAME` becomes a run of JOB, whose
-payload it is. All of it lies where the attempt writes, as root mostly: so links are not followed,
-what is no regular file with one name is refused, sizes are bounded, and no name is used as a path
-but a job's, which is checked (DURABILITY, rulings). A complete file is first moved to where the
-attempt cannot reach it, under a name that no other gets: by that it makes one run, however often
-it is looked at.
+payload it is; each file `job/queue/@TOPIC/NAME` notifies that topic. All of it lies where the
+attempt writes, as root mostly: so links are not followed, what is no regular file with one name is
+refused, sizes are bounded, and no name is used as a path but a job's or a topic's, which is checked
+(DURABILITY, rulings). A complete file is first moved to where the attempt cannot reach it, under a
+name that no other gets: by that it counts once, however often it is looked at.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from jobd.core.ontopic import check_topic
 from jobd.core.spec import check_name
 from jobd.daemon.sweep import remove_tree
 from jobd.errors import InvalidError
@@ -31,6 +32,8 @@ from jobd.server.listener import unix_socket
 SOCKET = "jobd.sock"
 #: where files lie that were taken, beside what the attempt sees
 TAKEN = "taken"
+#: what the name of a topic's folder begins with, as no job's does
+TOPIC = "@"
 #: entries that are looked at in one look, and files that are taken in one
 _LOOKED_AT, _TAKEN_AT_ONCE = 10_000, 256
 #: bytes of the progress file that are read: its end
@@ -43,7 +46,8 @@ _PERCENT = re.compile(r"(\d{1,3})(?:\.\d*)?\s*%?(?:\s+(.*)|)", re.DOTALL)
 
 
 class Letter(NamedTuple):
-    """A file that was taken: its name by now, which is its own for ever, and which job it is for.
+    """A file that was taken: its name by now, which is its own for ever, and which job it is for,
+    or behind TOPIC the topic that it notifies.
 
     `shown` is what it was called, as far as that is still known.
     """
@@ -156,11 +160,14 @@ class Inbox:
         if name.startswith("."):
             return False
         try:
-            check_name(name)
+            if name.startswith(TOPIC):
+                check_topic(name.removeprefix(TOPIC))
+            else:
+                check_name(name)
         except InvalidError:
             is_folder = False
         if not is_folder:
-            self.note(name, "", "is no folder of a job: write to queue/JOB/NAME")
+            self.note(name, "", "is no folder of a job or @TOPIC: write to queue/JOB/NAME")
         return is_folder
 
     def _move(self, queue: int, taken: int, job: str, name: str) -> None:

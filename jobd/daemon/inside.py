@@ -14,13 +14,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobd.core.commands import Body, QueueRun
-from jobd.core.inside import caller_of, lives, require_queue
+from jobd.core.entities import Run
+from jobd.core.inside import caller_of, lives, require_emit, require_queue
+from jobd.core.onfilter import LOOKED_INTO
+from jobd.core.reacting import listeners
+from jobd.core.topics import EmitTopic
 from jobd.daemon.control import ClosedError, Control
-from jobd.daemon.inbox import Inbox, Letter, RejectedError
+from jobd.daemon.inbox import TOPIC, Inbox, Letter, RejectedError
 from jobd.daemon.patience import Timing
 from jobd.daemon.workdir import INLINE
 from jobd.engine.base import Order, Progress
@@ -159,6 +164,8 @@ class Insides:
         self, within: tuple[int, int], letter: Letter, payload: bytes | Body
     ) -> JobdError | None:
         run = self._loop.state.runs.get(within[0])
+        if run is not None and letter.job.startswith(TOPIC):
+            return self._emit(run, within, letter, payload)
         never = self._kernel.never_fits(letter.job)
         if run is None or never is not None:
             return ConflictError(never.text if never is not None else "the run is gone")
@@ -176,6 +183,23 @@ class Insides:
             require_queue(run, letter.job)  # before it is told whether there is such a job
             self._kernel.require_room(RUN_ROOM + (len(payload) if type(payload) is bytes else 0))
             self._kernel.decide(command, caller)
+        except (*_FOR_GOOD, RefusedError) as error:
+            return error
+        return None
+
+    def _emit(
+        self, run: Run, within: tuple[int, int], letter: Letter, payload: bytes | Body
+    ) -> JobdError | None:
+        topic, state = letter.job.removeprefix(TOPIC), self._loop.state
+        seen = payload[: LOOKED_INTO + 1] if isinstance(payload, bytes) else b""
+        # a file that is found again after a crash notifies no second time
+        name = f"{within[0]}.{within[1]}/{letter.name}".encode()
+        key = blake2b(name, digest_size=16, key=self._loop.journal.store).digest()
+        try:
+            require_emit(run, topic)
+            many = len(listeners(state, topic, {}, seen)) + 1
+            self._kernel.require_room(many * (RUN_ROOM + len(seen)))
+            self._kernel.decide(EmitTopic(topic, payload, {}, seen, key), caller_of(run, within[1]))
         except (*_FOR_GOOD, RefusedError) as error:
             return error
         return None

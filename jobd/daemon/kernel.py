@@ -10,6 +10,7 @@ from jobd import VERSION
 from jobd.capacity import probe
 from jobd.core.access import is_admin
 from jobd.core.commands import Body, Caller, Command
+from jobd.core.drops import held_name
 from jobd.core.entities import Run
 from jobd.core.events import RUN, RunQueued
 from jobd.core.inside import lives
@@ -19,6 +20,7 @@ from jobd.core.state import State
 from jobd.core.statements import end_in, payload_in
 from jobd.core.states import AttemptState, Kind
 from jobd.core.status import draining, reason
+from jobd.daemon.alertduty import AlertDuty
 from jobd.daemon.builds import Builds
 from jobd.daemon.core_loop import CoreLoop
 from jobd.daemon.engines import Engines
@@ -26,7 +28,7 @@ from jobd.daemon.past import Past
 from jobd.daemon.reports import Reports
 from jobd.daemon.snapshots import Snapshots
 from jobd.daemon.uploads import Uploads
-from jobd.errors import JobdError
+from jobd.errors import ConflictError, JobdError
 from jobd.history.keeper import Keeper
 from jobd.history.reader import History
 from jobd.journal.bodies import Bodies, upload_key
@@ -55,6 +57,7 @@ class DaemonKernel:
         snapshots: Snapshots,
         keeper: Keeper,
         history: History,
+        alerts: AlertDuty,
     ) -> None:
         self._loop = loop
         self._bodies = bodies
@@ -75,6 +78,11 @@ class DaemonKernel:
         self.require_room: Callable[[int], None] = loop.room.require
         self.room_for: Callable[[int], int] = loop.room.room_for
         self.take: Callable[[RunQueued], None] = loop.take
+        # of alerts; `secret` is safe in any thread
+        self.notifier_came: Callable[[Caller], None] = alerts.came
+        self.alerts_problem: Callable[[], str | None] = alerts.problem
+        self.gave_up: Callable[[int, str], None] = alerts.gave_up
+        self.secret: Callable[[str], bytes] = alerts.secret
         self.logs = logs
         #: when the configuration in force was read, and why a later one was not taken
         self.configuration: dict[str, Any] = {"loaded_at": loop.now.wall, "problems": []}
@@ -103,6 +111,10 @@ class DaemonKernel:
         """The moment of the pass under way."""
         return self._loop.now
 
+    def status_store(self) -> str:
+        """The id of the queue, in hexadecimal."""
+        return self._loop.journal.store.hex()
+
     def hold_reason(self, kind: Kind) -> Reason | None:
         """What keeps every run of that kind from starting now, or None."""
         return draining(self.state) or self._loop.ledger.closed(kind)
@@ -113,7 +125,7 @@ class DaemonKernel:
         if job is None:
             return None
         spec, host = job.spec, self.ledger.host
-        if spec.cpus <= host.cpus and spec.memory <= host.memory:
+        if spec.cpus <= host.cpus and spec.memory <= host.memory and spec.gpus <= host.gpus:
             return None
         return self.ledger.never(spec.needs)
 
@@ -170,6 +182,13 @@ class DaemonKernel:
         """The payload's bytes where they are in the queue, else which body file has them."""
         if run.body is not None:
             return run.body
+        name = held_name(run)
+        if name is not None:
+            raise ConflictError(
+                f"run {run.id}: its payload is the dropped file {name!r:.200}, which is not "
+                "copied: it is claimed until the run has ended, and lies in failed/ of the job's "
+                "folder where it failed: drop it again from there"
+            )
         type_, body = self._kept(run.where, run.id)
         return payload_in(type_, run.id, body)
 
@@ -258,10 +277,12 @@ class DaemonKernel:
             "capacity": {
                 "cpus": ledger.host.cpus,
                 "memory": ledger.host.memory,
+                "gpus": ledger.host.gpus,
                 "reserve_cpus": ledger.host.reserve_cpus,
                 "reserve_memory": ledger.host.reserve_memory,
                 "reserved_cpus": state.reserved_millicpus / 1000,
                 "reserved_memory": state.reserved_memory,
+                "reserved_gpus": state.reserved_gpus,
                 "used_cpu": sample.used_cpu if sample else None,
                 "available_memory": sample.available_memory if sample else None,
                 "pressure": probe.pressure(),
@@ -276,6 +297,11 @@ class DaemonKernel:
             else None,
             "paused": sorted(job.name for job in state.jobs.values() if job.paused),
             "waiting": self._waiting(),
+            "alerts": {
+                "open": len(state.alerts.open),
+                "undelivered": len(state.alerts.waiting),
+                "problem": self.alerts_problem(),
+            },
             "journal": {
                 "path": self._place,
                 "bytes": journal.bytes,

@@ -18,13 +18,17 @@ from jobd.core.allowed import (
     user_problem,
 )
 from jobd.core.commands import Body
+from jobd.core.drops import drop_of
 from jobd.core.entities import Attempt, Run
 from jobd.core.policy import Rules
 from jobd.core.states import Kind
-from jobd.daemon.inbox import SOCKET
+from jobd.core.topics import chain_of
+from jobd.daemon.inbox import SOCKET, TOPIC
 from jobd.daemon.stdin import PayloadInput
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Mount, Order, StartRefusedError
+from jobd.intake.names import Claimed
+from jobd.intake.spool import Spool
 
 #: a secret is a key or a password, not a file system
 _LARGEST_SECRET = 1 << 20
@@ -35,8 +39,26 @@ def reference(store: bytes, run: int, attempt: int) -> str:
     return f"jobd-{store.hex()[:8]}-{run}-{attempt}"
 
 
-def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) -> Order:
-    """The order for a run's attempt, without what secrets add. Pure."""
+def held_payload(run: Run, spool: Spool) -> Path | None:
+    """The dropped file that is the run's payload without being copied, or None."""
+    drop = drop_of(run)
+    if drop is None or drop.held is None:
+        return None
+    return spool.claimed_path(run.job.name, Claimed(*drop[:3]).file)
+
+
+def build(
+    store: bytes,
+    run: Run,
+    attempt: Attempt,
+    work: Path,
+    log_bytes: int,
+    payload: Path | None = None,
+) -> Order:
+    """The order for a run's attempt, without what secrets add. Pure.
+
+    `payload` is the file that is its payload, where that is not copied.
+    """
     spec = run.spec
     folder = work / f"{run.id}.{attempt.number}"
     files = any(target.startswith("file:") for target in spec.secrets)
@@ -75,8 +97,12 @@ def build(store: bytes, run: Run, attempt: Attempt, work: Path, log_bytes: int) 
         task_dir=folder / "job",
         log_bytes=log_bytes,
         secrets_dir=folder / "secrets" if files else None,
-        stdin=PayloadInput(folder) if spec.stdin == "payload" else None,
+        stdin=PayloadInput(folder, payload) if spec.stdin == "payload" else None,
         devices=spec.devices,
+        gpus=tuple(attempt.gpus or ()),
+        shm=spec.shm,
+        ulimits=tuple(sorted(spec.ulimits.items())),
+        payload=payload,
         idle=None if spec.idle_timeout is None else spec.idle_timeout / 1000,
         api_dir=folder / "api" if spec.api.on else None,
     )
@@ -126,12 +152,27 @@ def environment(run: Run, attempt: Attempt, task_dir: str, api_dir: str) -> dict
         TRIGGER=str(run.origin[0]),
         SCHEDULED_AT=_moment(run.option("source")),
     )
+    if run.spec.gpus and run.spec.image is None:
+        # a process sees them all; in a container there are no others, and they count from 0
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, attempt.gpus or ()))
+    env.update(_cause(run))
     if run.spec.api.on:
         env.update(JOBD_SOCKET=f"{api_dir}/{SOCKET}")
     batch = run.option("batch")
     if batch is not None:
         env.update(BATCH_ID=str(batch[0]), BATCH_INDEX=str(run.id - batch[1]))
     return env
+
+
+def _cause(run: Run) -> dict[str, str]:
+    """What a run that follows from another, or from a notification, is told of that."""
+    source, chain = run.option("source"), chain_of(run.options, run.id)
+    found = {"TRIGGER_NAME": str(source[0])} if source else {}
+    if chain.cause is not None:
+        found["TRIGGER_RUN"] = str(chain.cause)
+        if chain.outcome:
+            found["TRIGGER_OUTCOME"] = chain.outcome
+    return found
 
 
 def _moment(source: Sequence[Any] | None) -> str:
@@ -143,7 +184,7 @@ def _moment(source: Sequence[Any] | None) -> str:
 
 def inputs(
     run: Run,
-    payload: Callable[[], bytes | Body],
+    payload: Callable[[], bytes | Body | Path],
     secrets: Path,
     owner: tuple[int, int] | None = None,
     parents: Mapping[int, bytes | Body] | None = None,
@@ -159,8 +200,11 @@ def inputs(
         if target.startswith("file:")
     }
     process = run.spec.kind is Kind.PROCESS
+    found = payload()
+    if isinstance(found, Path) and not found.exists():
+        raise StartRefusedError(f"not started: its payload, the dropped file {found}, is gone")
     return Inputs(
-        payload=payload(),
+        payload=found,
         config=run.spec.config.encode(),
         secrets=files,
         parents=parents or {},
@@ -171,9 +215,13 @@ def inputs(
 
 
 def queues(run: Run) -> tuple[str, ...] | None:
-    """The jobs for which it finds a folder in `queue/`; None where it may not ask from inside."""
+    """The jobs, and behind `@` the topics, for which it finds a folder in `queue/`; None where it
+    may not ask from inside. A topic with a `/` has none."""
     api = run.spec.api
-    return tuple(job for job in api.queue if job != "*") if api.on else None
+    if not api.on:
+        return None
+    topics = tuple(TOPIC + topic for topic in api.emit if topic != "*" and "/" not in topic)
+    return tuple(job for job in api.queue if job != "*") + topics
 
 
 def secret_variables(run: Run, secrets: Path) -> dict[str, str]:

@@ -23,6 +23,7 @@ from jobd.daemon.kernel import DaemonKernel
 from jobd.daemon.workdir import Inputs
 from jobd.engine.base import Order, StartRefusedError
 from jobd.errors import QueueDamagedError, RefusedError
+from jobd.intake.spool import Spool
 
 #: seconds for which an attempt waits for the history to be readable
 _PATIENCE = 30.0
@@ -40,6 +41,7 @@ class EffectPerformer:
         store: bytes,
         work: Path,
         secrets: Path,
+        spool: Spool,
         owner: tuple[int, int] | None,
         log_bytes: int,
         post: Callable[[Report], None],
@@ -51,6 +53,7 @@ class EffectPerformer:
         self._store = store
         self._work = work
         self._secrets = secrets
+        self._spool = spool
         self._owner = owner
         #: as Drivers.log_limit; the engine's own copy is bounded in step with it
         self.log_bytes = log_bytes
@@ -120,7 +123,8 @@ class EffectPerformer:
         self._queue.put(work)
 
     def _order(self, run: Run, attempt: Attempt) -> Order:
-        return orders.build(self._store, run, attempt, self._work, self.log_bytes)
+        held = orders.held_payload(run, self._spool)
+        return orders.build(self._store, run, attempt, self._work, self.log_bytes, held)
 
     def _parents(self, run: Run) -> list[Run]:
         """Its parents that are there; looked up in the loop's thread, as the table is its own."""
@@ -134,7 +138,7 @@ class EffectPerformer:
             results = {parent.id: self._kernel.result_source(parent) for parent in parents}
             inputs = orders.inputs(
                 run,
-                lambda: self._kernel.payload_source(run),
+                lambda: order.payload or self._kernel.payload_source(run),
                 self._secrets,
                 self._owner,
                 {number: result for number, result in results.items() if result is not None},

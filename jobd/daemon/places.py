@@ -23,6 +23,8 @@ class Places:
     socket: Path
     logs: Path
     secrets: Path
+    #: a folder for each job, that files are dropped into
+    spool: Path
 
 
 def under(home: Path) -> Places:
@@ -35,6 +37,7 @@ def under(home: Path) -> Places:
         socket=home / "run" / "jobd.sock",
         logs=home / "log",
         secrets=home / "secrets",
+        spool=home / "spool",
     )
 
 
@@ -55,6 +58,7 @@ def usual() -> Places:
             socket=Path("/run/jobd/jobd.sock"),
             logs=Path("/var/log/jobd"),
             secrets=Path("/etc/jobd/secrets"),
+            spool=Path("/var/spool/jobd"),
         )
     config = _xdg("XDG_CONFIG_HOME", ".config") / "jobd"
     state = _xdg("XDG_STATE_HOME", ".local/state") / "jobd"
@@ -66,6 +70,7 @@ def usual() -> Places:
         socket=Path(runtime) / "jobd" / "jobd.sock",
         logs=state / "log",
         secrets=config / "secrets",
+        spool=state / "spool",
     )
 
 

@@ -13,6 +13,11 @@ from jobd.journal import BATCH_COST, Journal
 #: what the rest of an attempt's life takes at most, in bytes: its records with an inline result
 #: (4 KiB) and the tail of its log (8 KiB), each perhaps in a batch of its own
 ATTEMPT_ROOM = 16 << 10
+#: what a run takes that an end makes of a job that listens, with an inline result as its payload;
+#: more than so much in all is covered by the reserve
+REACTION_ROOM, REACTION_ROOM_MOST = 8 << 10, 16 << 20
+#: what alerts of one decision take at most: 16 destinations, each with URL and template
+ALERT_ROOM = 96 << 10
 #: what the end of a waiting run takes, in bytes; more than this many are covered by the reserve
 WAITING_ROOM, WAITING_ROOM_MOST = 128, 16 << 20
 
@@ -31,7 +36,9 @@ class Room:
     def promised(self) -> int:
         """Bytes that what was taken on will need to end."""
         waiting = min(self._state.waiting * WAITING_ROOM, WAITING_ROOM_MOST)
-        return len(self._state.active) * ATTEMPT_ROOM + waiting
+        active = len(self._state.active)
+        made = min(active * self._state.reactions.most * REACTION_ROOM, REACTION_ROOM_MOST)
+        return active * ATTEMPT_ROOM + made + waiting
 
     def room_for(self, size: int) -> int:
         """How many bytes fit, where `size` do; else less than `size`."""

@@ -28,9 +28,11 @@ class PayloadInput:
     that all was written. It needs no sync: a host that goes down takes the attempt along.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` is the attempt's own (daemon/workdir.py); nothing is touched yet."""
+    def __init__(self, folder: Path, payload: Path | None = None) -> None:
+        """`folder` is the attempt's own (daemon/workdir.py), `payload` the file that is given
+        where it is not in there; nothing is touched yet."""
         self._folder = folder
+        self._payload = payload or folder / "job" / "payload"
         self._over = threading.Event()
         self._feeding = False
         self._broken = threading.Event()
@@ -38,7 +40,7 @@ class PayloadInput:
 
     def open(self) -> int:
         """As in the protocol."""
-        return os.open(self._folder / "job" / "payload", _READ)
+        return os.open(self._payload, _READ)
 
     def begun(self) -> None:
         """As in the protocol."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from itertools import islice
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -87,18 +86,27 @@ def _empty(name: str, lift: _Lift) -> bool:
             with os.scandir(fd) as entries:
                 names = [entry.name for entry in islice(entries, _SLICE)]
             stayed = sum(not _take_out(fd, entry, lift) for entry in names)
-            if not names or stayed == len(names):
-                return not names
+            if stayed == len(names) or (not stayed and len(names) < _SLICE):
+                return not stayed
     finally:
         os.close(fd)
 
 
 def _take_out(folder: int, entry: str, lift: _Lift) -> bool:
     try:
-        if stat.S_ISDIR(os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mode):
-            lift.lift(folder, entry)
-        else:
-            os.unlink(entry, dir_fd=folder)
+        os.unlink(entry, dir_fd=folder)
+        return True
+    except OSError:
+        pass  # a folder, or something that stays
+    try:
+        os.rmdir(entry, dir_fd=folder)
+        return True
+    except NotADirectoryError:
+        return False
+    except OSError:
+        pass  # something is in it
+    try:
+        lift.lift(folder, entry)
     except OSError:
         return False
     return True

@@ -49,7 +49,8 @@ class Inputs:
     TASK_DIR itself. `owner` is the user and group it runs as, where that is not the daemon's own.
     """
 
-    payload: bytes | Body = b""
+    #: a file's path: it is not copied, but mounted, or linked where it is found in place
+    payload: bytes | Body | Path = b""
     config: bytes = b""
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     #: results of its parents, by run
@@ -112,8 +113,7 @@ class Workdir:
         files without their bytes, and nothing that ran then runs any more. Raises OSError, and
         QueueDamagedError where the payload's body is damaged.
         """
-        self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        work = os.open(self._work, _DIRECTORY)
+        work = self._open_work()
         try:
             boot = boot_id().encode()
             if _exists(work, self._name):
@@ -135,12 +135,22 @@ class Workdir:
         finally:
             os.close(work)
 
+    def _open_work(self) -> int:
+        try:
+            return os.open(self._work, _DIRECTORY)
+        except FileNotFoundError:
+            self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._work, _DIRECTORY)
+
     def _lay_out(self, folder: int, inputs: Inputs) -> None:
         _make(folder, "job", 0o755)
         with _entered(folder, "job") as job:
             payload = inputs.payload
             # never a hard link: the attempt may be root in its container and write to the body
-            source = [payload] if isinstance(payload, bytes) else self._bodies.chunks(payload)
+            if isinstance(payload, Path):
+                source: Iterable[bytes] = ()  # what it is mounted over
+            else:
+                source = [payload] if isinstance(payload, bytes) else self._bodies.chunks(payload)
             _write(job, "payload", source, 0o644)
             _write(job, "config", [inputs.config], 0o644)
             _write(job, "result", [], 0o666)
@@ -157,6 +167,10 @@ class Workdir:
                     _write_secrets(job, inputs)
             if inputs.owner is not None:
                 _give(job, inputs.owner)
+            if isinstance(payload, Path) and inputs.in_place:
+                # behind _give: it stays its owner's
+                os.unlink("payload", dir_fd=job)
+                _link(payload, job, "payload")
         if inputs.queues is not None:
             _make(folder, "api", 0o755)
             _make(folder, TAKEN, 0o700)
@@ -307,8 +321,7 @@ def _entered(folder: int, name: str) -> Iterator[int]:
 
 def _make(folder: int, name: str, mode: int) -> None:
     os.mkdir(name, 0o700, dir_fd=folder)
-    with _entered(folder, name) as made:
-        os.fchmod(made, mode)  # mkdir's mode passes through the umask
+    os.chmod(name, mode, dir_fd=folder)  # mkdir's mode passes through the umask
 
 
 def _write(folder: int, name: str, source: Iterable[bytes], mode: int) -> None:
@@ -319,6 +332,21 @@ def _write(folder: int, name: str, source: Iterable[bytes], mode: int) -> None:
             while view:
                 view = view[os.write(fd, view) :]
         os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def _link(source: Path, folder: int, name: str) -> None:
+    """A file under one more name; a copy where that cannot be: another disk, another's file."""
+    try:
+        os.link(source, name, dst_dir_fd=folder, follow_symlinks=False)
+        return
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+            raise
+    fd = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _write(folder, name, iter(lambda: os.read(fd, 1 << 20), b""), 0o644)
     finally:
         os.close(fd)
 

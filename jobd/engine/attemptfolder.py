@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobd.engine.shim.records import NEW, boot_id, decode, encode, process_state
+from jobd.engine.shim.records import NEW, RESERVED, boot_id, decode, encode, process_state, read
 
 _HIDDEN = "."
 _TASK_DIR = "task_dir"
@@ -40,6 +40,10 @@ class View:
         return self.begun and self.end is None and self.shim is None
 
 
+#: of a folder that was made just now
+UNTOUCHED = View(0, None, True, False, {}, None)
+
+
 class AttemptFolder:
     """One attempt's folder below `root`; nothing is touched by making this. For any thread."""
 
@@ -48,20 +52,33 @@ class AttemptFolder:
         self._root = root
         self.path = root / ref
 
-    def make(self, labels: Mapping[str, str], task_dir: Path) -> None:
-        """See to it that the folder is there. Raises OSError."""
-        if self.path.is_dir():
-            return
-        building = Path(tempfile.mkdtemp(prefix=f"{_HIDDEN}new.", dir=self._root))
-        fields = {**labels, _TASK_DIR: os.fsencode(task_dir).hex()}
-        (building / "about").write_bytes(encode(fields))
+    def make(self, labels: Mapping[str, str], task_dir: Path) -> bool:
+        """See to it that the folder is there; whether it was made just now. Raises OSError."""
+        if os.path.isdir(self.path):
+            return False
+        # of this thread's own: two may make it at once
+        building = f"{self._root}/{_HIDDEN}new.{os.getpid()}.{threading.get_native_id()}"
         try:
-            building.rename(self.path)
+            os.mkdir(building, 0o700)
+        except FileExistsError:
+            # a disk was full when it was made before
+            shutil.rmtree(building)
+            os.mkdir(building, 0o700)
+        fields = {**labels, _TASK_DIR: os.fsencode(task_dir).hex()}
+        fd = os.open(f"{building}/about", NEW, 0o600)
+        try:
+            os.write(fd, encode(fields))
+        finally:
+            os.close(fd)
+        try:
+            os.rename(building, self.path)
         except OSError:
             # another made it meanwhile, or it cannot be made
             shutil.rmtree(building, ignore_errors=True)
             if not self.path.is_dir():
                 raise
+            return False
+        return True
 
     def exists(self) -> bool:
         """Whether it is there."""
@@ -95,7 +112,7 @@ class AttemptFolder:
 
     def _read(self, name: str) -> dict[str, str] | None:
         try:
-            return decode((self.path / name).read_bytes())
+            return decode(read(f"{self.path}/{name}")[:RESERVED])
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -114,14 +131,19 @@ class AttemptFolder:
 
     def remove(self) -> None:
         """Remove the folder. Raises OSError."""
-        going = self._root / f"{_HIDDEN}gone.{self.ref}"
-        shutil.rmtree(going, ignore_errors=True)
+        going = f"{self._root}/{_HIDDEN}gone.{self.ref}"
         try:
             # under another name first: half of it must not be taken for an attempt
-            self.path.rename(going)
+            os.rename(self.path, going)
         except FileNotFoundError:
             return
-        shutil.rmtree(going)
+        except OSError:
+            # a crash left half of an earlier one there, which is no empty folder
+            shutil.rmtree(going, ignore_errors=True)
+            os.rename(self.path, going)
+        for name in os.listdir(going):
+            os.unlink(f"{going}/{name}")
+        os.rmdir(going)
 
 
 def folders(root: Path) -> list[AttemptFolder]:

@@ -152,8 +152,16 @@ class Order:
     stdin: Input | None = None
     #: devices of the host, by their paths
     devices: tuple[str, ...] = ()
+    #: a file of the host that is the payload, where that is not in `task_dir`: read-only
+    payload: Path | None = None
     #: seconds without output after which it is to be told
     idle: float | None = None
+    #: the numbers of the GPUs that it has for itself
+    gpus: tuple[int, ...] = ()
+    #: bytes of /dev/shm; None: the engine's own choice
+    shm: int | None = None
+    #: limits of the kernel by their names, soft and hard alike
+    ulimits: tuple[tuple[str, int], ...] = ()
     #: folder of the host with the socket by which it asks from inside, or None
     api_dir: Path | None = None
 

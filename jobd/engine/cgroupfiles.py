@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from jobd.engine.shim.records import read
+
 #: controllers whose files are read; in version 1 each has a tree of its own
 CONTROLLERS = ("memory", "cpuacct", "cpu", "blkio")
 _MILLI, _MICRO, _NANO = 1_000, 1_000_000, 1_000_000_000
@@ -59,10 +61,12 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.unified = (root / "cgroup.controllers").exists()
+        #: as text: an attempt's end asks for a dozen files, and paths as objects were half of that
+        self._tops = {controller: str(self.top(controller)) for controller in CONTROLLERS}
 
-    def places(self, name: str) -> dict[str, Path]:
+    def places(self, name: str) -> dict[str, str]:
         """The folder of the cgroup `name` (absolute) for each of CONTROLLERS."""
-        return {controller: self.top(controller) / name[1:] for controller in CONTROLLERS}
+        return {controller: f"{self._tops[controller]}{name}" for controller in CONTROLLERS}
 
     def top(self, controller: str) -> Path:
         """Where the tree of that controller begins."""
@@ -78,7 +82,7 @@ class Tree:
             return []
         return [top / name[1:] for top in tops if (top / name[1:]).is_dir()]
 
-    def of_process(self, text: str, part: str) -> dict[str, Path] | None:
+    def of_process(self, text: str, part: str) -> dict[str, str] | None:
         """The places of a process by its `/proc/PID/cgroup`; None where they do not name `part`."""
         names: dict[str, str] = {}
         for line in text.splitlines():
@@ -91,52 +95,52 @@ class Tree:
             return None
         # a controller that leaves the process in another cgroup tells nothing of it
         return {
-            controller: self.top(controller) / names[controller][1:]
+            controller: f"{self._tops[controller]}{names[controller]}"
             for controller in CONTROLLERS
             if controller in names
         }
 
-    def read(self, places: dict[str, Path], *, alive: bool) -> Reading | None:
+    def read(self, places: dict[str, str], *, alive: bool) -> Reading | None:
         """One look; None where nothing is there. `alive`: what is in use now means something."""
         reading = self._unified(places, alive) if self.unified else self._split(places, alive)
         return None if reading == Reading() else reading
 
-    def _unified(self, places: dict[str, Path], alive: bool) -> Reading:
+    def _unified(self, places: dict[str, str], alive: bool) -> Reading:
         folder = places["memory"]
         now = _working(folder, "memory.current", "file", "shmem") if alive else None
-        peak = _number(folder / "memory.peak")
+        peak = _number(f"{folder}/memory.peak")
         if peak is None and alive:
             # kernels before 5.19 have no peak: the greatest of the samples stands for it
-            peak = _number(folder / "memory.current")
-        stat = _fields(folder / "cpu.stat")
-        read, written = _io_stat(folder / "io.stat")
+            peak = _number(f"{folder}/memory.current")
+        stat = _fields(f"{folder}/cpu.stat")
+        read, written = _io_stat(f"{folder}/io.stat")
         usage = stat.get("usage_usec")
         return Reading(
             cpu_seconds=None if usage is None else usage / _MICRO,
             memory_peak=peak,
-            oom_kills=_fields(folder / "memory.events").get("oom_kill"),
+            oom_kills=_fields(f"{folder}/memory.events").get("oom_kill"),
             memory_now=now,
             block_read=read,
             block_written=written,
             throttled=_throttled(stat, "throttled_usec", _MILLI),
         )
 
-    def _split(self, places: dict[str, Path], alive: bool) -> Reading:
-        nowhere = Path("/nonexistent")
+    def _split(self, places: dict[str, str], alive: bool) -> Reading:
+        nowhere = "/nonexistent"
         memory = places.get("memory", nowhere)
-        usage = _number(places.get("cpuacct", nowhere) / "cpuacct.usage")
+        usage = _number(f"{places.get('cpuacct', nowhere)}/cpuacct.usage")
         now = (
             _working(memory, "memory.usage_in_bytes", "total_cache", "total_shmem")
             if alive
             else None
         )
         blkio = places.get("blkio", nowhere)
-        read, written = _io_service(blkio / "blkio.throttle.io_service_bytes_recursive")
-        stat = _fields(places.get("cpu", nowhere) / "cpu.stat")
+        read, written = _io_service(f"{blkio}/blkio.throttle.io_service_bytes_recursive")
+        stat = _fields(f"{places.get('cpu', nowhere)}/cpu.stat")
         return Reading(
             cpu_seconds=None if usage is None else usage / _NANO,
-            memory_peak=_number(memory / "memory.max_usage_in_bytes"),
-            oom_kills=_fields(memory / "memory.oom_control").get("oom_kill") or None,
+            memory_peak=_number(f"{memory}/memory.max_usage_in_bytes"),
+            oom_kills=_fields(f"{memory}/memory.oom_control").get("oom_kill") or None,
             memory_now=now,
             block_read=read,
             block_written=written,
@@ -144,12 +148,12 @@ class Tree:
         )
 
 
-def _working(folder: Path, current: str, cache: str, shared: str) -> int | None:
+def _working(folder: str, current: str, cache: str, shared: str) -> int | None:
     """What is in use, less the cache of files: the host counts that as available as well."""
-    used = _number(folder / current)
+    used = _number(f"{folder}/{current}")
     if used is None:
         return None
-    stat = _fields(folder / "memory.stat")
+    stat = _fields(f"{folder}/memory.stat")
     # memory of tmpfs is counted among the files, and cannot be given back
     return max(0, used - max(0, stat.get(cache, 0) - stat.get(shared, 0)))
 
@@ -162,7 +166,7 @@ def _throttled(stat: dict[str, int], key: str, per_ms: int) -> Throttled | None:
     return Throttled(stat.get(key, 0) // per_ms, stat.get("nr_throttled", 0), periods)
 
 
-def _io_stat(path: Path) -> tuple[int | None, int | None]:
+def _io_stat(path: str) -> tuple[int | None, int | None]:
     """Bytes read and written by version 2: `8:0 rbytes=1 wbytes=2 rios=...` for each device."""
     lines = _lines(path)
     if lines is None:
@@ -177,7 +181,7 @@ def _io_stat(path: Path) -> tuple[int | None, int | None]:
     return read, written
 
 
-def _io_service(path: Path) -> tuple[int | None, int | None]:
+def _io_service(path: str) -> tuple[int | None, int | None]:
     """Bytes read and written by version 1: `8:0 Read 1`, `8:0 Write 2` for each device.
 
     Without a device's line nothing was counted, which is not the same as nothing done: Linux 6.18
@@ -191,21 +195,21 @@ def _io_service(path: Path) -> tuple[int | None, int | None]:
     return (found.get("Read", 0), found.get("Write", 0)) if found else (None, None)
 
 
-def _lines(path: Path) -> list[str] | None:
+def _lines(path: str) -> list[str] | None:
     try:
-        return path.read_text(encoding="ascii", errors="replace").splitlines()
+        return read(path).decode("ascii", "replace").splitlines()
     except OSError:
         return None
 
 
-def _number(path: Path) -> int | None:
+def _number(path: str) -> int | None:
     try:
-        return int(path.read_bytes())
+        return int(read(path))
     except (OSError, ValueError):
         return None
 
 
-def _fields(path: Path) -> dict[str, int]:
+def _fields(path: str) -> dict[str, int]:
     """The numbers in a file of `name number` lines; nothing where there is no such file."""
     found = {}
     for line in _lines(path) or ():

@@ -24,6 +24,7 @@ from jobd.core.allowed import (
     user_problem,
 )
 from jobd.core.policy import Rules
+from jobd.core.specaccess import ULIMITS
 from jobd.engine.base import Order, StartRefusedError
 
 #: INTERFACE, "What an attempt finds"
@@ -112,7 +113,7 @@ def _check_allowed(order: Order, config: Mapping[str, Any], rules: Rules) -> Non
     The image is told by the order: a retry names it by the id that it had.
     """
     host = config["HostConfig"]
-    own = {str(order.task_dir), str(order.secrets_dir), str(order.api_dir)}
+    own = {str(order.task_dir), str(order.secrets_dir), str(order.api_dir), str(order.payload)}
     problems = [
         image_problem(order.image, rules),
         user_problem(config.get("User"), rules),
@@ -160,7 +161,8 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
         "MemorySwap": order.memory,
         "NanoCpus": _nano_cpus(order.cpus),
         "PidsLimit": order.pids,
-        "Ulimits": _ulimits(settings.limits),
+        # what the job says goes before what the engine's kind needs
+        "Ulimits": _ulimits(sorted({**dict(settings.limits), **dict(order.ulimits)}.items())),
         "OomScoreAdj": 500,
         "NetworkMode": order.network if joined is None else f"container:{joined}",
         "LogConfig": _log_config(order.log_bytes, settings.log_driver),
@@ -171,6 +173,16 @@ def _host_config(order: Order, settings: Settings) -> dict[str, object]:
         host["Devices"] = [
             {"PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "rw"}
             for path in order.devices
+        ]
+    if order.shm is not None:
+        host["ShmSize"] = order.shm
+    if order.gpus:
+        host["DeviceRequests"] = [
+            {
+                "Driver": "nvidia",
+                "DeviceIDs": [str(gpu) for gpu in order.gpus],
+                "Capabilities": [["gpu"]],
+            }
         ]
     return host
 
@@ -191,6 +203,8 @@ def _mounts(order: Order) -> list[dict[str, object]]:
     wanted = [(str(order.task_dir), TASK_DIR, False)]
     if order.secrets_dir is not None:
         wanted.append((str(order.secrets_dir), SECRETS_DIR, True))
+    if order.payload is not None:
+        wanted.append((str(order.payload), f"{TASK_DIR}/payload", True))
     if order.api_dir is not None:
         # of its own and read-only: who could put another socket there would speak for jobd
         wanted.append((str(order.api_dir), API_DIR, True))
@@ -232,7 +246,7 @@ def validate(host_config: Mapping[str, object]) -> None:
         rule = _RULES.get(key)
         if rule is None or not rule(value):
             raise ForbiddenSettingError(f"container setting {key} = {value!r}: not allowed")
-    missing = _RULES.keys() - host_config.keys() - {"CgroupParent", "Devices"}
+    missing = _RULES.keys() - host_config.keys() - _OPTIONAL
     if missing:
         raise ForbiddenSettingError(f"container setting {min(missing)}: missing")
     if host_config["MemorySwap"] != host_config["Memory"]:
@@ -258,11 +272,11 @@ def _is_cgroup(value: object) -> bool:
 
 
 def _are_ulimits(value: object) -> bool:
-    """No core files; beside that, only numbers of files and of processes."""
+    """No core files; beside that, only what a job may set, each once."""
     if not isinstance(value, list) or value[:1] != _ulimits(()):
         return False
-    names = [each.get("Name") for each in value if isinstance(each, dict)]
-    return names in (["core"], ["core", "nofile", "nproc"]) and all(
+    names = [str(each.get("Name")) for each in value if isinstance(each, dict)]
+    return names == ["core", *sorted(set(names[1:]) & set(ULIMITS))] and all(
         each.keys() == {"Name", "Soft", "Hard"}
         and _is_positive(each["Hard"])
         and each["Soft"] == each["Hard"]
@@ -326,6 +340,19 @@ def _are_devices(value: object) -> bool:
     )
 
 
+def _are_gpus(value: object) -> bool:
+    """GPUs by their numbers, each once; never `all`, nor a count, which the engine would choose."""
+    if not isinstance(value, list) or len(value) != 1 or not isinstance(value[0], dict):
+        return False
+    ids = value[0].get("DeviceIDs")
+    return (
+        value[0] == {"Driver": "nvidia", "DeviceIDs": ids, "Capabilities": [["gpu"]]}
+        and isinstance(ids, list)
+        and 0 < len(set(ids)) == len(ids)
+        and all(isinstance(one, str) and one.isdecimal() for one in ids)
+    )
+
+
 def _is_log_config(value: object) -> bool:
     if not isinstance(value, dict) or value.keys() != {"Type", "Config"}:
         return False
@@ -364,4 +391,8 @@ _RULES: dict[str, Callable[[object], bool]] = {
     "LogConfig": _is_log_config,
     "CgroupParent": _is_cgroup,
     "Devices": _are_devices,
+    "ShmSize": _is_positive,
+    "DeviceRequests": _are_gpus,
 }
+#: what is there only where an order asks for it
+_OPTIONAL = {"CgroupParent", "Devices", "ShmSize", "DeviceRequests"}

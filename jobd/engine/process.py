@@ -7,9 +7,7 @@ every crash of either. See :class:`jobd.engine.base.Engine` for the calls.
 from __future__ import annotations
 
 import os
-import select
 import signal as signals
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from pathlib import Path
 
 from jobd.engine import orphans
 from jobd.engine.account import Account, closed_folder, open_way
-from jobd.engine.attemptfolder import AttemptFolder, View, folders, is_same, sweep
+from jobd.engine.attemptfolder import UNTOUCHED, AttemptFolder, View, folders, is_same, sweep
 from jobd.engine.base import (
     Ending,
     EngineInfo,
@@ -33,10 +31,13 @@ from jobd.engine.base import (
     StartRefusedError,
     Usage,
 )
-from jobd.engine.cage import Cage, Cages
-from jobd.engine.launch import PATIENCE, last_words, launch
+from jobd.engine.cage import Cages
+from jobd.engine.channel import Channel
+from jobd.engine.launch import PATIENCE, Launcher
 from jobd.engine.rawlog import RawLog
+from jobd.engine.spreading import spread
 from jobd.engine.usage import usage_of
+from jobd.engine.watching import Listening, Watch
 
 _MILLI = 1_000_000
 #: how often a running attempt's output is looked at, in seconds: at first, and when it is silent
@@ -64,7 +65,9 @@ class ProcessEngine:
         self._who = who
         self._cages = cages or Cages()
         self._lock = threading.Lock()
-        self._shims: list[subprocess.Popen[bytes]] = []
+        self._launcher = Launcher()
+        #: of the attempts that this daemon has started, and whose shims say how they fare
+        self._channels: dict[str, Channel] = {}
         self._swept = False
 
     def connect(self) -> EngineInfo:
@@ -97,6 +100,8 @@ class ProcessEngine:
             if self._swept:
                 return
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            spread(self._root)
+            spread(self._work)
             sweep(self._root)
             prefix = f"jobd-{self._store[:8]}-"
             self._cages.sweep(prefix, {one.ref for one in folders(self._root)})
@@ -111,50 +116,60 @@ class ProcessEngine:
 
     def start(self, order: Order, progress: Progress) -> Started:
         """As in the protocol. Never starts what `started` on the disk tells of."""
-        folder = AttemptFolder(self._root, order.ref)
-        until = time.monotonic() + PATIENCE
-        launched = False
         who = self._account()
         try:
             self._sweep()
-            folder.make(order.labels, order.task_dir)
-            while True:
-                view = folder.look()
-                if view.begun or view.end is not None:
-                    return _started(view)
-                if view.shim is None:
-                    if launched:
-                        raise EngineUnreachableError(
-                            f"{order.ref}: its shim ended before the command began: "
-                            f"{last_words(folder)}"
-                        )
-                    launched = True
-                    if order.stdin is not None:
-                        # a file that the command reads by itself: nothing that could break off
-                        order.stdin.begun()
-                        order.stdin.settled(True)
-                    self._keep(launch(folder, view.launches + 1, order, who, self._cage(order)))
-                elif time.monotonic() > until:
-                    raise EngineUnreachableError(f"{order.ref}: its shim does not get ahead")
-                else:
-                    time.sleep(0.01)  # another shim has it, of a jobd that was killed meanwhile
+            return self._start(AttemptFolder(self._root, order.ref), order, who)
         except FileNotFoundError:
             raise GoneError(f"{order.ref}: its folder was removed by somebody") from None
         except OSError as error:
             raise EngineUnreachableError(f"{order.ref}: {error}") from None
 
-    def _cage(self, order: Order) -> Cage:
-        return self._cages.make(order.ref, order.cpus, order.memory, order.pids)
+    def _start(self, folder: AttemptFolder, order: Order, who: Account) -> Started:
+        until = time.monotonic() + PATIENCE
+        view = UNTOUCHED if folder.make(order.labels, order.task_dir) else folder.look()
+        failed: str | None = None
+        while not view.begun and view.end is None:
+            if view.shim is None and failed is None:
+                started, failed = self._launch(folder, view.launches + 1, order, who)
+                if started is not None:
+                    return started
+            elif view.shim is None:
+                raise EngineUnreachableError(
+                    f"{order.ref}: its shim ended before the command began: "
+                    f"{failed or 'it said nothing'}"
+                )
+            elif time.monotonic() > until:
+                raise EngineUnreachableError(f"{order.ref}: its shim does not get ahead")
+            else:
+                time.sleep(0.01)  # another shim has it, of a jobd that was killed meanwhile
+            view = folder.look()
+        return _started(view.start, view.end)
 
-    def _keep(self, shim: subprocess.Popen[bytes]) -> None:
+    def _launch(
+        self, folder: AttemptFolder, number: int, order: Order, who: Account
+    ) -> tuple[Started | None, str]:
+        """What the shim says of the start; where it says nothing of one, why not."""
+        if order.stdin is not None:
+            # a file that the command reads by itself: nothing that could break off
+            order.stdin.begun()
+            order.stdin.settled(True)
+        cage = self._cages.make(order.ref, order.cpus, order.memory, order.pids)
+        channel = self._launcher.launch(folder, number, order, who, cage)
+        if channel.start is None and channel.end is None:
+            channel.close()
+            return None, channel.failed
         with self._lock:
-            self._shims.append(shim)
+            before = self._channels.pop(order.ref, None)
+            self._channels[order.ref] = channel
+        if before is not None:
+            before.close()
+        return _started(channel.start or {}, channel.end), ""
 
     # -- looking -----------------------------------------------------------------------------
 
     def _look(self, ref: str) -> tuple[AttemptFolder, View]:
         """The attempt's folder and what it tells. Raises GoneError, OrphanedError."""
-        self._reap()
         folder = AttemptFolder(self._root, ref)
         try:
             view = folder.look()
@@ -172,8 +187,20 @@ class ProcessEngine:
         task_dir = folder.task_dir()
         return orphans.end(task_dir, self._cages.pids(folder.ref)) if task_dir else 0
 
+    def _followed(self, ref: str) -> Channel | None:
+        """The attempt's channel, where it tells of all that is known."""
+        channel = self._channels.get(ref)
+        if channel is not None:
+            channel.hear(0)
+            if channel.gone and channel.end is None:
+                return None  # the folder tells what became of it
+        return channel
+
     def phase(self, ref: str) -> Phase:
         """As in the protocol; OrphanedError where the shim is gone."""
+        channel = self._followed(ref)
+        if channel is not None:
+            return Phase.RUNNING if channel.end is None else Phase.EXITED
         _, view = self._look(ref)
         if view.end is not None or view.orphaned:
             return Phase.EXITED
@@ -189,7 +216,7 @@ class ProcessEngine:
         log = RawLog(folder.path, since_ns)
         pause, said = _LOOK_FIRST, time.monotonic()
         try:
-            with _Watch(folder) as watch:
+            with self._watch(folder) as watch:
                 while True:
                     # looked at before the read: what is written before the end is then read
                     over = watch.over()
@@ -197,6 +224,9 @@ class ProcessEngine:
                         pause, said = _LOOK_FIRST, time.monotonic()
                         yield batch
                     if over:
+                        words = log.last_words()
+                        if words:
+                            yield words
                         return
                     if time.monotonic() - said > _SIGN_OF_LIFE:
                         said = time.monotonic()
@@ -210,16 +240,25 @@ class ProcessEngine:
         finally:
             log.close()
 
+    def _watch(self, folder: AttemptFolder) -> Watch | Listening:
+        channel = self._followed(folder.ref)
+        return Watch(folder) if channel is None else Listening(channel)
+
     def ending(self, ref: str) -> Ending | None:
         """As in the protocol; OrphanedError where the shim is gone."""
+        channel = self._followed(ref)
+        if channel is not None:
+            return self._ending(ref, channel.end)
         _, view = self._look(ref)
         if view.orphaned:
             # another boot: all that ran on the host ended with it
             began = int(view.start.get("at", "0")) // _MILLI
             return Ending(137, began, began, error="the host was started anew", host_fault=True)
-        if view.end is None:
+        return self._ending(ref, view.end)
+
+    def _ending(self, ref: str, end: dict[str, str] | None) -> Ending | None:
+        if end is None:
             return None
-        end = view.end
         reading = self._cages.read(ref)
         usage = usage_of(reading, None)
         if usage.memory_peak is None:
@@ -244,18 +283,23 @@ class ProcessEngine:
         usage = usage_of(self._cages.read(ref, alive=True), None)
         if usage.memory_peak is not None:
             return usage
+        pid = self._begun(ref).get("pid", "")
+        return Usage(memory_peak=_peak_of(pid), memory_peak_source="sampled")
+
+    def _begun(self, ref: str) -> dict[str, str]:
+        """The record of its start while it runs, else nothing. Raises GoneError, OrphanedError."""
+        channel = self._channels.get(ref)
+        if channel is not None and not channel.over:
+            return channel.start or {}
         _, view = self._look(ref)
-        return Usage(memory_peak=_peak_of(view.start.get("pid", "")), memory_peak_source="sampled")
+        return {} if view.end is not None or view.shim is None else view.start
 
     # -- stopping ----------------------------------------------------------------------------
 
     def signal(self, ref: str, signal: str) -> None:
         """As in the protocol: to the command's whole process group. Raises GoneError."""
-        _, view = self._look(ref)
-        if view.end is not None or view.shim is None or not view.start:
-            return
-        pid = int(view.start["pid"])
-        if not is_same(pid, view.start["start"]):
+        start = self._begun(ref)
+        if not start or not is_same(pid := int(start["pid"]), start["start"]):
             return  # it has ended; what it left behind its shim ends
         try:
             os.killpg(pid, signals.Signals[signal])
@@ -266,22 +310,31 @@ class ProcessEngine:
 
     def discard(self, ref: str) -> None:
         """As in the protocol. Waits (EngineUnreachableError) for one that still runs."""
-        self._reap()
         folder = AttemptFolder(self._root, ref)
+        channel = self._followed(ref)
         try:
-            view = folder.look()
-            if view.end is None:
-                if not view.begun and not folder.close_off(view.launches + 1):
-                    raise EngineUnreachableError(f"{ref}: is just being started")
-                if view.shim is not None:
-                    raise EngineUnreachableError(f"{ref}: still runs")
-                self._end_orphans(folder)
+            if channel is None or channel.end is None:
+                self._check_over(folder)
+            with self._lock:
+                self._channels.pop(ref, None)
+            if channel is not None:
+                self._launcher.release(channel)
             folder.remove()
         except FileNotFoundError:
             pass  # it was discarded before
         except OSError as error:
             raise EngineUnreachableError(f"{ref}: not removed: {error}") from None
         self._cages.remove(ref)
+
+    def _check_over(self, folder: AttemptFolder) -> None:
+        """Nothing of it runs, and nothing will. Raises EngineUnreachableError, OSError."""
+        view = folder.look()
+        if view.end is None:
+            if not view.begun and not folder.close_off(view.launches + 1):
+                raise EngineUnreachableError(f"{folder.ref}: is just being started")
+            if view.shim is not None:
+                raise EngineUnreachableError(f"{folder.ref}: still runs")
+            self._end_orphans(folder)
 
     def found(self) -> list[Found]:
         """As in the protocol."""
@@ -292,62 +345,20 @@ class ProcessEngine:
 
     def close(self) -> None:
         """As in the protocol: the shims go on, and are init's children."""
-        self._reap()
         with self._lock:
-            for shim in self._shims:
-                shim.returncode = 0  # else it complains that they still run, which is their point
-            self._shims.clear()
-
-    def _reap(self) -> None:
-        """Let those go that have ended: they are this process's children."""
-        with self._lock:
-            self._shims = [shim for shim in self._shims if shim.poll() is None]
+            channels = list(self._channels.values())
+            self._channels.clear()
+        for channel in channels:
+            channel.close()
+        self._launcher.close()
 
 
-class _Watch:
-    """Tells when an attempt's shim is gone: then nothing is written any more."""
-
-    def __init__(self, folder: AttemptFolder) -> None:
-        self._fd = -1
-        shim = folder.look().shim
-        if shim is not None:
-            try:
-                self._fd = os.pidfd_open(shim)
-            except OSError:
-                return  # it ended just now
-            if folder.look().shim != shim:
-                self.close()  # the number was given to another process meanwhile
-
-    def over(self) -> bool:
-        return self._fd < 0 or self._ended(0)
-
-    def wait(self, seconds: float) -> None:
-        self._ended(seconds)
-
-    def _ended(self, seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self._fd, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def __enter__(self) -> _Watch:
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        self.close()
-
-
-def _started(view: View) -> Started:
+def _started(start: dict[str, str], end: dict[str, str] | None) -> Started:
     """Raises StartRefusedError where the record says that it could not be started."""
-    end = view.end
     if end is not None and "refused" in end:
         raise StartRefusedError(end["refused"], int(end["code"]))
-    at = view.start.get("at") or (end["began"] if end is not None else "0")
-    return Started(f"process {view.start.get('pid', '?')}", "", int(at) // _MILLI)
+    at = start.get("at") or (end["began"] if end is not None else "0")
+    return Started(f"process {start.get('pid', '?')}", "", int(at) // _MILLI)
 
 
 def _found(folder: AttemptFolder) -> Found | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobd.engine.base import Line, Stream
 from jobd.engine.shim.log import HEADER
+from jobd.engine.shim.records import RESERVED, decode, read
 
 _BLOCK = 1 << 20
 #: a batch is given out when it has this many lines
@@ -56,32 +57,46 @@ class RawLog:
         """The whole frames of this segment that are there."""
         batch: list[Line] = []
         while True:
-            base, at = self._at, 0
-            block = os.pread(self._fd, _BLOCK, base)
-            while len(block) - at >= HEADER:
-                size = int.from_bytes(block[at + 1 : at + 5], "big")
-                end = at + HEADER + size
-                if end > len(block):
-                    break
-                time_ns = int.from_bytes(block[at + 5 : at + HEADER], "big")
-                if time_ns >= self._since:
-                    batch += _lines(block[at], time_ns, block[at + HEADER : end])
-                    if len(batch) >= _BATCH:
-                        self._at = base + end
-                        yield batch
-                        batch = []
-                at = end
-            self._at = base + at
-            if not at:
+            base = self._at
+            for lines, end in _frames(os.pread(self._fd, _BLOCK, base), self._since):
+                batch += lines
+                self._at = base + end
+                if len(batch) >= _BATCH:
+                    yield batch
+                    batch = []
+            if self._at == base:
                 break
         if batch:
             yield batch
+
+    def last_words(self) -> list[Line]:
+        """What a full disk did not take of the end, once the record of that is whole."""
+        try:
+            data = read(f"{self._folder}/exit")
+        except FileNotFoundError:
+            return []
+        size = int((decode(data[:RESERVED]) or {}).get("words", "0"))
+        frames = _frames(data[RESERVED : RESERVED + size], self._since)
+        return [line for lines, _ in frames for line in lines]
 
     def close(self) -> None:
         """Let go of the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _frames(block: bytes, since_ns: int) -> Iterator[tuple[list[Line], int]]:
+    """Of each whole frame its lines, none where it is older than that, and where it ends."""
+    at = 0
+    while len(block) - at >= HEADER:
+        end = at + HEADER + int.from_bytes(block[at + 1 : at + 5], "big")
+        if end > len(block):
+            return
+        time_ns = int.from_bytes(block[at + 5 : at + HEADER], "big")
+        known = time_ns < since_ns
+        yield [] if known else _lines(block[at], time_ns, block[at + HEADER : end]), end
+        at = end
 
 
 def _lines(kind: int, time_ns: int, data: bytes) -> list[Line]:

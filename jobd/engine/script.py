@@ -101,7 +101,8 @@ def _print(stream: Stream, partial: bool = False) -> Callable[[str], Step]:
 
 def _payload(value: str) -> Step:
     def step(attempt: Scripted) -> None:
-        data = (attempt.order.task_dir / "payload").read_bytes()
+        order = attempt.order
+        data = (order.payload or order.task_dir / "payload").read_bytes()
         rows = data.split(b"\n")
         for row in rows[:-1]:
             attempt.write(Stream.STDOUT, row)

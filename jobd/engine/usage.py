@@ -42,7 +42,7 @@ class Cgroups:
         self._tree = Tree(settings.root)
         self._lock = threading.Lock()
         #: by attempt: where its container's own cgroup is, and the best reading of it so far
-        self._places: dict[str, dict[str, Path]] = {}
+        self._places: dict[str, dict[str, str]] = {}
         self._samples: dict[str, Reading] = {}
 
     def can_parent(self, driver: str) -> bool:

@@ -115,7 +115,7 @@ class Index:
     @staticmethod
     def remove(path: str) -> None:
         """Take the file away; the last damaged one is kept beside it."""
-        for suffix in ("-wal", "-shm"):
+        for suffix in ("-journal", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.unlink(path + suffix)
         with suppress(FileNotFoundError):
@@ -145,7 +145,8 @@ class Index:
             # with the mode that all of the queue has, whatever the umask
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         db = self._connect()
-        db.execute("PRAGMA journal_mode = WAL")
+        # no WAL: its shared memory is a mapped file, a full disk then SIGBUS (fault 19, ext4)
+        db.execute("PRAGMA journal_mode = TRUNCATE")
         tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not tables:
             db.executescript(

@@ -37,6 +37,20 @@ _fallocate = _bind_fallocate()
 class Fs:
     """The real file system. Files never follow a link and are never inherited by a child."""
 
+    def __init__(self) -> None:
+        self._held: dict[str, int] = {}
+
+    def hold_dir(self, path: str) -> None:
+        """Keeps directory `path` open, so that :meth:`fsync_dir` needs no descriptor (fault 30)."""
+        if path not in self._held:
+            self._held[path] = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def let_go(self, path: str) -> None:
+        """Ends what `hold_dir` began; nothing where it did not."""
+        fd = self._held.pop(path, None)
+        if fd is not None:
+            os.close(fd)
+
     def open(self, path: str, flags: int, mode: int = 0o600) -> int:
         """A file descriptor of `path`; O_NOFOLLOW and O_CLOEXEC are always added."""
         return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -60,6 +74,10 @@ class Fs:
 
     def fsync_dir(self, path: str) -> None:
         """Makes the entries of directory `path` durable: creations, renames, removals."""
+        held = self._held.get(path)
+        if held is not None:
+            os.fsync(held)
+            return
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)

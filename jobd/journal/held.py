@@ -21,6 +21,7 @@ class Held(Fs):
     """One file, held in memory: what the functions of `segment` read from. Every fd is it."""
 
     def __init__(self, data: bytes) -> None:
+        super().__init__()
         self.data = data
 
     def pread(self, fd: int, count: int, offset: int) -> bytes:

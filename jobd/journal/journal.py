@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import Lock
 from time import time
 
@@ -27,30 +26,13 @@ from jobd.journal.retention import Snapshots
 from jobd.journal.scan import Batch, Mark, batches_after, last_before
 from jobd.journal.segment import Predecessor
 from jobd.journal.snapshot import Snapshot, statements_in
-from jobd.journal.space import FILL_STEP, SpaceMaker, is_full
+from jobd.journal.space import FILL_STEP, SpaceMaker, is_full, is_scarce, wanted_ahead
+from jobd.journal.stats import Stats as Stats
 from jobd.journal.swap import finish
 from jobd.journal.writer import Writer
 
 SEGMENT_BYTES = 64 << 20
 RESERVE_BYTES = 16 << 20
-#: zeroes kept ahead while the queue is busy, in steps of FILL_STEP; an idle one keeps one
-_AHEAD_AT_MOST = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Figures of the open queue.
-
-    `bytes` of data in `segments` files, `last_sync_ms` of the last batch, the `lsn` of the last
-    batch, how many batches were synced since opening, and the bytes of all snapshots.
-    """
-
-    bytes: int
-    segments: int
-    last_sync_ms: float
-    lsn: int
-    syncs: int
-    snapshot_bytes: int = 0
 
 
 def _now_ms() -> int:
@@ -141,6 +123,7 @@ class Journal:
         try:
             prepare_directory(fs, path)
             lock = DirectoryLock(fs, path)
+            fs.hold_dir(path)
             finish(fs, path)
             found = examine(fs, path)
             space = SpaceMaker(fs, path, reserve_bytes)
@@ -154,6 +137,7 @@ class Journal:
             return cls(fs, lock, space, writer, report, snapshots, known_types, log)
         except BaseException as error:
             if lock is not None:
+                fs.let_go(path)
                 lock.release()
             if isinstance(error, OSError):
                 raise not_opened(path, error) from error
@@ -313,18 +297,14 @@ class Journal:
                 raise
 
     def _fill_ahead(self) -> None:
-        """Keeps half a step of zeroes ahead of an idle writer, up to four of a busy one."""
+        """Keeps zeroes ahead of the writer; a full disk is told, and no failure."""
         now = self._writer.current
-        ahead = now.filled - now.end
-        if ahead >= FILL_STEP // 2:
-            return
-        # nearly caught up since the last call: more zeroes, so that the next call is in time
-        target = FILL_STEP * (_AHEAD_AT_MOST if ahead < FILL_STEP // 4 else 1)
+        target = wanted_ahead(now.filled - now.end, now.whole)
         try:
             while now.filled - now.end < target and now.fill(self._fs):
                 pass
         except OSError as error:
-            if not is_full(error):
+            if not is_full(error) and not is_scarce(error):
                 raise DiskFailedError(
                     f"queue file {now.path}: cannot be filled ahead ({error.strerror});"
                     " look at the disk, then start the daemon again",
@@ -389,6 +369,7 @@ class Journal:
                 writer.failed = writer.failed or ValueError(
                     f"queue {self._space.directory}: is closed"
                 )
+                self._fs.let_go(self._space.directory)
                 self._lock.release()
 
     def _check(self) -> None:

@@ -20,6 +20,11 @@ from jobd.journal.segment import Header, pack_header, segment_name
 RESERVE_NAME = "reserve"
 #: one step of filling ahead with zeroes: a sync of this much keeps others waiting for a few ms
 FILL_STEP = 1 << 20
+#: steps that are written where the file system reserves nothing: only they are certain room there,
+#: and what is asked for (a large request, the ends of all that waits) has to fit into them
+WRITTEN_STEPS = 24
+#: zeroes kept ahead while the queue is busy, in steps of FILL_STEP; an idle one keeps one
+_AHEAD_AT_MOST = 4
 #: kept free at the end of each segment: the idle mark and the mark of a clean stop
 MARKS_BYTES = 2 * BATCH_BYTES
 _ZEROES = bytes(FILL_STEP)
@@ -38,6 +43,20 @@ def is_full(error: OSError) -> bool:
 def is_scarce(error: OSError) -> bool:
     """Whether this process's limits were met: open files, memory."""
     return error.errno in _SCARCE
+
+
+def wanted_ahead(ahead: int, whole: bool) -> int:
+    """Bytes of zeroes to have ahead of a writer that has `ahead` of them.
+
+    Half a step is enough for an idle one, a busy one gets up to four. Where the file system
+    reserves nothing (not `whole`), all that has to be room.
+    """
+    if not whole:
+        return 0 if ahead >= FILL_STEP * (WRITTEN_STEPS - 1) else FILL_STEP * WRITTEN_STEPS
+    if ahead >= FILL_STEP // 2:
+        return 0
+    # nearly caught up since the last call: more zeroes, so that the next call is in time
+    return FILL_STEP * (_AHEAD_AT_MOST if ahead < FILL_STEP // 4 else 1)
 
 
 @dataclass(slots=True)
@@ -68,8 +87,9 @@ class SpaceMaker:
     def make_blank(self, capacity: int) -> Blank:
         """A blank segment with `capacity` bytes reserved, its first step of zeroes on disk.
 
-        Raises RefusedError where there is no space, DiskFailedError for any other failure.
-        Nothing is left behind then. Safe beside itself in two threads.
+        Where the file system cannot reserve, so many steps of zeroes as have to be room. Raises
+        RefusedError where there is no space, DiskFailedError for any other failure. Nothing is
+        left behind then. Safe beside itself in two threads.
         """
         fs = self._fs
         self._count += 1
@@ -79,8 +99,9 @@ class SpaceMaker:
         try:
             fd = fs.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             whole = fs.fallocate(fd, capacity)
-            filled = min(FILL_STEP, capacity)
-            write_all(fs, fd, memoryview(_ZEROES)[:filled], 0)
+            filled = min(FILL_STEP * (1 if whole else WRITTEN_STEPS), capacity)
+            for start in range(0, filled, FILL_STEP):
+                write_all(fs, fd, memoryview(_ZEROES)[: min(FILL_STEP, filled - start)], start)
             fs.fsync(fd)
         except OSError as error:
             self._discard(fd, path)

@@ -18,7 +18,7 @@ from jobd.journal.fsutil import Fs
 from jobd.journal.live import LiveSegment
 from jobd.journal.record import BATCH_BYTES, CLEAN, IDLE, RecordFields, encode_batch
 from jobd.journal.segment import HEADER_BYTES, Header, Predecessor
-from jobd.journal.space import FILL_STEP, MARKS_BYTES, Blank, SpaceMaker, is_full
+from jobd.journal.space import FILL_STEP, MARKS_BYTES, Blank, SpaceMaker, is_full, is_scarce
 
 #: a sync slower than this is told, in seconds (DURABILITY W7)
 SLOW_SYNC = 1.0
@@ -184,12 +184,17 @@ class Writer:
             while now.end + need + MARKS_BYTES > now.reserved and now.fill(self._fs):
                 pass
         except OSError as error:
-            if is_full(error):
-                raise RefusedError(
-                    f"queue file {now.path}: no space for {need} bytes ({error.strerror});"
-                    " free some and try again"
-                ) from error
-            raise self._fail(error, "it cannot be filled ahead") from error
+            if not is_full(error) and not is_scarce(error):
+                raise self._fail(error, "it cannot be filled ahead") from error
+            spare = self.spare
+            if spare is not None and spare.reserved >= HEADER_BYTES + need + MARKS_BYTES:
+                # what is written of the spare one is room too, and was promised
+                self._roll(need)
+                return
+            raise RefusedError(
+                f"queue file {now.path}: no space for {need} bytes ({error.strerror});"
+                " free some and try again"
+            ) from error
 
     def _roll(self, need: int) -> LiveSegment:
         """Goes on in a new segment that has room for a batch of `need` bytes.

@@ -36,6 +36,10 @@ class LogFolder:
 
         def open_folder() -> int:
             try:
+                return os.open(job, _DIRECTORY, dir_fd=self._root)
+            except FileNotFoundError:
+                pass
+            try:
                 os.mkdir(job, 0o700, dir_fd=self._root)
             except FileExistsError:
                 pass

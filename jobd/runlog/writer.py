@@ -302,7 +302,8 @@ class LogWriter:
                 f"{CUT.decode()}{lost if self._lost_lines else 'output is'} missing from here on "
                 f"({self.trouble})"
             )
-        if self._fd >= 0:
+        # a log that is not there reads as one with nothing in it
+        if self._fd >= 0 and self._size:
             # the engine's own copy is removed next, so this one has to be on the disk
             self._guarded(lambda: os.fsync(self._fd))
             self._guarded(lambda: os.fsync(self._dir_fd))

@@ -141,6 +141,10 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
     if kernel.is_admin(caller):
         return
     right = Right(verb.right)
+    if right is Right.NOTIFY:
+        if caller.principal or caller.uid != kernel.rules.alerts.uid:
+            raise ForbiddenError(f"{verb.name}: {access.why_not(caller, right, '')}")
+        return
     name = arguments.get("job")
     if name is not None and right is not Right.ADMIN:
         job = visible_job(kernel, caller, name)
@@ -150,7 +154,8 @@ def authorize(kernel: Kernel, request: Request, verb: Verb) -> None:
         require(kernel, caller, right, job)
         _refuse_overrides(request, verb, job)
         return
-    selects = "run" in arguments or "runs" in arguments
+    # rights to an alert are settled where it is found (server/alerts.py)
+    selects = not arguments.keys().isdisjoint(("run", "runs", "alert"))
     if right is Right.LOOK or (selects and right is not Right.ADMIN):
         return
     if right is Right.SUBMIT and _submits_anywhere(kernel, caller):

@@ -26,6 +26,11 @@ class Doors:
         self._mode = mode
         self._gid = -1 if group is None else _gid(group)
 
+    @property
+    def gid(self) -> int:
+        """The group that may use the socket, -1 where that is the daemon's own."""
+        return self._gid
+
     @contextmanager
     def opening(self, path: Path) -> Iterator[None]:
         """What binds a socket inside of this gets the mode from the start.

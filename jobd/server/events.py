@@ -8,6 +8,7 @@ from typing import Any
 from jobd.core import events as e
 from jobd.core.entities import Job, Run
 from jobd.errors import UsageError
+from jobd.server import alertrows
 from jobd.server.access import Sight
 from jobd.server.kernel import ANYTHING, Kernel, Later, Offload, Request
 from jobd.server.recalling import recall, run_of
@@ -22,8 +23,8 @@ _TEXT, _ENTRIES = 500, 16
 
 #: what a row does not tell: too much, or of no use to a person
 _LEFT_OUT = frozenset(
-    {"at", "caller", "host", "job", "run", "name", "spec", "payload", "request", "batch_index"}
-    | {"options", "result", "log_tail"}
+    {"at", "caller", "host", "job", "run", "spec", "payload", "request", "batch_index"}
+    | {"options", "result", "log_tail", "deliveries", "due"}
 )
 #: of a run's options: those that a row tells
 _OPTIONS = ("not_before", "expires_at", "timeout", "labels", "key", "after", "retry_of")
@@ -80,6 +81,11 @@ def _may_see(kernel: Kernel, request: Request, sight: Sight, event: e.Event) -> 
     if kind == e.RUN:
         run = run_of(kernel, request, event[0])
         return kernel.is_admin(request.caller) if run is None else sight.run(run)
+    if type(event) is e.TopicEmitted:
+        # its labels are others' affair; who got a run of it reads of that
+        return sight.all
+    if alertrows.is_of_alerts(event):
+        return alertrows.may_see(kernel, sight, event)
     return kind == e.HOST or sight.job(kernel.state.jobs_by_id[event[0]])
 
 
@@ -95,7 +101,7 @@ def event_row(kernel: Kernel, request: Request, seq: int, event: e.Event) -> dic
     }
     fields = event._asdict()
     for name, value in fields.items():
-        if name not in _LEFT_OUT:
+        if name not in _LEFT_OUT and (name, type(event)) != ("name", e.JobRegistered):
             row["attempt" if name == "number" else name] = _bounded(value)
     if type(event) is e.RunQueued:
         payload = event.payload
@@ -103,6 +109,8 @@ def event_row(kernel: Kernel, request: Request, seq: int, event: e.Event) -> dic
         for name in _OPTIONS:
             if event.options and name in event.options:
                 row[name] = _bounded(event.options[name])
+    if alertrows.is_of_alerts(event):
+        row.update(alertrows.more(kernel, event))
     caller = fields.get("caller")
     row["by"] = by_of(caller) if caller is not None else None
     return row
@@ -110,8 +118,11 @@ def event_row(kernel: Kernel, request: Request, seq: int, event: e.Event) -> dic
 
 def _subject(kernel: Kernel, request: Request, event: e.Event) -> tuple[int | None, Job | None]:
     kind = e.KIND_OF[type(event)]
+    if alertrows.is_of_alerts(event):
+        return alertrows.about(kernel, event)
     if kind == e.JOB:
-        return None, kernel.state.jobs_by_id.get(event[0])
+        # of a schedule's firing, and of ends that others wait for: the run that it is about
+        return getattr(event, "run", None), kernel.state.jobs_by_id.get(event[0])
     if kind != e.RUN:
         return None, None
     run: Run | None = run_of(kernel, request, event[0])

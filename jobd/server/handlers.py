@@ -8,8 +8,10 @@ from typing import Any
 
 from jobd.errors import InternalError, JobdError, UsageError
 from jobd.server import (
+    alerts,
     changes,
     events,
+    foresight,
     host,
     images,
     inside,
@@ -19,6 +21,7 @@ from jobd.server import (
     outputs,
     runs,
     schedules,
+    topics,
     why,
 )
 from jobd.server.access import authorize
@@ -43,6 +46,7 @@ HANDLERS: dict[str, Handler] = {
     "job.history": jobs.history,
     "job.list": jobs.list_,
     "job.show": jobs.show,
+    "job.suggest": foresight.suggest,
     "job.pause": jobs.pause,
     "job.resume": jobs.resume,
     "schedule.add": schedules.add,
@@ -52,6 +56,7 @@ HANDLERS: dict[str, Handler] = {
     "schedule.fire": schedules.fire,
     "schedule.list": schedules.list_,
     "schedule.next": schedules.next_,
+    "topic.emit": topics.emit,
     "run.queue": runs.queue,
     "run.progress": inside.progress,
     "run.list": lists.list_,
@@ -70,12 +75,19 @@ HANDLERS: dict[str, Handler] = {
     "image.build": images.build,
     "image.output": images.output,
     "log.read": logs.read,
+    "host.forecast": foresight.forecast,
     "host.drain": host.drain,
     "host.undrain": host.undrain,
     "host.snapshot": host.snapshot,
     "host.idle": host.idle,
     "events.read": events.read,
     "upload.put": host.upload,
+    "alert.list": alerts.list_,
+    "alert.snooze": alerts.snooze,
+    "alert.resend": alerts.resend,
+    "alert.test": alerts.test,
+    "alert.take": alerts.take,
+    "alert.settle": alerts.settle,
 }
 
 

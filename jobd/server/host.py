@@ -39,7 +39,15 @@ def status(kernel: Kernel, request: Request) -> Any:
 
 def doctor(kernel: Kernel, request: Request) -> Any:
     """host.doctor"""
-    return Offload(lambda: {"findings": kernel.findings()})
+    alerts = _alerts(kernel)
+    return Offload(lambda: {"findings": [*kernel.findings(), alerts]})
+
+
+def _alerts(kernel: Kernel) -> dict[str, Any]:
+    problem, waiting = kernel.alerts_problem(), len(kernel.state.alerts.waiting)
+    text = problem or (f"{waiting} messages wait" if waiting else "none waits to be delivered")
+    level = "wrong" if problem else "ok"
+    return {"about": "alerts", "level": level, "text": text, "remedy": None}
 
 
 def drain(kernel: Kernel, request: Request) -> Any:

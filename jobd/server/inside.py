@@ -10,7 +10,6 @@ from typing import Any
 
 from jobd.core import inside
 from jobd.core.commands import QueueRun
-from jobd.core.entities import Run
 from jobd.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, UsageError
 from jobd.server.kernel import Kernel, Request
 from jobd.wire.verb import Verb
@@ -40,19 +39,11 @@ def require(kernel: Kernel, request: Request, verb: Verb) -> None:
     if verb.name == "run.queue":
         inside.require_queue(run, name or "")
     elif verb.name == _EMIT:
-        _require_emit(run, str(request.arguments.get("topic")))
+        inside.require_emit(run, str(request.arguments.get("topic")))
     elif verb.name not in _VERBS or request.arguments.get("context"):
         raise ForbiddenError(f"{verb.name}: run {run.id} may not ask that from inside (api)")
     elif name is not None and not inside.may_queue(run, name):
         raise NotFoundError(f"job {name:.80}: no such job")
-
-
-def _require_emit(run: Run, topic: str) -> None:
-    if not inside.may_emit(run, topic):
-        raise ForbiddenError(
-            f"run {run.id}: may not notify of {topic:.80}: its job {run.job.name} does not name "
-            "that (api.emit)"
-        )
 
 
 def marked(request: Request, command: QueueRun) -> QueueRun:

@@ -16,6 +16,7 @@ from jobd.core.commands import (
 )
 from jobd.core.decision import find_job
 from jobd.core.entities import Job
+from jobd.core.listening import unheard
 from jobd.core.settings import differences
 from jobd.errors import UsageError
 from jobd.server.access import Sight, require_admin, unknown_people
@@ -66,6 +67,7 @@ def _warnings(kernel: Kernel, names: list[str]) -> list[str]:
     """What is likely a slip, and why runs of these jobs would wait for now; each once."""
     jobs = [kernel.state.jobs[name] for name in names if name in kernel.state.jobs]
     warnings = [text for job in jobs for text in unknown_people(job.spec.access)]
+    warnings += [text for job in jobs for text in unheard(kernel.state, job.spec)]
     holds = {job.spec.kind: kernel.hold_reason(job.spec.kind) for job in jobs}
     warnings += [f"its runs will wait: {h.text}" for h in holds.values() if h is not None]
     return list(dict.fromkeys(warnings))

@@ -262,6 +262,18 @@ class Kernel(Protocol):
     def status(self) -> dict[str, Any]:
         """The answer of the verb `status`."""
 
+    def notifier_came(self, caller: Caller) -> None:
+        """Take note that somebody asks for alerts to deliver."""
+
+    def alerts_problem(self) -> str | None:
+        """Why no alert is delivered, though some wait; or None."""
+
+    def gave_up(self, delivery: int, error: str) -> None:
+        """Tell the log that an alert was given up."""
+
+    def status_store(self) -> str:
+        """The id of the queue, in hexadecimal."""
+
     def is_admin(self, caller: Caller) -> bool:
         """Whether the caller may do everything."""
 
@@ -272,6 +284,10 @@ class Kernel(Protocol):
 
     def keep(self, data: bytes) -> Body:
         """Make a body file of bytes. Raises RefusedError for want of room, DiskFailedError."""
+
+    def secret(self, name: str) -> bytes:
+        """The content of a file of the secrets folder, its last newline left out. Raises
+        InvalidError."""
 
     def payload_source(self, run: Run) -> bytes | Body:
         """The payload's bytes where they are in the queue, else which body file has them."""

@@ -15,6 +15,7 @@ from jobd.core.spec import to_mapping
 from jobd.core.state import State
 from jobd.core.states import Kind, RunState, Status
 from jobd.core.status import dead, reason, status
+from jobd.server.following import reactions_row, trigger_row
 from jobd.server.kernel import Kernel
 
 #: runs that one has queued from inside, shown with it: its last
@@ -34,8 +35,6 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
     if why is None and run.state is RunState.ACTIVE:
         why = _unseen(kernel.hold_reason(run.spec.kind))
     result = ended.result if ended is not None else None
-    made_by = run.option("made_by")
-    source = run.option("source") or (str(made_by[0]) if made_by else None, None)
     return {
         "id": run.id,
         "job": run.job.name,
@@ -44,7 +43,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "dead": dead(run),
         "reason": {"code": why.code, "text": why.text} if why else None,
         "priority": run.priority,
-        "trigger": {"kind": run.origin[0], "name": source[0], "scheduled_at": source[1]},
+        "trigger": trigger_row(run),
         "labels": run.option("labels") or {},
         "key": run.option("key"),
         "retry_of": run.option("retry_of"),
@@ -66,7 +65,7 @@ def run_row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "timeout_ms": run.timeout,
         "after": parents(run),
         "archived": run.archived,
-        "made_by": made_by[0] if made_by else None,
+        "made_by": (run.option("made_by") or [None])[0],
         "children": list(kernel.state.made.of(run.id)[-_CHILDREN:]),
     }
 
@@ -128,6 +127,7 @@ def _attempt_row(run: Run, attempt: Attempt) -> dict[str, Any]:
         "log_truncated": bool(end and end.log_truncated),
         **_receipt(end),
         "container": started.engine_id if started else None,
+        "gpus": attempt.gpus or [],
         "image_id": (started.image_id or None) if started else None,
     }
 
@@ -164,6 +164,7 @@ def job_row(kernel: Kernel, job: Job) -> dict[str, Any]:
         counts=counts(job, active),
         paused=job.paused,
         breaker=_breaker(kernel, job),
+        reactions=reactions_row(kernel, job),
         origin=job.origin or None,
     )
     return row

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Iterator
 from typing import Any
 
-from jobd.capacity.ledger import mib
+from jobd.capacity.ledger import Ledger, mib
+from jobd.core import gpus
 from jobd.core.entities import Job, Run
-from jobd.core.estimate import Estimate, estimate, remaining
+from jobd.core.estimate import Estimate as Rough
+from jobd.core.estimate import estimate, remaining
 from jobd.core.limits import blocking, concurrency, limits
 from jobd.core.model import Needs
-from jobd.core.states import RunState
+from jobd.core.states import Kind, RunState
 from jobd.core.status import draining, parents_text, reason, status
-from jobd.server.kernel import Kernel, Parts, Request
+from jobd.forecast.prospect import Estimate, starts, view
+from jobd.server.kernel import Kernel, Offload, Parts, Request
 from jobd.server.selectors import resolve
 from jobd.units import duration_text
 
 Constraint = dict[str, Any]
 #: places in the queue that are told exactly; who is behind that many has to wait in any case
 _PLACES = 10_000
+#: runs whose starts are estimated together
+_TOGETHER = 50
 
 
 def why(kernel: Kernel, request: Request) -> Any:
@@ -28,13 +34,65 @@ def why(kernel: Kernel, request: Request) -> Any:
 
 
 def _rows(kernel: Kernel, named: list[Run], single: bool) -> Generator[Any, None, Any]:
-    for run in named:
-        # one a pass: a run deep in its queue takes some milliseconds
-        yield {"runs": [_row(kernel, run)]}
+    for start in range(0, len(named), _TOGETHER):
+        rows: list[dict[str, Any]] = []
+        asked: dict[int, list[Run]] = {}
+        for run in named[start : start + _TOGETHER]:
+            if rows:
+                yield None  # one a pass: a run deep in its queue takes some milliseconds
+            rows.append(_row(kernel, run, asked))
+        yield _estimated(kernel, rows, asked)
     return {"count": len(named), "single": single}
 
 
-def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
+def _estimated(kernel: Kernel, rows: list[dict[str, Any]], asked: dict[int, list[Run]]) -> Any:
+    """The rows with the estimates that are asked for: made by a thread, as futures take a while."""
+    asked = {id_: ahead for id_, ahead in asked.items() if _waits(kernel, id_)}
+    if not asked:
+        return {"runs": rows}
+    host = kernel.ledger.host
+    free = Ledger(host, kernel.ledger.pace)
+    free.engines = dict.fromkeys(Kind)
+    seen = view(kernel.state, free, free.pace, kernel.rules, kernel.now, host.gpus)
+    if seen is None:
+        for row in rows:
+            if row["id"] in asked:
+                row.update(_from_afar(kernel, kernel.state.run(row["id"]), asked[row["id"]]))
+        return {"runs": rows}
+
+    def work() -> dict[str, Any]:
+        told = starts(seen, asked, _rest)
+        for row in rows:
+            if row["id"] in told:
+                row.update(_told(told[row["id"]]))
+        return {"runs": rows}
+
+    return Offload(work)
+
+
+def _waits(kernel: Kernel, id_: int) -> bool:
+    run = kernel.state.runs.get(id_)
+    return run is not None and run.state is RunState.WAITING
+
+
+def _rest() -> None:
+    """Let the core loop go before: it has the same processor's interpreter."""
+    time.sleep(0.001)
+
+
+def _told(guess: Estimate) -> dict[str, Any]:
+    earliest, latest = guess.range or (None, None)
+    return {
+        "estimated_start": guess.at,
+        "estimated_earliest": earliest,
+        "estimated_latest": latest,
+        "estimate": guess.text,
+    }
+
+
+def _row(kernel: Kernel, run: Run, asked: dict[int, list[Run]]) -> dict[str, Any]:
+    """All about one run; `asked`: the runs that a start is to be estimated for, and who is before
+    them."""
     told = reason(run, kernel.now, kernel.hold_reason(run.spec.kind), kernel.state)
     row: dict[str, Any] = {
         "id": run.id,
@@ -43,7 +101,7 @@ def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
         "reason": {"code": told.code, "text": told.text} if told else None,
         "constraints": [],
         "place": None,
-        "estimated_start": None,
+        **_told(Estimate(None, "")),
         "estimate": None,
     }
     if run.state is RunState.ACTIVE:
@@ -51,11 +109,13 @@ def _row(kernel: Kernel, run: Run) -> dict[str, Any]:
         if left is not None:
             row["estimate"] = f"ends in {_in(left)}, if it takes as long as the last ones"
     elif run.state is not RunState.DONE:
-        _waiting_row(kernel, run, row)
+        _waiting_row(kernel, run, row, asked)
     return row
 
 
-def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
+def _waiting_row(
+    kernel: Kernel, run: Run, row: dict[str, Any], asked: dict[int, list[Run]]
+) -> None:
     ready = run.state is RunState.WAITING and run.due is None and not run.parents
     ready = ready and run.id not in kernel.state.mutexes
     ahead: list[Run] = []
@@ -71,13 +131,20 @@ def _waiting_row(kernel: Kernel, run: Run, row: dict[str, Any]) -> None:
     constraints = [*_of_run(kernel, run), *_of_job(kernel, run), *_of_host(kernel, run)]
     row["constraints"] = [*constraints, *_turn(run, ahead, ready)]
     lasting = [c["name"] for c in constraints if not c["ok"] and c["name"] in _LASTING]
+    gates = [gate for gate in kernel.ledger.gates.gates if run.spec.kind in gate.kinds]
+    lasting += [gate.name for gate in gates if not gate.ok]
     if lasting:
-        guess = Estimate(None, f"not while it is held up by: {', '.join(lasting)}")
+        row["estimate"] = f"not while it is held up by: {', '.join(lasting)}"
     else:
-        host = kernel.ledger.host
-        guess = estimate(kernel.state, run, ahead, Needs(host.cpus, host.memory), kernel.now)
-        guess = _by_limits(kernel, run, guess)
-    row["estimated_start"], row["estimate"] = guess
+        asked[run.id] = ahead
+
+
+def _from_afar(kernel: Kernel, run: Run, ahead: list[Run]) -> dict[str, Any]:
+    """The estimate where so much waits that no future can be tried: by usual times alone."""
+    host = kernel.ledger.host
+    guess = estimate(kernel.state, run, ahead, Needs(host.cpus, host.memory), kernel.now)
+    guess = _by_limits(kernel, run, guess)
+    return _told(Estimate(guess.at, guess.text))
 
 
 def _open(kernel: Kernel, job: Job) -> bool:
@@ -91,7 +158,7 @@ def _open(kernel: Kernel, job: Job) -> bool:
     return blocking(kernel.state, head, kernel.now, kernel.ledger.pace) is None
 
 
-def _by_limits(kernel: Kernel, run: Run, guess: Estimate) -> Estimate:
+def _by_limits(kernel: Kernel, run: Run, guess: Rough) -> Rough:
     """The estimate as the run's rate, breaker, group and key let it: they are waits as well."""
     at = guess.at
     for limit in limits(kernel.state, run, kernel.now, kernel.ledger.pace):
@@ -104,7 +171,7 @@ def _by_limits(kernel: Kernel, run: Run, guess: Estimate) -> Estimate:
         ends = [remaining(one, kernel.now) for one in held if one is not None]
         known = [left for left in ends if left is not None]
         if held and not known:
-            return Estimate(None, f"{limit.text}; no run of that job has ended yet")
+            return Rough(None, f"{limit.text}; no run of that job has ended yet")
         if known:
             at = max(at, kernel.now.wall + min(known))
     return guess._replace(at=at)
@@ -170,7 +237,7 @@ def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
         if run.spec.kind in gate.kinds:
             yield _constraint(gate.name, gate.ok, gate.text, value=gate.value, limit=gate.limit)
     host, running = ledger.host, len(state.active)
-    reserved = Needs(state.reserved_millicpus / 1000, state.reserved_memory)
+    reserved = state.reserved
     free = ledger.free(reserved, running)
     kept = 0.0 if not running else host.reserve_cpus
     yield _constraint(
@@ -194,6 +261,8 @@ def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
         total=host.memory,
         reserved=reserved.memory,
     )
+    if needs.gpus:
+        yield _of_gpus(kernel, needs.gpus)
     sample = ledger.sample
     if sample is not None and free.live is not None:
         promised = max(0, free.promised or 0)
@@ -207,6 +276,15 @@ def _of_host(kernel: Kernel, run: Run) -> Iterator[Constraint]:
             available=sample.available_memory,
             promised=promised,
         )
+
+
+def _of_gpus(kernel: Kernel, needed: int) -> Constraint:
+    whole = kernel.ledger.host.gpus
+    left = max(0, whole - kernel.state.reserved_gpus)
+    by = sorted(set(gpus.held(kernel.state).values()))[:10]
+    text = f"needs {needed}: {left} of {whole} free"
+    text += f", held by {', '.join(f'run {run}' for run in by)}" if by else ""
+    return _constraint("gpus", needed <= left, text, needed=needed, free=left, held_by=by)
 
 
 def _turn(run: Run, ahead: list[Run], ready: bool) -> Iterator[Constraint]:

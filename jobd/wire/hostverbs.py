@@ -29,6 +29,20 @@ VERBS: tuple[Verb, ...] = (
         "`level` is ok, warning or wrong.",
     ),
     Verb(
+        "host.forecast",
+        False,
+        {"hours": "int?"},
+        "What the next hours (24) will bring, as things stand: schedules and what waits, played "
+        "through against the capacity. Answers {at, ends_at, complete, runs: {queued, started, "
+        "waiting, left_out}, backlog: {most, peak_at, end}, hours: [{at, started, waiting, active, "
+        "cpus, memory}, ...], collisions: [{job, name, fires, late, skipped, refused, longest_ms, "
+        "at, reason, beside}, ...], clock: [{job, name, text}, ...], unknown: [job, ...], "
+        "capacity, draining, paused}. An hour's `cpus` and `memory` are what is reserved on "
+        "average; `unknown` are jobs of which no attempt has ended; not `complete`: it goes no "
+        "further than `ends_at`. Jobs that the caller may not see are left out by name.",
+        LOOK,
+    ),
+    Verb(
         "host.drain",
         True,
         {},

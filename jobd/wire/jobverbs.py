@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobd.wire.verb import ADMIN, LOOK, MANAGE, Verb
+from jobd.wire.verb import ADMIN, LOOK, MANAGE, READ, Verb
 
 VERBS: tuple[Verb, ...] = (
     Verb(
@@ -41,6 +41,15 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "job.show", False, {"job": "str"}, "The job as in its file, with defaults filled in.", LOOK
+    ),
+    Verb(
+        "job.suggest",
+        False,
+        {"job": "str"},
+        "What the job should be given, by what its last attempts used: those of runs that the "
+        "caller may read. Answers {job, attempts, few, origin, proposals: [{key, now, proposed, "
+        "text, changes}, ...], lines: [a job file's line, ...]}.",
+        READ,
     ),
     Verb(
         "job.set",

@@ -133,9 +133,11 @@ VERBS: tuple[Verb, ...] = (
         False,
         {"runs": "list"},
         "Why runs are where they are. Parts {runs: [{id, job, status, reason, constraints, place, "
-        "estimated_start, estimate}]}, then {count, single}. Each constraint is {name, ok, text} "
-        "and its numbers; `place` is {in_job, of_job, ahead, more}: with `more` 10,000 or more "
-        "are before it, and these are not counted further.",
+        "estimated_start, estimated_earliest, estimated_latest, estimate}]}, then {count, single}. "
+        "Each constraint is {name, ok, text} and its numbers; `place` is {in_job, of_job, ahead, "
+        "more}: with `more` 10,000 or more are before it, and these are not counted further. Four "
+        "of five futures that were tried lie between earliest and latest; where these are too far "
+        "apart, `estimated_start` is nil.",
         READ,
     ),
     Verb(

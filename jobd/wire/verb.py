@@ -24,6 +24,8 @@ NOUN_MODULES = {
     "job": "jobverbs",
     "run": "runverbs",
     "schedule": "scheduleverbs",
+    "topic": "topicverbs",
+    "alert": "alertverbs",
     "log": "transferverbs",
     "upload": "transferverbs",
     "image": "transferverbs",
@@ -32,11 +34,14 @@ NOUN_MODULES = {
 #: keys in answers whose values are times in integer milliseconds UTC (or None)
 TIME_KEYS = frozenset(
     {"at", "queued_at", "not_before", "started_at", "finished_at", "scheduled_at", "expires_at"}
-    | {"estimated_start", "loaded_at", "next_at", "last_at", "problem_at"}
+    | {"estimated_start", "loaded_at", "next_at", "last_at", "problem_at", "since_at"}
+    | {"estimated_earliest", "estimated_latest", "ends_at", "peak_at"}
+    | {"raised_at", "resolved_at", "due_at", "done_at", "until"}
 )
 
 #: rights, as core/access.py has them (which the client must not load)
 LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN = "look", "submit", "read", "own", "manage", "admin"
+NOTIFY = "notify"
 
 
 class Verb:

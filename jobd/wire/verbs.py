@@ -14,7 +14,15 @@ nothing computed.
 
 from __future__ import annotations
 
-from jobd.wire import hostverbs, jobverbs, runverbs, scheduleverbs, transferverbs
+from jobd.wire import (
+    alertverbs,
+    hostverbs,
+    jobverbs,
+    runverbs,
+    scheduleverbs,
+    topicverbs,
+    transferverbs,
+)
 from jobd.wire.verb import TIME_KEYS, Verb
 
 __all__ = ["BY_NAME", "TIME_KEYS", "VERBS", "Verb"]
@@ -24,7 +32,9 @@ VERBS: tuple[Verb, ...] = (
     *jobverbs.VERBS,
     *runverbs.VERBS,
     *scheduleverbs.VERBS,
+    *topicverbs.VERBS,
     *transferverbs.VERBS,
+    *alertverbs.VERBS,
 )
 
 BY_NAME: dict[str, Verb] = {verb.name: verb for verb in VERBS}

@@ -8,7 +8,7 @@ import docker
 import pytest
 
 from jobd.core.policy import Rules
-from jobd.engine.base import Mount, StartRefusedError
+from jobd.engine.base import EngineTroubleError, Mount, StartRefusedError
 from jobd.engine.docker import DockerEngine
 from tests.engine.conftest import MakeOrder
 from tests.support.engine_support import run, silent, text
@@ -37,6 +37,23 @@ def test_a_device_is_there_and_no_other(engine: DockerEngine, order: MakeOrder) 
     script = f"test -c {device} && echo there; ls /dev | grep -c '^sd'"
     _, lines = run(engine, order("sh", "-c", script, devices=(device,)))
     assert text(lines).split() == ["there", "0"]
+
+
+def test_shared_memory_and_limits_are_what_was_said(engine: DockerEngine, order: MakeOrder) -> None:
+    script = "df -k /dev/shm | tail -n 1; ulimit -n; ulimit -Hn"
+    one = order("sh", "-c", script, shm=7 << 20, ulimits=(("nofile", 321),))
+    _, lines = run(engine, one)
+    shm, *limits = text(lines).splitlines()
+    assert shm.split()[1] == str(7 << 10)
+    assert limits == ["321", "321"]
+
+
+def test_a_host_without_gpus_that_says_it_has_some(engine: DockerEngine, order: MakeOrder) -> None:
+    """There is no GPU here: what can be seen is that the engine understands the request."""
+    one = order("true", gpus=(0,))
+    with pytest.raises(EngineTroubleError, match="device driver"):
+        engine.start(one, silent)
+    engine.discard(one.ref)
 
 
 def test_a_missing_source_is_the_jobs_fault(

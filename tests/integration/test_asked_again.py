@@ -52,7 +52,7 @@ def test_every_changing_verb_answers_the_same_again(host: FakeHost, client: Clie
     twice = Twice(host)
     assert twice("job.register", spec=spec("again"))["changed"] is True
     twice("job.set", job="again", settings={"priority": 7})
-    twice("job.apply", specs=[spec("again2")])
+    twice("job.apply", specs=[spec("again2", alert=[{"on": ["dead"], "journal": True}])])
     twice("job.pause", job="again")
     runs = twice("run.queue", job="again", count=3)
     assert len(client.runs(job="again", everything=True)) == 3
@@ -70,6 +70,14 @@ def test_every_changing_verb_answers_the_same_again(host: FakeHost, client: Clie
     twice("schedule.resume", job="again", name="every")
     twice("schedule.fire", job="again", name="every")
     twice("schedule.remove", job="again", name="every")
+    twice("job.set", job="again", settings={"on": [{"topic": "told"}]})
+    assert twice("topic.emit", topic="told")["count"] == 1
+    twice("topic.emit", topic="nobody")
+    number = twice("alert.test", job="again2")["alert"]
+    (delivery,) = client.take_alerts()
+    twice("alert.settle", delivery=delivery["delivery"], ok=True)
+    twice("alert.resend", alert=number)
+    twice("alert.snooze", job="again2", until=1 << 42)
     twice("run.cancel", job="again")
     twice("job.resume", job="again")
     twice("host.drain")

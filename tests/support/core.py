@@ -160,7 +160,7 @@ def dump(state: State) -> dict[str, Any]:
         ),
         "host": (state.host.rev, state.host.drained_at, state.host.drained_by),
         "next": (state.next_run, state.next_job),
-        "reserved": (state.reserved_millicpus, state.reserved_memory),
+        "reserved": (state.reserved_millicpus, state.reserved_memory, state.reserved_gpus),
         "counts": (state.waiting, state.held, {str(o): n for o, n in state.done.items() if n}),
         "requests": {
             key: list(state.requests.find(key)) for part in state.requests._parts for key in part
@@ -200,7 +200,7 @@ def run_dump(run: Run) -> tuple[Any, ...]:
 
 def _run(run: Run) -> tuple[Any, ...]:
     attempts = [
-        (a.number, a.claimed_at, a.state, _plain(a.started), _plain(a.stopping), _plain(a.end))
+        (a.number, a.claimed_at, a.gpus, a.state, *map(_plain, (a.started, a.stopping, a.end)))
         for a in run.attempts or []
     ]
     return (
@@ -235,6 +235,9 @@ def problems(state: State) -> Iterator[str]:
         yield f"active index {set(state.active)}, active runs {active}"
     cpus = sum(round(run.spec.cpus * 1000) for run in state.active.values())
     memory = sum(run.memory for run in state.active.values())
+    gpus = sum(run.spec.gpus for run in state.active.values())
+    if gpus != state.reserved_gpus:
+        yield f"reserved {state.reserved_gpus} gpus, sum {gpus}"
     if (cpus, memory) != (state.reserved_millicpus, state.reserved_memory):
         yield f"reserved {state.reserved_millicpus, state.reserved_memory}, sum {cpus, memory}"
     for run in runs:

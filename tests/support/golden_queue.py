@@ -23,10 +23,12 @@ from jobd.core.schedule import to_mapping as schedule_mapping
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
 from jobd.core.statements import end_in, payload_in
+from jobd.core.watching import to_mapping as watch_mapping
 from jobd.daemon.folding import KNOWN_TYPES, fold
 from jobd.daemon.snapshotter import make as make_snapshot
 from jobd.journal import Fs, Journal, RecordIn
 from jobd.journal.retention import unfinished_name
+from tests.support.stating import alerts_told
 
 #: when it all happened, ms UTC
 AT = 1_795_000_000_000
@@ -105,11 +107,60 @@ def _life(job: int, run: int, at: int) -> Iterator[Batch]:
         e.JobBreakerClosed(job, at + 94, ANN),
         e.JobBreakerOpened(job, at + 95, 3, at + 300_095, "3 attempts failed in a row"),
     ]
+    on: list[dict[str, Any]] = [
+        {"run": ["etl", "crawl"], "outcome": "any"},
+        {"run": "etl", "labels": {"a": ["b", "c"]}, "payload": {"n.k": 1}},
+        {"topic": "orders"},
+    ]
+    yield [e.JobRegistered(job, name, 4, _spec(name, on=on, **fragile), at + 95, ANN)]
+    source = {"source": ["orders", None], "chain": [2, run, run + 1, "failed", False]}
+    yield [
+        e.RunQueued(run + 8, job, 4, at + 95, "topic", ANN, b"note", 0, source),
+        e.TopicEmitted(1, at + 95, "orders", ANN, 1, run + 8, 4, {"a": "b"}, run + 1),
+        e.ReactionRefused(job, at + 95, "topic", "orders", run + 1, "its queue is full"),
+    ]
+    key = "etl+crawl"
+    yield [e.JoinReached(job, at + 95, key, run, "etl", run, "failed")]
+    yield [
+        e.JoinReached(job, at + 95, key, run + 1, "crawl", run + 1, "succeeded"),
+        e.JoinEnded(job, at + 96, key, run, run + 8),
+    ]
     yield [e.JobRegistered(job + 1, f"old-{job}", 1, _spec(f"old-{job}"), at + 94, JOBD)]
     yield [e.JobRemoved(job + 1, at + 95, ANN), e.JobPaused(job, at + 96, ANN)]
+    on = [{"path": "/srv/in", "event": "closed|created", "pattern": "*.csv", "debounce": "2s"}]
+    yield [e.JobRegistered(job + 2, f"watch-{job}", 1, _spec(f"watch-{job}", on=on), at + 96, ANN)]
+    many = {"source": ["ä.csv", None], "drop": [f"{run:032x}", ".", "ä.csv", None]}
+    large = {"source": ["a", None], "drop": [f"{run + 1:032x}", "%", "%FF", 1 << 30]}
+    yield [
+        e.RunQueued(run + 9, job, 4, at + 96, "drop", ANN, b"1,2", 5, many),
+        e.RunQueued(run + 10, job, 4, at + 96, "drop", ANN, b"", 5, large),
+    ]
+    ended = e.RunFinished(run + 9, at + 96, "cancelled", "cancelled", "was cancelled by ann", ANN)
+    yield [ended, e.DropSettled(run + 9, at + 97)]
+    yield [e.WatchMoved(job + 2, "/srv/in", at * 1_000_000, at + 97, [7, 1 << 62], 0, "refused")]
+    yield from _alerts(job, run, at)
     yield [e.HostDrainStarted(1, at + 97, ANN)]
-    yield [e.HostSalvaged(1, at + 98, ANN, run + 9, job + 5)]
+    yield [e.HostSalvaged(1, at + 98, ANN, run + 11, job + 5)]
     yield [e.HostRunsArchived(1, at + 99, [[run + 2, run + 2]])]
+
+
+def _alerts(job: int, run: int, at: int) -> Iterator[Batch]:
+    """Of alerts and deliveries that wait, that are over, that were given up."""
+    one, two = ["to", "ops", ""], ["url", "http://127.0.0.1:9/x", "slack"]
+    yield [
+        e.AlertRaised(1, job, at + 96, "dead", job, run, "dé", "", [[job, *one], [job + 1, *two]]),
+        e.AlertRaised(1, job + 1, at + 96, "engine", 0, 0, "gone", "process", [[job + 2, *one]]),
+        e.AlertRaised(1, job + 2, at + 96, "test", job, 0, "test", "1", [[job + 3, *two]], ANN),
+    ]
+    yield [
+        e.AlertTried(1, job, at + 96, "delivered", at + 96, "", None, run),
+        e.AlertTried(1, job + 1, at + 96, "failed", at + 10_096, "refused"),
+        e.AlertTried(1, job + 2, at + 96, "given-up", at + 96, "refused"),
+    ]
+    yield [e.AlertTried(1, job + 2, at + 97, "again", at + 97, "", ANN)]
+    yield [e.AlertRepeated(1, job, at + 97, run + 1, "again", [])]
+    yield [e.AlertResolved(1, job + 1, at + 97, "well", [[job + 4, *one]])]
+    yield [e.AlertsSnoozed(1, at + 97, job, "dead", at + 1_000_000, ANN)]
 
 
 def make(folder: Path) -> None:
@@ -120,7 +171,7 @@ def make(folder: Path) -> None:
     )
     state = State()
     for turn in range(3):
-        for batch in _life(1 + 10 * turn, 1 + 10 * turn, AT + 1000 * turn):
+        for batch in _life(1 + 20 * turn, 1 + 20 * turn, AT + 1000 * turn):
             records = []
             for event in batch:
                 cls = type(event)
@@ -175,6 +226,11 @@ def listing(folder: Path) -> dict[str, Any]:
             "requests": {
                 key.hex(): [runs.start, len(runs)] for key, runs in state.requests.oldest_first()
             },
+            "joins": {
+                f"{job} {key}": [[root, join.since, join.reached] for root, join in open_.items()]
+                for (job, key), open_ in state.reactions.joins.items()
+            },
+            "refused": {str(job): list(one) for job, one in state.reactions.refused.items()},
             "schedules": {
                 f"{each.job.id} {each.spec.name}": [
                     schedule_mapping(each.spec),
@@ -192,6 +248,12 @@ def listing(folder: Path) -> dict[str, Any]:
                 ]
                 for each in state.schedules.every()
             },
+            "drops": state.drops.runs(),
+            "watches": {
+                f"{each.job.id} {each.spec.name}": [watch_mapping(each.spec), each.mark, each.seen]
+                for each in state.watches.every()
+            },
+            "alerts": alerts_told(state),
             "turns": [
                 [priority, [run.id for run in state.ready.heads(priority)]]
                 for priority in state.ready.priorities()

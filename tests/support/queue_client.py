@@ -121,8 +121,8 @@ def copy_of(client: Client) -> Client:
     return other
 
 
-def write_until_refused(client: Client, journal: Journal) -> None:
-    for _ in range(100):
+def write_until_refused(client: Client, journal: Journal, most: int = 100) -> None:
+    for _ in range(most):
         client.write(journal)
 
 

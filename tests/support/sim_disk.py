@@ -275,6 +275,12 @@ class SimDisk(Fs):
             raise PowerCut
         folder.flush()
 
+    def hold_dir(self, path: str) -> None:
+        assert isinstance(self._node(path), Folder)
+
+    def let_go(self, path: str) -> None:
+        pass
+
     def fallocate(self, fd: int, size: int) -> bool:
         node = self._get(fd)
         if not self.fallocates:

@@ -112,6 +112,7 @@ def event_for(bench: Bench, run: int, cls: type) -> e.Event:
         e.RunReleased: e.RunReleased(run, at),
         e.RunEdited: e.RunEdited(run, at, {"priority": 7}, WHO),
         e.RunMovedFirst: e.RunMovedFirst(run, at, WHO),
+        e.DropSettled: e.DropSettled(run, at),
         e.AttemptClaimed: e.AttemptClaimed(run, number + 1, at),
         e.AttemptStarted: e.AttemptStarted(run, max(1, number), at, at, "engine", "image"),
         e.AttemptStopping: e.AttemptStopping(run, max(1, number), at, "cancelled"),

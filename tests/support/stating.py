@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobd.core import events as e
+from jobd.core.alertbook import Alert, Delivery
 from jobd.core.restoring import Restoring
 from jobd.core.state import State
 from jobd.core.statements import Record, statements
@@ -85,6 +86,16 @@ def told(state: State) -> dict[str, Any]:
     found["schedules"] = {
         each.key: [getattr(each, name) for name in SCHEDULE] for each in state.schedules.every()
     }
+    found["joins"] = {
+        key: {root: (join.since, join.reached) for root, join in open_.items()}
+        for key, open_ in state.reactions.joins.items()
+    }
+    found["refused"] = dict(state.reactions.refused)
+    found["listening"] = {name: list(jobs) for name, jobs in state.reactions.by_run.items()}
+    found["needed"] = dict(state.children._readers)
+    found["drops"] = {run: state.run(run).option("drop") for run in state.drops.runs()}
+    found["watches"] = {w.key: [w.spec, w.mark, w.seen] for w in state.watches.every()}
+    found["alerts"] = alerts_told(state)
     found["newest"] = state.schedules.newest
     found["times"] = {job.id: list(job.times) for job in state.jobs_by_id.values()}
     found["made"] = {
@@ -97,3 +108,28 @@ def told(state: State) -> dict[str, Any]:
     found["asked"] = [(key, list(runs)) for key, runs in state.requests.oldest_first()]
     del found["dirty"], found["reasons"]
     return found
+
+
+def alerts_told(state: State) -> dict[str, Any]:
+    """All of the book of alerts that a start from a snapshot must bring back, in JSON's values."""
+    book = state.alerts
+    return {
+        "next": [book.next_alert, book.next_delivery],
+        "succeeded": {str(job): at for job, at in book.succeeded.items()},
+        "snoozes": sorted([*key, until] for key, until in book.snoozes.items()),
+        "over": list(book.over),
+        "open": sorted([*key, alert.id] for key, alert in book.open.items()),
+        "latest": sorted([*key, alert.id] for key, alert in book.latest.items()),
+        "waiting": sorted(book.waiting),
+        "alerts": {str(number): _alert(alert) for number, alert in sorted(book.alerts.items())},
+    }
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    plain = {name: getattr(alert, name) for name in Alert.__slots__ if name != "deliveries"}
+    return {**plain, "deliveries": {str(d.id): _delivery(d) for d in alert.deliveries}}
+
+
+def _delivery(delivery: Delivery) -> dict[str, Any]:
+    plain = {name: getattr(delivery, name) for name in Delivery.__slots__ if name != "alert"}
+    return {**plain, "to": list(delivery.to)}

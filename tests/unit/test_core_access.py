@@ -23,10 +23,11 @@ from jobd.core.access import (
 from jobd.core.commands import Caller, RegisterJob
 from jobd.core.entities import Run
 from jobd.core.model import Access, Api, JobSpec, Mount
+from jobd.core.watching import WatchSpec
 from jobd.errors import ForbiddenError
 from tests.support.core import Bench
 
-LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN = Right
+LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN, NOTIFY = Right
 ROOT = Caller(0, "root", 1)
 DAEMON = Caller(990, "jobd", 1)
 BOSS = Caller(1001, "boss", 1, groups=frozenset({"jobd-admin", "980"}))
@@ -46,9 +47,9 @@ OPEN = Access(submit=("*",))
 @pytest.mark.parametrize(
     ("caller", "access", "rights"),
     [
-        (ROOT, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN}),
-        (DAEMON, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN}),
-        (BOSS, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN}),
+        (ROOT, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN, NOTIFY}),
+        (DAEMON, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN, NOTIFY}),
+        (BOSS, CLOSED, {LOOK, SUBMIT, READ, OWN, MANAGE, ADMIN, NOTIFY}),
         (ALICE, PLAIN, set()),
         (ALICE, TEAM, {LOOK, SUBMIT}),
         (OPS, TEAM, {LOOK, READ}),
@@ -164,16 +165,17 @@ CHANGED: dict[str, Any] = {
     "access": OPEN,
     "secrets": {"A": "a"},
     "api": Api(on=True, queue=("*",)),
+    "watches": (WatchSpec("w", "/srv"),),
 }
 
 
 def test_the_keys_that_managing_does_not_extend_to() -> None:
     assert set(CHANGED) == set(ADMINS_KEYS)
     for key, value in CHANGED.items():
-        changed = replace(spec(), **{key: value})
+        changed = replace(spec(), **{"on" if key == "watches" else key: value})
         why = registration(OPS, POLICY, spec(), changed)
         assert why is not None, key
-        assert f" {key}: " in why
+        assert f" {'on' if key == 'watches' else key}: " in why
         assert registration(BOSS, POLICY, spec(), changed) is None
     allowed = replace(spec(), command=("x",), env={"A": "b"}, timeout=5, cpus=0.5, priority=3)
     assert registration(OPS, POLICY, spec(), allowed) is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from random import Random
+
 import pytest
 
 from jobd.capacity.ledger import Host, Ledger
@@ -12,6 +15,7 @@ from jobd.core.events import AttemptClaimed
 from jobd.core.limits import Pace
 from jobd.core.states import Kind
 from tests.support.core import Bench, Open, queueing
+from tests.support.packing import decreasing
 
 MINUTE = 60_000
 
@@ -136,3 +140,64 @@ def _claimed(bench: Bench) -> list[Run]:
         bench.apply(AttemptClaimed(run.id, 1, bench.now.wall))
         found.append(run)
     return found
+
+
+# -- of what was queued at once, the largest first -----------------------------------------------
+
+
+def makespan(runs: list[tuple[int, int]], memory: int, jobs: int) -> int:
+    """Milliseconds until the runs, of so many GiB and milliseconds each, are all over."""
+    bench, host = Bench(), Ledger(Host(64.0, memory << 30, 0.0, 0))
+    host.engines = dict.fromkeys(Kind)
+    takes = {}
+    for number, (size, ms) in enumerate(runs):
+        name = f"j{number % jobs}-{size}"
+        if name not in bench.state.jobs:
+            bench.register(name, resources={"memory": f"{size}G", "cpus": 0.1})
+        takes[bench.queue(name).id] = ms
+    ends: list[tuple[int, int]] = []
+    began = bench.now.mono
+    while True:
+        for run in claim(bench, host, Pace()):
+            heapq.heappush(ends, (bench.now.mono + takes[run], run))
+        if not ends:
+            return bench.now.mono - began
+        at, run = heapq.heappop(ends)
+        bench.later(at - bench.now.mono)
+        end(bench, run)
+
+
+@pytest.mark.parametrize("jobs", [1, 40])
+@pytest.mark.parametrize("longest", [4_000, 80_000])
+def test_nearly_as_soon_as_first_fit_decreasing(jobs: int, longest: int) -> None:
+    """Also where runs take so long that room is kept for one that waits."""
+    for seed in range(10):
+        rng = Random(seed)
+        runs = [(rng.randint(1, 6), rng.randint(longest // 4, longest)) for _ in range(40)]
+        assert makespan(runs, 12, jobs) <= 1.15 * decreasing(runs, 12), seed
+
+
+@pytest.mark.parametrize(("apart", "first"), [(0, "large"), (2_000, "small")])
+def test_who_came_before_is_not_passed_for_size(apart: int, first: str) -> None:
+    bench = Bench()
+    bench.register("small", resources={"memory": "1G"})
+    bench.register("large", resources={"memory": "4G"})
+    bench.queue("small")
+    bench.later(apart)
+    bench.queue("large")
+    assert bench.run(claim(bench, ledger(1.0), Pace())[0]).job.name == first
+
+
+def test_a_flood_of_large_ones_shuts_nobody_out() -> None:
+    bench, host = Bench(), ledger(1.0)
+    bench.register("large", resources={"memory": "4G"})
+    bench.register("small", resources={"memory": "1G"})
+    for _ in range(150):
+        bench.queue("large")
+    small = bench.queue("small").id
+    for _ in range(2):
+        (run,) = claim(bench, host, Pace())
+        if run == small:
+            return
+        end(bench, run)
+    raise AssertionError("it has no turn")

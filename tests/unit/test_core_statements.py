@@ -10,13 +10,17 @@ import pytest
 
 from jobd.core import events as e
 from jobd.core import statements as s
+from jobd.core.alertbook import Alert, AlertBook, Delivery
+from jobd.core.drops import Drops
 from jobd.core.entities import Attempt, Breaker, Host, Job, Run
 from jobd.core.groups import Group
 from jobd.core.machine import TransitionError
 from jobd.core.rates import Bucket
+from jobd.core.reactions import Join
 from jobd.core.schedules import Schedule
 from jobd.core.spec import parse, to_mapping
 from jobd.core.state import State
+from jobd.core.watches import Watch
 from tests.support.core import Bench, problems
 from tests.support.simulation import Life
 from tests.support.stating import SCHEDULE, Kept, restore, told
@@ -29,24 +33,39 @@ STATED = {
     | {"size", "body", "due", "attempts", "parents", "note"},
     Job: {"id", "name", "rev", "revision", "revisions", "made", "registered_at", "origin"}
     | {"paused", "removed", "ready", "done", "times"},
-    Attempt: {"number", "claimed_at", "state", "started", "stopping", "end"},
+    Attempt: {"number", "claimed_at", "state", "started", "stopping", "end", "gpus"},
     Host: {"rev", "drained_at", "drained_by", "salvaged_at"},
     Schedule: {"job", *SCHEDULE},
     Breaker: {"failures", "opened_at", "text", "until"},
     Group: {"active", "bucket", "limits"},
     Bucket: {"full_at"},
+    Join: {"reached", "since"},
+    Watch: {"job", "spec", "mark", "seen"},
+    Drops: {"_runs"},
+    AlertBook: {"alerts", "next_alert", "next_delivery", "succeeded", "snoozes"},
+    Alert: {"id", "what", "job", "scope", "at", "last_at", "run", "text", "count"}
+    | {"resolved_at", "resolved_text", "deliveries"},
+    Delivery: {"id", "alert", "tells", "to", "since", "due", "state", "tries", "error"}
+    | {"done_at", "run"},
 }
 MADE_ANEW = {
     Run: {"where"},
     Job: {"reason", "passed", "keys", "runs", "waiting", "parked", "held", "active"},
     Attempt: {"where"},
     Host: set[str](),
-    Schedule: {"_timing", "ghost", "next"},
+    Schedule: {"_timing", "ghost", "next", "following", "ahead", "unplanned"},
     Breaker: set[str](),
     Group: set[str](),
     Bucket: {"_back_at"},
+    Join: set[str](),
+    Watch: set[str](),
+    Drops: {"over"},
+    AlertBook: {"open", "latest", "over", "waiting", "watched", "taken", "bucket"},
+    Alert: set[str](),
+    Delivery: set[str](),
 }
 OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "active", "next_run"} | {
+    "alerts",
     "schedules",
     "next_job",
     "done",
@@ -55,6 +74,9 @@ OF_THE_STATE = {"host", "jobs", "jobs_by_id", "runs", "ready", "requests", "acti
     "buckets",
     "breakers",
     "replaceable",
+    "reactions",
+    "drops",
+    "watches",
 }
 OF_THE_STATE_ANEW = {
     "children",
@@ -65,6 +87,7 @@ OF_THE_STATE_ANEW = {
     "waiting",
     "parked",
 } | {
+    "reserved_gpus",
     "held",
     "dirty",
     "active_of",
@@ -79,6 +102,7 @@ OF_THE_STATE_ANEW = {
     "_origins",
     "_appliers",
     # what the last run that was queued had, so that the next shares it
+    "jobs_changed",
     "_caller",
     "_user",
 }

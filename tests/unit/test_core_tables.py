@@ -278,15 +278,20 @@ def test_the_numbers_on_disk_are_for_ever() -> None:
         5: "JobRunsCancelled", 21: "RunEdited", 22: "RunMovedFirst",
         6: "ScheduleAdded", 7: "ScheduleRemoved", 8: "SchedulePaused", 9: "ScheduleResumed",
         10: "ScheduleFired", 11: "JobBreakerOpened", 12: "JobBreakerClosed",
+        40: "ReactionRefused", 41: "JoinReached", 42: "JoinEnded", 43: "TopicEmitted",
         48: "HostDrainStarted", 49: "HostDrainEnded", 50: "HostSalvaged", 51: "HostGroupsSet",
         60: "HostRunsArchived",
         16: "RunQueued", 17: "RunRequeued", 18: "RunFinished", 19: "RunHeld", 20: "RunReleased",
+        23: "AlertRaised", 24: "AlertRepeated", 25: "AlertResolved", 26: "AlertTried",
+        27: "AlertsSnoozed",
         32: "AttemptClaimed", 33: "AttemptStarted", 34: "AttemptStopping", 35: "AttemptEnded",
+        36: "DropSettled", 37: "WatchMoved",
     }  # fmt: skip
     assert {cls for cls, kind in e.KIND_OF.items() if kind == e.JOB} == {
         e.JobRegistered, e.JobRemoved, e.JobPaused, e.JobResumed, e.JobRunsCancelled,
         e.ScheduleAdded, e.ScheduleRemoved, e.SchedulePaused, e.ScheduleResumed, e.ScheduleFired,
-        e.JobBreakerOpened, e.JobBreakerClosed,
+        e.JobBreakerOpened, e.JobBreakerClosed, e.ReactionRefused, e.JoinReached, e.JoinEnded,
+        e.WatchMoved,
     }  # fmt: skip
 
 

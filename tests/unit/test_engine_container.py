@@ -290,3 +290,57 @@ def test_network_none_joins_who_is_named_and_no_other_does() -> None:
 def test_only_an_id_is_joined(joined: str) -> None:
     with pytest.raises(ForbiddenSettingError, match="not an id"):
         body(order(), "image", Settings(joined=joined))
+
+
+def test_gpus_are_asked_for_by_their_numbers():
+    assert "DeviceRequests" not in host_of(order())
+    assert host_of(order(gpus=(0, 3)))["DeviceRequests"] == [
+        {"Driver": "nvidia", "DeviceIDs": ["0", "3"], "Capabilities": [["gpu"]]}
+    ]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        [],
+        [{"Driver": "nvidia", "Count": -1, "Capabilities": [["gpu"]]}],
+        [{"Driver": "nvidia", "DeviceIDs": ["all"], "Capabilities": [["gpu"]]}],
+        [{"Driver": "nvidia", "DeviceIDs": [], "Capabilities": [["gpu"]]}],
+        [{"Driver": "nvidia", "DeviceIDs": ["0", "0"], "Capabilities": [["gpu"]]}],
+        [{"Driver": "cdi", "DeviceIDs": ["0"], "Capabilities": [["gpu"]]}],
+    ],
+)
+def test_no_other_request_for_devices_gets_through(request_):
+    with pytest.raises(ForbiddenSettingError, match="DeviceRequests"):
+        validate({**host_of(order()), "DeviceRequests": request_})
+
+
+def test_shared_memory_and_limits_of_the_kernel():
+    assert "ShmSize" not in host_of(order())
+    made = host_of(order(shm=1 << 30, ulimits=(("memlock", 7), ("nofile", 99))))
+    assert made["ShmSize"] == 1 << 30
+    names = [(one["Name"], one["Soft"], one["Hard"]) for one in made["Ulimits"]]
+    assert names == [("core", 0, 0), ("memlock", 7, 7), ("nofile", 99, 99)]
+    podman = Settings(limits=(("nofile", 5), ("nproc", 6)))
+    both = host_of(order(ulimits=(("nofile", 3),)), podman)["Ulimits"]
+    assert [(one["Name"], one["Hard"]) for one in both] == [
+        ("core", 0),
+        ("nofile", 3),
+        ("nproc", 6),
+    ]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [{"Name": "core", "Soft": 1, "Hard": 1}],
+        [{"Name": "cpu", "Soft": 1, "Hard": 1}],
+        [{"Name": "nofile", "Soft": 1, "Hard": 2}],
+        [{"Name": "nofile", "Soft": 1, "Hard": 1}, {"Name": "nofile", "Soft": 2, "Hard": 2}],
+        [{"Name": "nofile", "Soft": -1, "Hard": -1}],
+    ],
+)
+def test_no_other_limit_gets_through(more):
+    host = host_of(order())
+    with pytest.raises(ForbiddenSettingError, match="Ulimits"):
+        validate({**host, "Ulimits": [*host["Ulimits"], *more]})

@@ -82,9 +82,9 @@ def test_what_is_no_file_is_not_taken(folder: Path, inbox: Inbox) -> None:
         "queue/child/folder: is no regular file",
         "queue/child/link: is no regular file",
         "queue/child/pipe: is no regular file",
-        "queue/last: is no folder of a job: write to queue/JOB/NAME",
-        "queue/plain: is no folder of a job: write to queue/JOB/NAME",
-        "queue/up: is no folder of a job: write to queue/JOB/NAME",
+        "queue/last: is no folder of a job or @TOPIC: write to queue/JOB/NAME",
+        "queue/plain: is no folder of a job or @TOPIC: write to queue/JOB/NAME",
+        "queue/up: is no folder of a job or @TOPIC: write to queue/JOB/NAME",
     ]
 
 

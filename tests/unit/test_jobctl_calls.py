@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from jobctl import calls, control, jobcalls, queueing, runcalls, scheduling, transfers
+from jobctl import (
+    alerting,
+    calls,
+    control,
+    jobcalls,
+    queueing,
+    runcalls,
+    scheduling,
+    topics,
+    transfers,
+)
 from jobctl.aio import AsyncClient
 from jobctl.client import Client
 from jobd.wire.verbs import VERBS
@@ -16,7 +26,8 @@ from jobd.wire.verbs import VERBS
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: where calls are declared; follow.py reads logs for one of them
-MODULES = (control, jobcalls, queueing, runcalls, scheduling, transfers)
+MODULES = (control, jobcalls, queueing, runcalls, scheduling, topics, transfers)
+MODULES = (alerting, control, jobcalls, queueing, runcalls, scheduling, transfers)
 SOURCES = (*(f"{module.__name__.rpartition('.')[2]}.py" for module in MODULES), "follow.py")
 
 

@@ -24,7 +24,7 @@ from jobd.engine.base import (
     Stream,
 )
 from jobd.engine.cage import Cage, Cages
-from jobd.engine.launch import launch
+from jobd.engine.launch import Launcher
 from jobd.engine.process import ProcessEngine
 from jobd.engine.shim.records import encode
 from tests.support.processes import STORE, Bench, open_folder, processes_of, until
@@ -178,7 +178,7 @@ def test_a_shim_that_is_killed_at_any_moment_begins_nothing_twice(bench: Bench) 
     ends = Counter[str]()
     for number in range(25):
         order = bench.order(f'echo {number} >>"$SAID/said"; sleep 0.03')
-        killer = threading.Timer(chance.uniform(0.0, 0.09), chance.choice(KILLS), [order.ref])
+        killer = threading.Timer(chance.uniform(0.0, 0.05), chance.choice(KILLS), [order.ref])
         killer.start()
         try:
             bench.engine.start(order, print)
@@ -199,16 +199,19 @@ def test_a_shim_that_is_killed_at_any_moment_begins_nothing_twice(bench: Bench) 
 
 
 def shims(place: str) -> list[int]:
-    """Every process whose command line is a shim's for that place, the ones it forked included."""
-    found = []
-    for name in os.listdir("/proc"):
+    """Every shim whose title names that place, and what it has forked that is no command yet."""
+    titles: dict[int, list[bytes]] = {}
+    parents: dict[int, int] = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
             words = (Path("/proc") / name / "cmdline").read_bytes().split(b"\0")
+            stat = (Path("/proc") / name / "stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
-            continue  # no process, or one that has ended
-        if b"-I" in words and any(place.encode() in word for word in words):
-            found.append(int(name))
-    return found
+            continue  # it has ended
+        if words[0] == b"jobd-shim":
+            titles[int(name)], parents[int(name)] = words, int(stat[1])
+    named = {pid for pid, words in titles.items() if any(place.encode() in w for w in words)}
+    return sorted(pid for pid in titles if pid in named or parents[pid] in named)
 
 
 def kill_shims(place: str) -> None:
@@ -238,8 +241,11 @@ def test_what_was_discarded_in_time_never_begins(bench: Bench) -> None:
     folder.make(order.labels, order.task_dir)
     assert folder.close_off(1)
     # a shim on its way, of a daemon that was killed: it finds its claim taken
-    shim = launch(folder, 1, order, bench.who, Cage())
-    assert shim.wait() == 0
+    launcher = Launcher()
+    channel = launcher.launch(folder, 1, order, bench.who, Cage())
+    assert (channel.gone, channel.failed) == (True, "")
+    channel.close()
+    launcher.close()
     assert bench.said() == []
     bench.engine.discard(order.ref)
     assert not folder.exists()

@@ -41,7 +41,8 @@ def test_version_1_has_a_folder_in_each_hierarchy(tmp_path: Path) -> None:
     for name in ("memory", "cpu", "cpuacct", "pids"):
         (tmp_path / name).mkdir()
     made = cages(tmp_path).make("jobd-1", 1.5, 64 << 20, 10)
-    folders = {p.parent.relative_to(tmp_path).parts[0]: p.parent for p in made.joins}
+    joins = list(map(Path, made.joins))
+    folders = {p.parent.relative_to(tmp_path).parts[0]: p.parent for p in joins}
     assert set(folders) == {"memory", "cpu", "cpuacct", "pids"}
     assert (made.memory, made.cpu, made.pids) == (True, True, True)
     assert (folders["memory"] / "memory.limit_in_bytes").read_text() == str(64 << 20)
@@ -53,7 +54,7 @@ def test_version_1_has_a_folder_in_each_hierarchy(tmp_path: Path) -> None:
 def test_version_2_has_one_folder_and_its_controllers_switched_on(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
     made = cages(tmp_path).make("jobd-1", 0.5, 64 << 20, 10)
-    (join,) = made.joins
+    (join,) = map(Path, made.joins)
     assert join.parent == tmp_path / "jobd-process" / "jobd-1"
     assert (join.parent / "memory.max").read_text() == str(64 << 20)
     assert (join.parent / "memory.swap.max").read_text() == "0"
@@ -73,7 +74,7 @@ def test_without_root_or_controllers_there_is_none(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert not cages(tmp_path / "none").usable()
     (only,) = cages(tmp_path).make("jobd-1", 1, 1 << 26, 10).joins
-    assert only.is_relative_to(tmp_path / "memory"), "what is not there is not made"
+    assert Path(only).is_relative_to(tmp_path / "memory"), "what is not there is not made"
 
 
 # -- who they run as ------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from jobd.engine.base import Line, Stream
 from jobd.engine.rawlog import RawLog
-from jobd.engine.shim.log import PART, Log
+from jobd.engine.shim.log import HEADER, PART, WORDS, Log
+from jobd.engine.shim.records import RESERVED, encode
 
 chunks = st.lists(
     st.tuples(
@@ -98,3 +99,42 @@ def test_a_full_disk_cuts_and_counts_and_then_goes_on(
     assert [line.data for line in read(tmp_path)] == [b"one", b"two"]
     assert log.cut == [2, 10]
     os.close(fd)
+
+
+def test_what_a_full_disk_did_not_take_of_the_end_is_behind_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    log = Log(fd, 1 << 20)
+    log.take(1, b"one\n")
+    monkeypatch.setattr(os, "writev", refuse)
+    for number in range(5000):
+        log.take(1, b"%05d\n" % number)
+    log.take(2, b"two")
+    words = log.finish()
+    os.close(fd)
+    assert len(words) <= 2 * WORDS
+    record = encode({"code": 0, "words": len(words)}).ljust(RESERVED, b"\0")
+    (tmp_path / "exit").write_bytes((record + words).ljust(RESERVED + 2 * WORDS, b"\0"))
+    lines = last_words(tmp_path)
+    assert (lines[-1].data, lines[-1].partial, lines[-1].stream) == (b"two", True, Stream.STDERR)
+    first = int(lines[0].data)
+    assert [int(line.data) for line in lines[:-1]] == list(range(first, 5000))
+    # a header a line: fewer would be more headers than words
+    assert len(lines) == WORDS // HEADER
+    assert log.cut == [first, first * 6]
+    assert last_words(tmp_path, lines[-1].time_ns + 1) == []
+    assert [line.data for line in read(tmp_path)] == [b"one"]
+    for end in range(RESERVED, RESERVED + len(words), 997):
+        (tmp_path / "exit").write_bytes((record + words)[:end])
+        assert last_words(tmp_path) == lines[: len(last_words(tmp_path))]
+    (tmp_path / "exit").write_bytes(bytes(RESERVED + 2 * WORDS))
+    assert last_words(tmp_path) == []
+
+
+def refuse(file: int, parts: list[bytes]) -> int:
+    raise OSError(errno.ENOSPC, "no space left on device")
+
+
+def last_words(folder: Path, since_ns: int = 0) -> list[Line]:
+    return RawLog(folder, since_ns).last_words()

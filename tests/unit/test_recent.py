@@ -145,5 +145,6 @@ def test_the_names_of_events() -> None:
     names = [name_of(cls) for cls in e.BY_TYPE.values()]
     assert len(set(names)) == len(names)
     assert {"run.moved-first", "job.runs-cancelled", "attempt.claimed"} <= set(names)
-    kinds = {"job", "schedule", "run", "attempt", "host"}
+    kinds = {"job", "schedule", "watch", "reaction", "join", "run", "attempt", "drop", "topic"}
+    kinds |= {"alert", "alerts", "host"}
     assert {name.partition(".")[0] for name in names} == kinds

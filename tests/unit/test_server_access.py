@@ -27,7 +27,8 @@ from tests.support.core import Bench
 ALICE = Caller(1002, "alice", 5)
 
 #: verbs whose right is to something that no argument of theirs names; each has its own rule
-ELSEWHERE = {"job.register", "job.apply", "upload.put"}
+ELSEWHERE = {"job.register", "job.apply", "upload.put", "topic.emit"}
+ELSEWHERE = {"alert.take", "alert.settle", "job.register", "job.apply", "upload.put"}
 
 
 class FakeKernel:
@@ -94,7 +95,7 @@ def test_every_verb_declares_a_right_that_can_be_enforced(verb: Verb) -> None:
     assert verb.name in HANDLERS
     assert set(verb.overrides) <= set(verb.arguments)
     if right not in (Right.LOOK, Right.ADMIN):
-        named = {"job", "run", "runs"} & set(verb.arguments)
+        named = {"job", "run", "runs", "alert"} & set(verb.arguments)
         assert named or verb.name in ELSEWHERE, "to what is the right?"
     if verb.changes:
         assert right is not Right.LOOK, "whoever reaches the socket could change something"

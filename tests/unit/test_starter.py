@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 
 from jobctl.starter import CONFIG, JOB
+from jobd.core import alertrules
 from jobd.core.jobfile import read_one
 from jobd.daemon import config
 from jobd.daemon.effective import SHOWN, lines
@@ -28,7 +29,8 @@ def test_every_key_is_shown_and_can_be_used() -> None:
     given = tomllib.loads(uncommented())
     paths = {f"{table}.{key}" for table, keys in given.items() for key in keys}
     free = ("defaults.", "groups.")
-    assert {path for path in paths if not path.startswith(free)} == set(config._KEYS)
+    known = set(config._KEYS) | {f"alerts.{key}" for key in alertrules.KEYS}
+    assert {path for path in paths if not path.startswith(free)} == known
     given["capacity"] = {}  # of a large host, this one may be small
     given["maxima"].pop("cpus")
     given["maxima"].pop("memory")

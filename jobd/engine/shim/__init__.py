@@ -1,5 +1,5 @@
-"""The shim of process attempts: a program of its own, one for each, that outlives jobd.
+"""The shims of process attempts, which outlive jobd, and the server that forks them.
 
-Nothing in here imports what it could do without (no dataclasses, json, logging, subprocess): the
-program starts in some 20 ms and stays small. The files it leaves are told in engine/PROCESS.md.
+Nothing in here imports what it could do without (no dataclasses, json, logging, subprocess): what
+is loaded has to be copied by each fork. The files a shim leaves are told in engine/PROCESS.md.
 """

@@ -1,4 +1,4 @@
-"""The side of the shim that becomes the command: limits, user, program."""
+"""The child of the shim that becomes the command: limits, user, program."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ import os
 import resource
 import signal
 
-from jobd.engine.shim.order import Order
+from jobd.engine.shim.order import END, Order
 
+#: what a child says when it is ready to become the command, and what lets it
+READY, GO = b"r", b"g"
 #: the first that the kernel ends when memory is short (jobd itself stands at 0 or below)
 OOM_SCORE = b"500"
 
 _PDEATHSIG, _NAME, _SUBREAPER, _NO_NEW_PRIVS = 1, 15, 36, 38
 #: what python ignores, or the shim, and a program expects to be as it is everywhere
-_DEFAULTS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_DEFAULTS = tuple(
+    map(int, (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+)
 
-_prctl = ctypes.CDLL(None, use_errno=True).prctl
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl
+
+
+def be_server() -> None:
+    """Take the name of the shims' server."""
+    _prctl(_NAME, b"jobd-shims", 0, 0, 0)
 
 
 def be_shim() -> None:
@@ -26,37 +36,91 @@ def be_shim() -> None:
     _prctl(_SUBREAPER, 1, 0, 0, 0)
 
 
-def become(order: Order, out: int, err: int, go: int, word: int) -> None:
-    """Turn this process, a child of the shim, into the command. Never returns.
+class Command:
+    """A child of the shim that becomes a command: forked at once, and told later which."""
 
-    Writes `r` to `word` when all is ready but the command itself, waits for a byte from `go`, and
-    writes `ERRNO TEXT` to `word` where it fails: before the `r` that is the host's fault, behind
-    it the command's. Nothing more where the command runs.
-    """
-    said = "0 it could not be started, for a reason that the shim does not know"
+    def __init__(self) -> None:
+        self.out, out = os.pipe()
+        self.err, err = os.pipe()
+        told, self._tell = os.pipe()
+        self._word, word = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            # with a writing end of its own it would never hear that the shim has died
+            for fd in (self.out, self.err, self._tell, self._word):
+                os.close(fd)
+            _become(out, err, told, word)
+        for fd in (out, err, told, word):
+            os.close(fd)
+
+    def prepare(self, order: Order) -> None:
+        """Have it make itself ready: all but the command's own first step."""
+        self._write(order.data)
+
+    def let_go(self) -> bytes:
+        """Let it begin; what it says then.
+
+        `ERRNO TEXT` where it could not get ready, by the host's fault, or nothing where somebody
+        killed it; READY where it runs; READY and `ERRNO TEXT` where it is no command to run.
+        """
+        self._write(GO)
+        said = b""
+        while piece := os.read(self._word, 1024):
+            said += piece
+        return said
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._tell, view) :]
+        except BrokenPipeError:
+            pass  # somebody killed it just now: its word says so
+
+
+def _become(out: int, err: int, told: int, word: int) -> None:
+    """Turn this process into the command that it is told. Never returns."""
+    said = b"0 it could not be started, for a reason that the shim does not know"
     try:
+        data = b""
+        while END not in data:
+            piece = os.read(told, 64 << 10)
+            if not piece:
+                said = b""  # the shim is gone, or needs no other
+                return
+            data += piece
+        data, _, go = data.partition(END)
+        order = Order(data + END)
         _prepare(order, out, err)
-        os.write(word, b"r")
-        if not os.read(go, 1):
-            said = ""  # the shim is gone, and this process on no record: nothing was begun
+        os.write(word, READY)
+        if not go and not os.read(told, 1):
+            said = b""  # the shim is gone: nothing was begun
             return
         execute(order)
     except OSError as error:
         name = error.filename
         what = os.fsdecode(name) if isinstance(name, str | bytes) else ""
-        said = f"{error.errno or 0} {what}{': ' if what else ''}{error.strerror or error}"
+        text = f"{error.errno or 0} {what}{': ' if what else ''}{error.strerror or error}"
+        said = text.encode("utf-8", "replace")
     finally:
-        os.write(word, said.encode("utf-8", "replace"))
+        _say(word, said)
         os._exit(127)
+
+
+def _say(word: int, said: bytes) -> None:
+    try:
+        os.write(word, said)
+    except OSError:
+        pass  # the shim is gone
 
 
 def _prepare(order: Order, out: int, err: int) -> None:
     os.setsid()
     for number in _DEFAULTS:
-        signal.signal(number, signal.SIG_DFL)
+        # not python's own, which makes enums of numbers in each child anew
+        _libc.signal(number, None)
     for path in order.cgroups:
-        with open(path, "wb", buffering=0) as file:
-            file.write(b"0")
+        _put(path, b"0")
     confine(order)
     os.dup2(out, 1)
     os.dup2(err, 2)
@@ -72,6 +136,14 @@ def _prepare(order: Order, out: int, err: int) -> None:
         raise OSError(ctypes.get_errno(), "no_new_privs was refused")
     # without the shim nobody reads its output or learns how it ended
     _prctl(_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+
+
+def _put(path: bytes, text: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text)
+    finally:
+        os.close(fd)
 
 
 #: open files at first, as systemd gives its services
@@ -91,8 +163,7 @@ def confine(order: Order) -> None:
     if "nice" in order.one:
         os.nice(order.number("nice"))
     try:
-        with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-            file.write(OOM_SCORE)
+        _put(b"/proc/self/oom_score_adj", OOM_SCORE)
     except OSError:
         pass  # jobd itself stands at a higher score, and only root may lower it
 

@@ -11,9 +11,8 @@ from jobd.engine.shim.records import AGAIN
 PART = 16 << 10
 #: bytes before each frame's data: kind, length, time
 HEADER = 13
-#: of what a full disk did not take so much is kept to the end, in space taken before the beginning
+#: of what a full disk did not take so much is kept to the end, and as much may its headers be
 WORDS = 8 << 10
-_WORDS = "words"
 
 
 class Log:
@@ -30,12 +29,11 @@ class Log:
         self._counts: dict[int, list[int]] = {}
         #: lines and bytes that had to go
         self.cut = [0, 0]
-        self._fd = self._open()
+        #: no output, no file
+        self._fd = -1
         #: frames that the disk did not take, the last ones, and how many bytes they are
         self._kept: list[tuple[bytes, bytes, int]] = []
         self._kept_size = 0
-        self._words = os.open(_WORDS, AGAIN, 0o600, dir_fd=folder)
-        os.posix_fallocate(self._words, 0, 2 * WORDS)
 
     def _open(self) -> int:
         self._size = 0
@@ -54,31 +52,15 @@ class Log:
             end += PART
         self._rest[stream] = data[end:]
 
-    def finish(self) -> None:
-        """Write what never got an end."""
+    def finish(self) -> bytes:
+        """Write what never got an end; frames of what the disk did not take, 2 * WORDS at most."""
         for stream, rest in self._rest.items():
             if rest:
                 self._frame(stream + 2, rest)
-        self._last_words()
-
-    def _last_words(self) -> None:
-        """The end of what the disk did not take, as the last segment, in the space kept for it."""
-        if not self._kept:
-            os.unlink(_WORDS, dir_fd=self._folder)
-            return
-        data = b"".join(header + text for header, text, _ in self._kept)
-        os.pwrite(self._words, data, 0)
-        os.ftruncate(self._words, len(data))
-        os.fdatasync(self._words)
-        os.rename(
-            _WORDS,
-            f"out.{self._number + 1}",
-            src_dir_fd=self._folder,
-            dst_dir_fd=self._folder,
-        )
         for _, text, lines in self._kept:
             self.cut[0] -= lines
             self.cut[1] -= len(text)
+        return b"".join(header + text for header, text, _ in self._kept)
 
     def _keep(self, kind: int, data: bytes) -> None:
         """Remember the end of what was not written, in whole lines where there are any."""
@@ -101,7 +83,9 @@ class Log:
         header = self._header(kind, data)
         lines = data.count(b"\n") or 1
         try:
-            if self._size >= self._half:
+            if self._fd < 0:
+                self._fd = self._open()
+            elif self._size >= self._half:
                 self._next()
             written = os.writev(self._fd, [header, data])
             if written < len(header) + len(data):
@@ -110,7 +94,8 @@ class Log:
             # a full disk never ends the attempt: what does not fit is counted
             self.cut[0] += lines
             self.cut[1] += len(data)
-            os.ftruncate(self._fd, self._size)
+            if self._fd >= 0:
+                os.ftruncate(self._fd, self._size)
             self._keep(kind, data)
             return
         # what comes later is in the log, and what was kept would stand behind it

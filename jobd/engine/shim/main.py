@@ -1,7 +1,7 @@
 """The shim's life: claims the attempt, starts the command, keeps output and exit status.
 
-Started by engine/process.py as `python -I -S`; it gets its order on stdin and says one word on
-stdout, `started` or `refused`.
+Forked by the shims' server (server.py). It gets its order over its channel to the daemon, and tells
+there how the start went and how the command ended; PROCESS.md, "The channel".
 """
 
 from __future__ import annotations
@@ -9,13 +9,28 @@ from __future__ import annotations
 import os
 import select
 import signal
-import sys
 import time
 
-from jobd.engine.shim.command import be_shim, become
-from jobd.engine.shim.log import Log
-from jobd.engine.shim.order import Order
-from jobd.engine.shim.records import AGAIN, NEW, boot_id, encode, process_state
+from jobd.engine.shim.command import READY, Command
+from jobd.engine.shim.log import WORDS, Log
+from jobd.engine.shim.order import END, Order
+from jobd.engine.shim.records import (
+    AGAIN,
+    DONE,
+    ENDED,
+    FAILED,
+    NEW,
+    PIECE,
+    REFUSED,
+    RESERVED,
+    STARTED,
+    encode,
+    process_state,
+)
+
+TYPE_CHECKING = False  # typing itself costs a millisecond of every start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 CHUNK = 64 << 10
 #: how long output is still read once the command has ended and others hold its pipes, in seconds,
@@ -23,17 +38,23 @@ CHUNK = 64 << 10
 GRACE, LAST_GRACE = 1.0, 1.0
 #: how long what a command leaves behind is waited for after SIGKILL
 END_PATIENCE = 5.0
-#: what the record of the end may take: reserved before the command runs, so that a full disk
-#: cannot keep the exit status from being recorded
-RESERVED = 4096
+#: how long the daemon has to say that it has the end on the disk, before the shim sees to that, in
+#: seconds
+DONE_PATIENCE = 2.0
 
 
-def claim(folder: int, launch: str) -> bool:
+#: attempts that one shim runs at most: what memory python may lose goes with it
+MOST = 1000
+#: no descriptor of a shim is higher
+FILES = 256
+
+
+def claim(folder: int, launch: str, boot: str) -> bool:
     """Make the attempt this shim's own; False where it is another's. Never gives it up again."""
     pid = os.getpid()
     mine = f".claim.{pid}"
     fd = os.open(mine, NEW, 0o600, dir_fd=folder)
-    os.write(fd, encode({"pid": pid, "start": process_state(pid)[1], "boot": boot_id()}))
+    os.write(fd, encode({"pid": pid, "start": process_state(pid)[1], "boot": boot}))
     os.close(fd)
     try:
         # a link, as a file that is made first and written then is seen empty by others
@@ -46,9 +67,13 @@ def claim(folder: int, launch: str) -> bool:
 
 
 def reserve(folder: int) -> int:
-    """The file that becomes the record of the end, its space taken. Raises OSError."""
+    """The file that becomes the record of the end. Raises OSError.
+
+    Its space is taken before the command runs, so that a full disk cannot keep the exit status and
+    the last words from being recorded.
+    """
     fd = os.open("exit", AGAIN, 0o600, dir_fd=folder)
-    os.posix_fallocate(fd, 0, RESERVED)
+    os.posix_fallocate(fd, 0, RESERVED + 2 * WORDS)
     return fd
 
 
@@ -122,58 +147,47 @@ def children() -> list[int]:
 class Attempt:
     """The command, its pipes, and the folder that tells of it."""
 
-    def __init__(self, folder: int, order: Order) -> None:
+    def __init__(self, folder: int, order: Order, channel: int) -> None:
         self._folder = folder
         self._order = order
+        self._channel = channel
         self._exit = reserve(folder)
         self._log = Log(folder, max(order.number("log_bytes") // 2, CHUNK))
         self._notes: list[str] = []
         self._began = 0
 
-    def run(self) -> None:
-        """From fork to the record of the end."""
-        out, out_child = os.pipe()
-        err, err_child = os.pipe()
-        go_child, go = os.pipe()
-        word, word_child = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            # with a writing end of its own it would never hear that the shim has died
-            for fd in (out, err, go, word):
-                os.close(fd)
-            become(self._order, out_child, err_child, go_child, word_child)
-        for fd in (out_child, err_child, go_child, word_child):
-            os.close(fd)
-        reaped = Reaped(pid)
-        ready = os.read(word, 1)
-        if ready != b"r":
-            # nothing was begun, and by no fault of the command: no record, so it is tried again
-            why = (ready + rest_of(word)).decode("utf-8", "replace")
-            print(f"not begun: {why or 'somebody killed it'}", file=sys.stderr, flush=True)
-            return
+    def run(self, command: Command) -> bool:
+        """From the order to the record of the end; False where it went in a way that the shim
+        should not outlive."""
+        command.prepare(self._order)
+        reaped = Reaped(command.pid)
         self._began = time.time_ns()
-        # on record before it is let go: from here on it may have done something
-        self._record_start(pid)
-        try:
-            os.write(go, b"g")
-        except BrokenPipeError:
-            pass  # somebody killed it just now, and that is how it ended
-        said = rest_of(word)
-        if said:
-            self._refused(reaped, said.decode("utf-8", "replace"))
-            return
-        tell("started")
-        self._follow(reaped, {out: 1, err: 2})
-        self._log.finish()
-        self._end(reaped, {})
+        # on record before it is let go, as from then on it may have done something, and while it
+        # gets ready: both take their time
+        start = self._record_start(command.pid)
+        said = command.let_go()
+        if not said.startswith(READY):
+            # nothing was begun, and by no fault of the command: no record, so it is tried again
+            os.unlink("started", dir_fd=self._folder)
+            os.fsync(self._folder)
+            tell(self._channel, FAILED + b"not begun: " + (said or b"somebody killed it"))
+            return False
+        if said != READY:
+            return self._refused(reaped, said[1:].decode("utf-8", "replace"))
+        tell(self._channel, STARTED + start)
+        self._follow(reaped, {command.out: 1, command.err: 2})
+        words = self._log.finish()
+        if words:
+            os.pwrite(self._exit, words, RESERVED)
+        more = {"words": len(words)} if words else {}
+        return self._end(reaped, ENDED, more) and not children()
 
-    def _refused(self, reaped: Reaped, said: str) -> None:
+    def _refused(self, reaped: Reaped, said: str) -> bool:
         os.waitpid(reaped.pid, 0)
         number, _, text = said.partition(" ")
         # as a shell would say it: no such command, or one that cannot be executed
         reaped.code = 127 if number in ("2", "20") else 126
-        self._end(reaped, {"refused": text})
-        tell("refused")
+        return self._end(reaped, REFUSED, {"refused": text})
 
     def _follow(self, reaped: Reaped, pipes: dict[int, int]) -> None:
         """Read the output until the command has ended and its pipes are closed, or held by others
@@ -218,8 +232,11 @@ class Attempt:
         if count:
             self._notes.append(f"ended: the command left {count} processes behind")
 
-    def _end(self, reaped: Reaped, more: dict[str, object]) -> None:
-        """Make the end durable: nothing else tells how it ended."""
+    def _end(self, reaped: Reaped, word: bytes, more: Mapping[str, object]) -> bool:
+        """Record the end and see to it that it is durable: nothing else tells how it ended.
+
+        Whether the daemon has it on its disk.
+        """
         fields: dict[str, object] = {
             "code": reaped.code,
             "began": self._began,
@@ -231,52 +248,80 @@ class Attempt:
             **{f"note.{n}": note for n, note in enumerate(self._notes)},
             **more,
         }
-        os.pwrite(self._exit, encode(fields)[:RESERVED], 0)
+        data = encode(fields)[:RESERVED]
+        os.pwrite(self._exit, data, 0)
+        tell(self._channel, word + data)
+        # a daemon that follows has it in its queue in a moment, and one sync less is half the time
+        # of a short command
+        if is_done(self._channel):
+            return True
         os.fdatasync(self._exit)
+        return False
 
-    def _record_start(self, pid: int) -> None:
+    def _record_start(self, pid: int) -> bytes:
         fields = {"pid": pid, "start": process_state(pid)[1], "at": self._began}
         fd = os.open("started.new", AGAIN, 0o600, dir_fd=self._folder)
-        os.write(fd, encode(fields))
+        data = encode(fields)
+        os.write(fd, data)
         os.close(fd)
         os.rename("started.new", "started", src_dir_fd=self._folder, dst_dir_fd=self._folder)
         # the name alone has to outlive a power cut: then the command is gone as well, and what
         # counts is that it had begun. So one sync will do
         os.fsync(self._folder)
+        return data
 
 
-def rest_of(pipe: int) -> bytes:
-    """All that is still written to the pipe, until nobody can any more."""
-    data = b""
-    while piece := os.read(pipe, 1024):
-        data += piece
-    return data
-
-
-def tell(word: str) -> None:
-    """Say a word to whoever started the shim, and let go of it."""
+def tell(channel: int, message: bytes) -> None:
+    """Tell the daemon that started the shim, if it is still there."""
     try:
-        os.write(1, word.encode())
+        os.write(channel, message)
     except OSError:
         pass  # it is gone; the next one looks into the folder
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.close(null)
 
 
-def main(folder_path: str, launch: str) -> None:
-    """Run the attempt, if nobody else has it."""
-    os.umask(0o077)
-    be_shim()
-    # a host that goes down tells everybody; the command hears it too and ends first
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+def is_done(channel: int) -> bool:
+    """Wait for the daemon's word that the end is on its disk; False where none comes."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    try:
+        return bool(poll.poll(DONE_PATIENCE * 1000)) and os.read(channel, 16) == DONE
+    except OSError:
+        return False  # it was killed with something of ours unread
+
+
+def receive(channel: int) -> Order | None:
+    """The next order; None where the daemon has none, and none will come."""
     data = b""
-    while piece := os.read(0, 1 << 20):
-        data += piece
-    order = Order(data)
-    folder = os.open(folder_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    if claim(folder, launch):
-        Attempt(folder, order).run()
-    os._exit(0)  # no time for python's own clearing up
+    try:
+        while not data.endswith(END):
+            piece = os.read(channel, PIECE)
+            if not piece:
+                return None
+            data += piece
+    except OSError:
+        return None  # it was killed with something of ours unread
+    return Order(data)
+
+
+def main(channel: int, boot: str, show: Callable[..., None]) -> None:
+    """Run an attempt, and the next where all of the last is done, until there are no more.
+
+    `boot` is the kernel's boot id, `show` writes the title by which people find a shim.
+    """
+    for _ in range(MOST):
+        show(b"jobd-shim", b"idle")
+        # ahead of its order: a third of what a short attempt takes
+        command = Command()
+        order = receive(channel)
+        if order is None:
+            return
+        show(b"jobd-shim", order.one["folder"], order.one["launch"])
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        folder = os.open(order.one["folder"], flags)
+        if not claim(folder, order.one["launch"].decode(), boot):
+            return
+        if not Attempt(folder, order, channel).run(command):
+            return
+        # all that was opened for it, whatever way it went
+        os.closerange(3, channel)
+        os.closerange(channel + 1, FILES)

@@ -7,11 +7,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+#: how every order ends, and where only: no other field is called so
+END = b"\0end=\0"
+
+
 class Order:
     """What is to be run, from `key=value` fields that end in NUL; `end` must be the last."""
 
     def __init__(self, data: bytes) -> None:
         """Raises ValueError where the order was cut short: whoever sent it died."""
+        #: as it came
+        self.data = data
         self.args: list[bytes] = []
         self.env: dict[bytes, bytes] = {}
         #: files to write `0` to, which moves a process into a cgroup
@@ -43,7 +49,7 @@ def encode(
     cgroups: Iterable[bytes],
     one: Mapping[str, bytes | int],
 ) -> bytes:
-    """An order as it goes to the shim's stdin. Raises ValueError for a NUL inside."""
+    """An order as it goes over the shim's channel. Raises ValueError for a NUL inside."""
     fields = [b"arg=" + word for word in args]
     fields += [b"env=" + name + b"=" + text for name, text in env.items()]
     fields += [b"cgroup=" + path for path in cgroups]

@@ -1,0 +1,1 @@
+"""Alerts on their way out: signatures, and who carries a message (core/alerts.py decides)."""

@@ -1,0 +1,1 @@
+"""What comes by the file system: dropped files, and paths that are watched."""
