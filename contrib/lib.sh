@@ -58,12 +58,9 @@ missing_packages() {
                 fi ;;
             busybox) static_busybox || echo busybox-static ;;
             tsp) have tsp || echo task-spooler ;;
-<<<<<<< HEAD
             nspawn) have systemd-nspawn || echo systemd-container ;;
-=======
             nbdfuse) have nbdfuse || echo libnbd-bin ;;
             fusermount3) have fusermount3 || echo fuse3 ;;
->>>>>>> main
             postgresql) ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql ;;
             beanstalkd | redis-server | nq | nbdkit | gcc | docker-registry | strace | podman | catatonit | zsh | fish)
                 have "$each" || echo "$each" ;;

@@ -1,4 +1,4 @@
-"""A machine with a systemd of its own: this host's files under an overlay, in a container of nspawn.
+"""A machine with a systemd of its own: this host's files under an overlay, in a container.
 
 Whatever is installed or changed in it stays in memory and goes with it. Its engine is a private
 one of the host's, in whose mounts the machine's /var/lib/jobd is where jobd says it is.
