@@ -185,7 +185,7 @@ def test_a_child_reads_the_result_of_a_parent_that_has_left(host: FakeHost, clie
     client.resume("taker")
     client.wait(child)
     until(lambda: client.show(again)["status"] == "running")
-    work = host.home / "state" / "work"
+    work = host.home / "state" / "work" / f"{again}.1"
     assert [path.read_bytes() for path in work.rglob(f"parents/{parent}/result")] == [b"gift"]
     client.cancel(again)
     client.wait(again)

@@ -26,8 +26,7 @@ from jobd.wire.verbs import VERBS
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: where calls are declared; follow.py reads logs for one of them
-MODULES = (control, jobcalls, queueing, runcalls, scheduling, topics, transfers)
-MODULES = (alerting, control, jobcalls, queueing, runcalls, scheduling, transfers)
+MODULES = (alerting, control, jobcalls, queueing, runcalls, scheduling, topics, transfers)
 SOURCES = (*(f"{module.__name__.rpartition('.')[2]}.py" for module in MODULES), "follow.py")
 
 

@@ -27,8 +27,7 @@ from tests.support.core import Bench
 ALICE = Caller(1002, "alice", 5)
 
 #: verbs whose right is to something that no argument of theirs names; each has its own rule
-ELSEWHERE = {"job.register", "job.apply", "upload.put", "topic.emit"}
-ELSEWHERE = {"alert.take", "alert.settle", "job.register", "job.apply", "upload.put"}
+ELSEWHERE = {"alert.take", "alert.settle", "job.register", "job.apply", "topic.emit", "upload.put"}
 
 
 class FakeKernel:
