@@ -205,7 +205,10 @@ def test_an_alert_goes_out_by_its_own_unit(machine: Machine) -> None:
         '"id -un > /tmp/note; cat >> /tmp/note"]\n\' >> /etc/jobd/jobd.toml'
     )
     machine.run("systemctl", "reload", "jobd")
-    assert machine.asked("jobd-notify", "ActiveState")["ActiveState"] == "active"
+    until(
+        lambda: machine.asked("jobd-notify", "ActiveState")["ActiveState"] == "active",
+        lambda: machine.run("journalctl", "-u", "jobd-notify", "-n", "20", check=False).stdout,
+    )
     settings = 'alert=[{"on": ["failed"], "command": "note"}]'
     register = ["register", "--name", "fails", "--network", "none", "--memory", "16M"]
     machine.run("jobctl", *register, "--attempts", "1", IMAGE, "sh", "-c", "exit 3")
