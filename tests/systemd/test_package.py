@@ -217,8 +217,10 @@ def test_an_alert_goes_out_by_its_own_unit(machine: Machine) -> None:
     tmp = "/proc/$(systemctl show -p MainPID --value jobd-notify)/root/tmp/note"
     until(
         lambda: machine.shell(f"cat {tmp} 2>/dev/null || true"),
-        lambda: machine.run("jobctl", "alerts", check=False).stdout
-        + machine.run("journalctl", "-n", "20", check=False).stdout,
+        lambda: (
+            machine.run("jobctl", "alerts", check=False).stdout
+            + machine.run("journalctl", "-n", "20", check=False).stdout
+        ),
     )
     until(lambda: "fails" in machine.shell(f"cat {tmp}"))
     assert machine.shell(f"head -n 1 {tmp}") == "jobd-notify"
