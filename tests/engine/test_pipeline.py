@@ -54,10 +54,13 @@ def over(daemon: Daemon, job: str, run: int) -> Any:
 
 
 def test_a_csv_goes_through_and_the_daemon_may_die(daemon: Daemon) -> None:
-    queued = daemon.json(
-        "queue", "validate", "-f", str(EXAMPLE / "orders.csv"), "--label", "day=monday"
-    )
-    run = queued["runs"][0]["id"]
+    spool = daemon.home / "spool" / "validate"
+    first(lambda: [spool] if spool.is_dir() else [])
+    (spool / "orders.csv.meta.toml").write_text('labels = { day = "monday" }\n')
+    # as `cp` does: seen once it is closed
+    shutil.copyfile(EXAMPLE / "orders.csv", spool / "orders.csv")
+    run = first(lambda: daemon.json("ls", "--job", "validate"))["id"]
+    assert daemon.json("show", str(run))["trigger"]["kind"] == "drop"
     daemon.kill()
     daemon.start()
     daemon.ready()
@@ -68,6 +71,9 @@ def test_a_csv_goes_through_and_the_daemon_may_die(daemon: Daemon) -> None:
     report = over(daemon, "report", load["id"])
     assert report["trigger"]["kind"] == "topic"
     assert daemon.ctl("logs", str(report["id"])).stdout == f"loaded: {result}\n"
+    told = first(lambda: list((spool / "done").glob("orders.csv.*.result")))
+    assert told.name == f"orders.csv.{run}.result"
+    assert told.read_text() == "apple,3,0.50\npear,2,1.25\n"
     rows = daemon.json("ls", "--label", "day=monday")
     assert [row["job"] for row in rows] == ["load", "validate"]
 
