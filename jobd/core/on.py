@@ -88,14 +88,3 @@ def _read(given: Any, path: str) -> On:
 def write_all(value: Iterable[On]) -> list[dict[str, Any]]:
     """As in a job file."""
     return [KINDS[_KIND_OF[type(each)]].to_mapping(each) for each in value]
-
-
-def as_it_was(value: Iterable[Any]) -> tuple[On, ...]:
-    """Those of the entries on record that can be read: what one means is nothing to guess at."""
-    found: list[On] = []
-    for one in value:
-        try:
-            found += read_all([one], "on")
-        except InvalidError:
-            continue
-    return tuple(found)

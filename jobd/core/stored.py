@@ -105,15 +105,19 @@ def _mounts(value: Any) -> tuple[Mount, ...]:
     )
 
 
-def _schedules(value: Any) -> tuple[Any, ...]:
-    """Those of the schedules that can be read: when one fires is nothing to guess at."""
-    found: list[Any] = []
-    for one in value:
-        try:
-            found += schedule.read_all([one], "schedule")
-        except InvalidError:
-            continue
-    return tuple(found)
+def _readable(read_all: Callable[[Any, str], tuple[Any, ...]], path: str) -> Callable[[Any], Any]:
+    """A reader of those entries of a list that can be read: what one means is not to be guessed."""
+
+    def read(value: Any) -> tuple[Any, ...]:
+        found: list[Any] = []
+        for one in value:
+            try:
+                found += read_all([one], path)
+            except InvalidError:
+                continue
+        return tuple(found)
+
+    return read
 
 
 def _api(value: Any) -> Api:
@@ -129,17 +133,6 @@ def _api(value: Any) -> Api:
     )
 
 
-def _alerts(value: Any) -> tuple[Any, ...]:
-    """Those of the alerts that can be read, as for schedules."""
-    found: list[Any] = []
-    for one in value:
-        try:
-            found += alertspec.read_all([one], "alert")
-        except InvalidError:
-            continue
-    return tuple(found)
-
-
 #: how a key is written -> how it is read where its own reader refuses what stands there
 _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     v.as_is: _scalar,
@@ -150,10 +143,10 @@ _FORMS: dict[v.Writer, Callable[[Any], Any]] = {
     a.mounts_listed: _mounts,
     a.ulimits_mapped: lambda value: {str(name): int(most) for name, most in value.items()},
     rate_text: lambda value: read_rate(value, "a rate"),
-    schedule.write_all: _schedules,
-    on.write_all: on.as_it_was,
+    schedule.write_all: _readable(schedule.read_all, "schedule"),
+    on.write_all: _readable(on.read_all, "on"),
     specapi.write: _api,
-    alertspec.write_all: _alerts,
+    alertspec.write_all: _readable(alertspec.read_all, "alert"),
 }
 
 
