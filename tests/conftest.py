@@ -9,7 +9,11 @@ import pytest
 #: folders whose tests look at the host (its engine, cgroups, mounts): one after the other
 OF_THE_HOST = ("engine", "crash", "faults", "systemd")
 #: files of long tests that need nothing of each other
-SINGLY = ("tests/unit/test_simulation_days.py", "tests/unit/test_mutants.py")
+SINGLY = (
+    "tests/unit/test_estimate_days.py",
+    "tests/unit/test_mutants.py",
+    "tests/unit/test_simulation_days.py",
+)
 
 
 def group(nodeid: str) -> str:
@@ -30,3 +34,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group(nodeid)
 
     return ByGroup(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests have found out is printed, from whichever worker: the property `told`."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "told":
+                terminalreporter.section(report.nodeid, sep="-")
+                terminalreporter.write_line(str(text))

@@ -231,8 +231,12 @@ class JobFolder:
         return fd, os.fstat(fd)
 
     def remove(self, one: Claimed, *, beside: bool = True) -> None:
-        """Remove a claimed file and what was beside it; gone is as good."""
-        for file in (one.file, one.beside) if beside else (one.file,):
+        """Remove a claimed file and what was beside it; gone is as good.
+
+        What is beside it first: left alone it would go back (:meth:`unfinished`) and be of the next
+        file of that name.
+        """
+        for file in (one.beside, one.file) if beside else (one.file,):
             try:
                 os.unlink(file, dir_fd=self.claimed)
             except FileNotFoundError:
