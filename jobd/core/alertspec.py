@@ -5,7 +5,6 @@ Pure. What stands in jobd.toml besides (`[alerts]`) is read by core/alertrules.p
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -158,11 +157,7 @@ def read_all(value: Any, path: str, of_host: bool = False) -> tuple[AlertSpec, .
 def _read(given: Any, path: str, of_host: bool) -> AlertSpec:
     if not isinstance(given, Mapping):
         raise InvalidError(f"{path}: expected a table, got {v.kind(given)}")
-    for key in given:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(str(key), _KEYS, 1)
-            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_KEYS)}"
-            raise InvalidError(f"{path}.{key!s:.60}: unknown key{hint}")
+    v.check_keys(given, _KEYS, path)
     read = {k: _KEYS[k](given[k], f"{path}.{k}") for k in given if given[k] is not None}
     if read.get("journal") is False:
         del read["journal"]

@@ -5,7 +5,6 @@ Each entry is of one kind, told by its key; each kind has a module of its own.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -76,11 +75,7 @@ def _read(given: Any, path: str) -> On:
         expected = f"expected one of {', '.join(KINDS)}"
         raise InvalidError(f"{path}: {expected}, got {', '.join(said) or 'none'}")
     kind = KINDS[said[0]]
-    for key in given:
-        if key not in kind.keys:
-            close = difflib.get_close_matches(str(key), kind.keys, 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(kind.keys)}"
-            raise InvalidError(f"{path}.{key!s:.60}: unknown key; {hint}")
+    v.check_keys(given, kind.keys, path)
     made: On = kind.parse(given, path)
     return made
 

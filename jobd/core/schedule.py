@@ -5,7 +5,6 @@ It stands in a job file (`[[schedule]]`) or comes by `jobctl schedule add`; the 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -100,11 +99,7 @@ def parse(given: object, path: str, timezone: str) -> ScheduleSpec:
     """
     if not isinstance(given, Mapping):
         raise InvalidError(f"{path}: expected a table, got {v.kind(given)}")
-    for key in given:
-        if key not in _KEYS:
-            close = difflib.get_close_matches(str(key), _KEYS, 1)
-            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(_KEYS)}"
-            raise InvalidError(f"{path}.{key!s:.60}: unknown key{hint}")
+    v.check_keys(given, _KEYS, path)
     read = {
         key: _KEYS[key](value, f"{path}.{key}") for key, value in given.items() if value is not None
     }

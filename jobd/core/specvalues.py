@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from jobd.errors import InvalidError
@@ -47,6 +48,15 @@ def kind(value: object) -> str:
     """What a value is, in the words of a job file."""
     names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
     return names.get(type(value), "a table" if isinstance(value, Mapping) else "nothing")
+
+
+def check_keys(given: Mapping[Any, Any], known: Collection[str], path: str) -> None:
+    """Refuse keys of a table at `path` that are not among `known`. Raises InvalidError."""
+    for key in given:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise InvalidError(f"{path}.{key!s:.60}: unknown key; {hint}")
 
 
 def as_is(value: Any) -> Any:
