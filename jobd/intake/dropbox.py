@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import queue
 import select
 import threading
 import time
@@ -21,6 +20,7 @@ from jobd.errors import RefusedError
 from jobd.intake import inotify
 from jobd.intake.box import Awaited, Box, How, Taken
 from jobd.intake.clearing import Clearing
+from jobd.intake.errands import Errands
 from jobd.intake.loading import Load, NotYetError, RefusedDropError, load, make_durable
 from jobd.intake.names import Claimed, is_left_alone
 from jobd.intake.spool import FOLDERS, JobFolder, Spool
@@ -80,8 +80,7 @@ class Dropbox:
         self._syncing = 0
         self._told = ""
         self._minute, self._logged = 0.0, 0
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._errands = Errands()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="drops", daemon=True)
 
@@ -94,23 +93,19 @@ class Dropbox:
     def jobs(self, added: Iterable[str], gone: Iterable[str]) -> None:
         """Take the folders of these jobs in, or leave them alone from now on."""
         added, gone = list(added), list(gone)
-        self._post(lambda: self._jobs(added, gone))
+        self._errands.post(lambda: self._jobs(added, gone))
 
     def taken(self, results: list[Taken]) -> None:
         """What became of a group of loads; what is said here is on disk."""
-        self._post(lambda: self._settle(results))
+        self._errands.post(lambda: self._settle(results))
 
     def close(self) -> None:
         """End the thread after what it is at."""
         self._closing = True
-        os.eventfd_write(self._wake, 1)
+        self._errands.wake()
         if self._thread.is_alive():
             self._thread.join(5)
         self._clearing.close()
-
-    def _post(self, work: Callable[[], None]) -> None:
-        self._inbox.put(work)
-        os.eventfd_write(self._wake, 1)
 
     # -- the thread ------------------------------------------------------------------------
 
@@ -118,7 +113,7 @@ class Dropbox:
         try:
             poll = select.poll()
             poll.register(self._inotify, select.POLLIN)
-            poll.register(self._wake, select.POLLIN)
+            poll.register(self._errands, select.POLLIN)
             while not self._closing:
                 poll.poll(self._wait_ms())
                 self._turn()
@@ -127,12 +122,7 @@ class Dropbox:
             raise
 
     def _turn(self) -> None:
-        try:
-            os.eventfd_read(self._wake)
-        except BlockingIOError:
-            pass
-        while not self._inbox.empty():
-            self._inbox.get()()
+        self._errands.run()
         self._listen()
         now = time.monotonic()
         for box in list(self._boxes.values()):
@@ -318,7 +308,7 @@ class Dropbox:
                     make_durable(folder, made.claimed)
             except OSError as found:
                 error = found
-            self._post(lambda: self._synced(box, made, error))
+            self._errands.post(lambda: self._synced(box, made, error))
 
         threading.Thread(target=work, name=f"drop {made.claimed.key[:8]}", daemon=True).start()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import queue
 import select
 import threading
 import time
@@ -18,6 +17,7 @@ from contextlib import closing
 
 from jobd.core.watching import WatchSpec
 from jobd.intake import inotify
+from jobd.intake.errands import Errands
 from jobd.intake.inotify import Seen
 from jobd.intake.marks import happened
 from jobd.intake.watched import Group, Watched, files, look
@@ -61,8 +61,7 @@ class Paths:
         self._folders: dict[int, dict[tuple[int, str], bytes]] = {}
         self._moves: dict[int, bytes] = {}
         self._unclosed_at = 0.0
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._errands = Errands()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="paths", daemon=True)
         self._thread.start()
@@ -71,21 +70,17 @@ class Paths:
 
     def watch(self, standing: list[Standing]) -> None:
         """These are all watches from now on; one that is known goes on as it is."""
-        self._post(lambda: self._take(standing))
+        self._errands.post(lambda: self._take(standing))
 
     def went(self, key: tuple[int, str], later: str = "") -> None:
         """The group of a watch is queued for good; or not yet, for the reason `later`."""
-        self._post(lambda: self._went(key, later))
+        self._errands.post(lambda: self._went(key, later))
 
     def close(self) -> None:
         """End the thread after what it is at."""
         self._closing = True
-        os.eventfd_write(self._wake, 1)
+        self._errands.wake()
         self._thread.join(5)
-
-    def _post(self, work: Callable[[], None]) -> None:
-        self._inbox.put(work)
-        os.eventfd_write(self._wake, 1)
 
     # -- the thread ------------------------------------------------------------------------
 
@@ -94,7 +89,7 @@ class Paths:
             with closing(self._inotify):
                 poll = select.poll()
                 poll.register(self._inotify, select.POLLIN)
-                poll.register(self._wake, select.POLLIN)
+                poll.register(self._errands, select.POLLIN)
                 while not self._closing:
                     if any(fd == self._inotify.fileno() for fd, _ in poll.poll(self._wait_ms())):
                         time.sleep(_GATHER)
@@ -104,12 +99,7 @@ class Paths:
             raise
 
     def _turn(self) -> None:
-        try:
-            os.eventfd_read(self._wake)
-        except BlockingIOError:
-            pass
-        while not self._inbox.empty():
-            self._inbox.get()()
+        self._errands.run()
         now = time.monotonic()
         for seen in self._inotify.read():
             self._happened(seen, now)
