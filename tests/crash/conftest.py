@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.harness import Daemon, Events, Recorder
+from tests.support.process_daemon import ProcessDaemon
+from tests.support.processes import open_folder
 
 
 @pytest.fixture
@@ -27,6 +29,16 @@ def daemon(tmp_path: Path, engine: str) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path / "h", engine)
     yield daemon
     daemon.close()
+
+
+@pytest.fixture
+def processes() -> Iterator[ProcessDaemon]:
+    """One with process attempts alone, that was not started yet; at the end nothing of it runs."""
+    with open_folder() as folder:
+        daemon = ProcessDaemon(folder / "h")
+        yield daemon
+        daemon.close()
+        daemon.end_attempts()
 
 
 @pytest.fixture

@@ -7,28 +7,17 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobctl.client import Client
 from tests.support.process_daemon import ProcessDaemon
-from tests.support.processes import open_folder
 
 pytestmark = pytest.mark.timeout(600)
 
 #: files and kills: the issue's ten thousand are among the long runs
 FEW, MANY = 1_500, 10_000
-
-
-@pytest.fixture
-def processes() -> Iterator[ProcessDaemon]:
-    with open_folder() as folder:
-        daemon = ProcessDaemon(folder / "h")
-        yield daemon
-        daemon.close()
-        daemon.end_attempts()
 
 
 class Dropper:

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -16,23 +15,12 @@ from jobctl.client import Client
 from jobd.errors import JobdError
 from tests.support.harness import Daemon
 from tests.support.process_daemon import ProcessDaemon
-from tests.support.processes import open_folder
 
 CYCLES = int(
     os.environ.get("JOBD_TEST_CYCLES") or (40 if os.environ.get("JOBD_TEST_FAST") else 200)
 )
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture
-def processes() -> Iterator[ProcessDaemon]:
-    """A daemon that was not started yet; at the end nothing of it runs."""
-    with open_folder() as folder:
-        daemon = ProcessDaemon(folder / "h")
-        yield daemon
-        daemon.close()
-        daemon.end_attempts()
 
 
 @dataclass

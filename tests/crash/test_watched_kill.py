@@ -8,27 +8,16 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from jobctl.client import Client
 from tests.support.process_daemon import ProcessDaemon
-from tests.support.processes import open_folder
 
 pytestmark = pytest.mark.timeout(300)
 
 FILES, KILLS = 300, 10
-
-
-@pytest.fixture
-def processes() -> Iterator[ProcessDaemon]:
-    with open_folder() as folder:
-        daemon = ProcessDaemon(folder / "h")
-        yield daemon
-        daemon.close()
-        daemon.end_attempts()
 
 
 def write(folder: Path, chance: random.Random) -> None:

@@ -78,3 +78,14 @@ def make_host(folder: Path, make_disk: MakeDisk) -> Iterator[MakeHost]:
     yield make
     for host in hosts:
         host.close()
+
+
+@pytest.fixture
+def host(make_host: MakeHost, folder: Path) -> StruckHost:
+    """One that runs, with one run on disk."""
+    made = make_host(folder / "h")
+    made.start()
+    made.job()
+    with made.client() as client:
+        client.queue("job", b"first")
+    return made

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,20 +21,9 @@ from tests.support.processes import open_folder
 from tests.support.struck import Asking, StruckHost, need_strace
 
 
-@pytest.fixture
-def host() -> Iterator[StruckHost]:
-    """A daemon with one run on disk."""
+@pytest.fixture(autouse=True)
+def _strace() -> None:
     need_strace()
-    with open_folder() as folder:
-        made = StruckHost(folder / "h")
-        try:
-            made.start()
-            made.job()
-            with made.client() as client:
-                client.queue("job", b"first")
-            yield made
-        finally:
-            made.close()
 
 
 def asks_again(host: StruckHost) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,23 +12,7 @@ import pytest
 
 from jobctl.client import Client
 from jobd.errors import InternalError, JobdError, OutcomeUnknownError, RefusedError
-from tests.support.processes import open_folder
 from tests.support.struck import Asking, StruckHost
-
-
-@pytest.fixture
-def host() -> Iterator[StruckHost]:
-    """A daemon with one run on disk."""
-    with open_folder() as folder:
-        made = StruckHost(folder / "h")
-        try:
-            made.start()
-            made.job()
-            with made.client() as client:
-                client.queue("job", b"first")
-            yield made
-        finally:
-            made.close()
 
 
 def limit(host: StruckHost, what: int, most: int) -> None:

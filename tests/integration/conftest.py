@@ -8,6 +8,7 @@ from itertools import count
 import pytest
 
 from jobctl.client import Client
+from tests.support.dropped import Folder
 from tests.support.fakehost import SMALL, FakeHost
 
 NUMBERS = count(1)
@@ -34,3 +35,9 @@ def job(client: Client) -> str:
     client.register({"name": name, "image": "img", "command": ["payload"], **SMALL})
     client.pause(name)
     return name
+
+
+@pytest.fixture
+def folder(host: FakeHost, client: Client) -> Folder:
+    """A job of the test's own and the folder that its files are dropped into."""
+    return Folder(host, client)

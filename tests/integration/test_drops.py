@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobctl.client import Client
-from tests.support.dropped import Folder
+from tests.support.dropped import Folder, dropping_host
 from tests.support.fakehost import SMALL, FakeHost, until
-from tests.support.processes import open_folder
 
 ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -23,24 +22,8 @@ needs_root = pytest.mark.skipif(not ROOT, reason="gives files to others")
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[FakeHost]:
-    with open_folder() as path:
-        home = path / "h"
-        home.mkdir(mode=0o711)
-        (home / "jobd.toml").write_text('[maxima]\npayload = "64K"\n')
-        one = FakeHost(home).start()
+    with dropping_host() as one:
         yield one
-        one.end()
-
-
-@pytest.fixture
-def client(host: FakeHost) -> Iterator[Client]:
-    with host.client() as one:
-        yield one
-
-
-@pytest.fixture
-def folder(host: FakeHost, client: Client) -> Folder:
-    return Folder(host, client)
 
 
 def test_a_job_has_a_folder_once_it_is_registered(folder: Folder) -> None:

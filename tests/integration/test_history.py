@@ -29,12 +29,6 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHost]:
     one.end()
 
 
-@pytest.fixture
-def client(host: FakeHost) -> Iterator[Client]:
-    with host.client() as one:
-        yield one
-
-
 def register(client: Client, name: str, *command: str) -> None:
     client.register({"name": name, "image": "img", "command": list(command), **SMALL})
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,6 @@ from jobctl.client import Client
 from tests.support.fakehost import SMALL, FakeHost, until
 
 NUMBERS = count(1)
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHost]:
-    one = FakeHost(tmp_path_factory.mktemp("h") / "home").start()
-    yield one
-    one.end()
-
-
-@pytest.fixture
-def client(host: FakeHost) -> Iterator[Client]:
-    with host.client() as one:
-        yield one
 
 
 class Place:

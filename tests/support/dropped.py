@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from jobctl.client import Client
 from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.processes import open_folder
 
 NUMBERS = count(1)
+
+
+@contextmanager
+def dropping_host() -> Iterator[FakeHost]:
+    """A daemon in a folder that every user can get to; payloads above 64 KiB are large to it."""
+    with open_folder() as path:
+        home = path / "h"
+        home.mkdir(mode=0o711)
+        (home / "jobd.toml").write_text('[maxima]\npayload = "64K"\n')
+        one = FakeHost(home).start()
+        yield one
+        one.end()
 
 
 class Folder:
