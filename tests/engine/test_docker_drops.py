@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.harness import Daemon
-from tests.support.processes import until
+from tests.support.waiting import until
 
 SMALL = ("--network", "none", "--memory", "32M", "--cpus", "0.1")
 #: fails where the payload can be changed, by whatever way

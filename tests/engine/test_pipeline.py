@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.harness import IMAGE, PATIENCE, ROOT, Daemon
+from tests.support.waiting import until
 
 EXAMPLE = ROOT / "contrib" / "examples" / "pipeline"
 
@@ -35,13 +35,7 @@ def daemon(url: str, tmp_path: Path) -> Iterator[Daemon]:
 
 def first(found: Callable[[], list[Any]]) -> Any:
     """The first of what comes to be found."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        rows = found()
-        if rows:
-            return rows[0]
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
+    return until(found, PATIENCE)[0]
 
 
 def over(daemon: Daemon, job: str, run: int) -> Any:

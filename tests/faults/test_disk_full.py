@@ -8,7 +8,7 @@ from jobctl.client import Client
 from jobd.errors import RefusedError
 from tests.faults.conftest import MakeDaemon, MakeDisk
 from tests.support.process_daemon import ProcessDaemon
-from tests.support.processes import until
+from tests.support.waiting import until
 
 MB = 1 << 20
 #: waits for the test's word, then says much, and last something that is known

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.conftest import MakeDaemon, MakeDisk
 from tests.faults.test_disk_full import client, fill_queue
-from tests.support.processes import until
+from tests.support.waiting import until
 
 MB = 1 << 20
 WAITS = "while [ ! -e $SAID/go ]; do sleep 0.05; done; exit 3"

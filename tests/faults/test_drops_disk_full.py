@@ -7,7 +7,7 @@ import os
 from jobctl.client import Client
 from tests.faults.conftest import MakeDaemon, MakeDisk
 from tests.faults.test_disk_full import fill_queue
-from tests.support.processes import until
+from tests.support.waiting import until
 
 MB = 1 << 20
 FILES = 40

@@ -9,8 +9,8 @@ import pytest
 
 from jobctl.client import Client
 from tests.faults.conftest import MakeDaemon, MakeDisk
-from tests.support.fakehost import until
 from tests.support.process_daemon import ProcessDaemon
+from tests.support.waiting import until
 
 MB = 1 << 20
 CANCELLED = 400

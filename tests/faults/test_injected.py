@@ -16,9 +16,10 @@ import pytest
 
 from jobd.errors import OutcomeUnknownError
 from jobd.journal import Journal
-from tests.support.fakehost import ENVIRONMENT, until
+from tests.support.fakehost import ENVIRONMENT
 from tests.support.processes import open_folder
 from tests.support.struck import Asking, StruckHost, need_strace
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)

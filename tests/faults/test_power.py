@@ -16,9 +16,10 @@ from jobctl.client import Client
 from jobd.errors import JobdError, OutcomeUnknownError, RefusedError
 from jobd.journal import Journal
 from tests.faults.conftest import MakeDisk, MakeHost
-from tests.support.fakehost import ENVIRONMENT, until
+from tests.support.fakehost import ENVIRONMENT
 from tests.support.small_disk import SmallDisk
 from tests.support.struck import StruckHost
+from tests.support.waiting import until
 
 MB = 1 << 20
 #: a seed of its own for each life of these tests

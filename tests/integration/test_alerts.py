@@ -20,9 +20,10 @@ import pytest
 
 from jobctl.client import Client
 from jobd.errors import ForbiddenError, InvalidError
-from tests.support.fakehost import ENVIRONMENT, SMALL, FakeHost, until
+from tests.support.fakehost import ENVIRONMENT, SMALL, FakeHost
 from tests.support.people import People, is_root
 from tests.support.receiver import Receiver, ok, status
+from tests.support.waiting import until
 
 #: of `jobd notify` where this is root
 USER = "nobody"

@@ -11,9 +11,10 @@ import pytest
 from jobctl.client import Client
 from jobd.wire import envelope
 from jobd.wire.verbs import VERBS
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import SMALL, FakeHost
 from tests.support.people import People, is_root
 from tests.support.rawpeer import RawPeer, long_frame, raw_peer
+from tests.support.waiting import until
 
 
 class Twice:

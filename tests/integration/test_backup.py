@@ -16,7 +16,8 @@ import pytest
 
 from jobd.errors import JobdError
 from tests.integration.test_fsck import jobd
-from tests.support.fakehost import ENVIRONMENT, SMALL, FakeHost, queue, until
+from tests.support.fakehost import ENVIRONMENT, SMALL, FakeHost, queue
+from tests.support.waiting import until
 
 #: too large for a frame: a file of its own
 LARGE = b"large body\n" * 200_000

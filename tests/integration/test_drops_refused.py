@@ -13,7 +13,8 @@ import pytest
 
 from jobctl.client import Client
 from tests.support.dropped import Folder, dropping_host
-from tests.support.fakehost import FakeHost, until
+from tests.support.fakehost import FakeHost
+from tests.support.waiting import until
 
 ROOT = os.geteuid() == 0
 NOBODY = 65534

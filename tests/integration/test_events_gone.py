@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import SMALL, FakeHost
+from tests.support.waiting import until
 
 
 def test_it_is_said_that_they_are_gone(tmp_path: Path) -> None:

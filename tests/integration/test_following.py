@@ -12,8 +12,9 @@ import pytest
 
 from jobctl.client import Client
 from tests.support.faked import Faked
-from tests.support.fakehost import SMALL, FakeHost, queue, until
+from tests.support.fakehost import SMALL, FakeHost, queue
 from tests.support.people import People, is_root
+from tests.support.waiting import until
 
 
 def spec(name: str, *steps: str, on: list[dict[str, Any]] | None = None, **keys: Any) -> Any:

@@ -6,8 +6,9 @@ import pytest
 
 from jobctl.client import Client
 from tests.support.faked import Faked
-from tests.support.fakehost import FakeHost, queue, until
+from tests.support.fakehost import FakeHost, queue
 from tests.support.people import People, is_root
+from tests.support.waiting import until
 
 
 def test_two_schedules_that_meet(host: FakeHost, client: Client) -> None:

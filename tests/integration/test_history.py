@@ -13,7 +13,8 @@ import pytest
 from jobctl.client import Client
 from jobd.errors import ConflictError, NotFoundError, UsageError
 from tests.integration.test_fsck import jobd
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import SMALL, FakeHost
+from tests.support.waiting import until
 
 #: nothing that is over stays in memory
 CONFIG = "[history]\nwindow = 0\n"

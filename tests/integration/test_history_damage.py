@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_fsck import jobd
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import SMALL, FakeHost
+from tests.support.waiting import until
 
 RUNS, HURT, MARK = 12, 7, "mark-of-the-seventh"
 

@@ -21,6 +21,7 @@ from jobd.errors import ConflictError, ForbiddenError, NotFoundError, Unreachabl
 from tests.support.harness import ENVIRONMENT, JOBCTL
 from tests.support.process_daemon import ProcessDaemon
 from tests.support.processes import open_folder
+from tests.support.waiting import until
 
 #: runs until the test says that it may end
 WAITS = 'while [ ! -e "$SAID/end.$RUN_ID" ]; do sleep 0.05; done\n'
@@ -84,15 +85,6 @@ def run(host: Host) -> Iterator[int]:
     number = host.parent()
     yield number
     host.end(number)
-
-
-def eventually(look: Callable[[], Any]) -> Any:
-    """What `look` gives once that is something."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := look()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def jobctl(socket: str, *words: str) -> tuple[int, str, str]:
@@ -218,10 +210,10 @@ def test_a_shell_alone(host: Host) -> None:
     )
     host.register("shell", script, api={"queue": ["child", "gone"]})
     run = host.parent("shell")
-    eventually(lambda: host.words()["one"] and host.words()["two"])
+    until(lambda: host.words()["one"] and host.words()["two"])
     assert host.show(run)["progress"] == {"percent": 10, "message": "begun"}
     host.end(run)
-    eventually(lambda: host.words()["three"])
+    until(lambda: host.words()["three"])
     row = host.show(run)
     assert row["progress"] == {"percent": 90, "message": "ending"}
     assert row["finished_at"] is not None
@@ -243,8 +235,8 @@ def test_large_payloads_both_ways(host: Host, run: int) -> None:
     with host.inside(run) as inside:
         inside.queue("child", b"large socket\n" * 100_000)
     (host.task(run) / "queue/child/large").write_bytes(b"large file\n" * 100_000)
-    eventually(lambda: host.words()["large file"] == 100_000)
-    eventually(lambda: host.words()["large socket"] == 100_000)
+    until(lambda: host.words()["large file"] == 100_000)
+    until(lambda: host.words()["large socket"] == 100_000)
 
 
 def test_so_many_children_and_no_more(host: Host) -> None:
@@ -271,10 +263,10 @@ def test_it_is_heard_again_after_jobd_was_killed(host: Host, run: int) -> None:
         (host.task(run) / "progress").write_text("60 by file\n")
         host.start()
         host.ready()
-        eventually(lambda: Path(host.socket(run)).exists())
+        until(lambda: Path(host.socket(run)).exists())
         inside.queue("child", b"after\n")
-    eventually(lambda: host.words()["down"])
-    eventually(lambda: (host.show(run)["progress"] or {}).get("percent") == 60)
+    until(lambda: host.words()["down"])
+    until(lambda: (host.show(run)["progress"] or {}).get("percent") == 60)
     words = host.words()
     assert [words[word] for word in ("before", "down", "after")] == [1, 1, 1]
 
@@ -282,7 +274,7 @@ def test_it_is_heard_again_after_jobd_was_killed(host: Host, run: int) -> None:
 def test_a_file_that_a_crash_has_left_makes_no_second_run(host: Host, run: int) -> None:
     """As if jobd had died when the run was on disk, and the file not yet let go of."""
     (host.task(run) / "queue/child/one").write_text("left\n")
-    eventually(lambda: host.words()["left"])
+    until(lambda: host.words()["left"])
     (child,) = host.show(run)["children"]
     key = host.show(child)["key"]
     host.kill()
@@ -290,7 +282,7 @@ def test_a_file_that_a_crash_has_left_makes_no_second_run(host: Host, run: int) 
     left.write_text("left\n")
     host.start()
     host.ready()
-    eventually(lambda: not left.exists())
+    until(lambda: not left.exists())
     assert host.show(run)["children"] == [child]
     assert host.words()["left"] == 1
 
@@ -302,7 +294,7 @@ def test_its_socket_is_gone_with_it(host: Host) -> None:
         host.end(run)
         with pytest.raises(UnreachableError):
             inside.ping()
-    eventually(lambda: not host.task(run).parent.exists())
+    until(lambda: not host.task(run).parent.exists())
 
 
 def test_each_file_is_one_run_however_often_jobd_is_killed(host: Host) -> None:

@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from jobctl.client import Client
+from tests.support import waiting
 from tests.support.served import ENVIRONMENT, Daemon
 
 PATIENCE = 30.0
@@ -36,13 +36,7 @@ def write(folder: Path, **files: str) -> None:
         path.write_text(text) if text else path.unlink()
 
 
-def until(true: Callable[[], Any]) -> Any:
-    """What `true` says once it says something."""
-    end = time.monotonic() + PATIENCE
-    while not (found := true()):
-        assert time.monotonic() < end
-        time.sleep(0.05)
-    return found
+until = partial(waiting.until, patience_s=PATIENCE)
 
 
 def check(home: Path) -> subprocess.CompletedProcess[str]:

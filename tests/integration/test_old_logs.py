@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from jobd.runlog.folder import LogFolder
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import SMALL, FakeHost
+from tests.support.waiting import until
 
 
 def age(path: Path, seconds: float) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.test_fsck import jobd
-from tests.support.fakehost import SMALL, FakeHost, queue, until
+from tests.support.fakehost import SMALL, FakeHost, queue
+from tests.support.waiting import until
 
 PAYLOADS = [b"body of run %d" % number for number in range(1, 6)]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from jobctl.client import Client
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import SMALL, FakeHost
+from tests.support.waiting import until
 
 
 @pytest.fixture

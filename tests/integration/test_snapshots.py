@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from jobd.errors import RefusedError
-from tests.support.fakehost import SMALL, FakeHost, Said, queue, until
+from tests.support.fakehost import SMALL, FakeHost, Said, queue
+from tests.support.waiting import until
 
 MIB = 1 << 20
 

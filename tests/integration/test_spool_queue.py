@@ -9,8 +9,9 @@ import pytest
 
 from jobctl import spooling
 from tests.support.dropped import Folder
-from tests.support.fakehost import FakeHost, until
+from tests.support.fakehost import FakeHost
 from tests.support.processes import open_folder
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

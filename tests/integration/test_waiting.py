@@ -9,7 +9,8 @@ import pytest
 
 from jobctl.client import Client
 from jobd.errors import NotFoundError
-from tests.support.fakehost import SMALL, FakeHost, constraints, queue, until
+from tests.support.fakehost import SMALL, FakeHost, constraints, queue
+from tests.support.waiting import until
 
 # -- why -------------------------------------------------------------------------------------
 

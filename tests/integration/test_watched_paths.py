@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from jobctl.client import Client
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import SMALL, FakeHost
+from tests.support.waiting import until
 
 NUMBERS = count(1)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import queue
 import resource
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +20,7 @@ from jobd.engine.sides import Absent, Sides
 from jobd.journal.bodies import Bodies
 from jobd.runlog.folder import LogFolder
 from jobd.runlog.lines import Entry, parse
+from tests.support import waiting
 
 FAST = Timing(
     backoff_first=0.002,
@@ -142,13 +142,8 @@ class Rig:
         until(lambda: len(self.drivers) == 0)
 
 
-def until(true: object, patience_s: float = PATIENCE) -> None:
-    """Wait until `true()`."""
-    assert callable(true)
-    end = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < end, "it did not come"
-        threading.Event().wait(0.002)
+#: as it is everywhere, and looks more often
+until = partial(waiting.until, patience_s=PATIENCE, look_s=0.002)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from jobctl.client import Client
-from tests.support.fakehost import SMALL, FakeHost, until
+from tests.support.fakehost import SMALL, FakeHost
 from tests.support.processes import open_folder
+from tests.support.waiting import until
 
 NUMBERS = count(1)
 

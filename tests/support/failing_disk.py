@@ -10,12 +10,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support.small_disk import SmallDisk, mounted, why_not
+from tests.support.waiting import until
 
 PATIENCE = 30.0
 
@@ -62,9 +62,9 @@ def failing(folder: Path, size: int) -> Iterator[FailingDisk]:
     )
     fuse: subprocess.Popen[bytes] | None = None
     try:
-        _until(door.exists, "nbdkit has no socket")
+        until(door.exists, PATIENCE, said=lambda: "nbdkit has no socket")
         fuse = subprocess.Popen(["nbdfuse", str(device / "disk"), "--unix", str(door)])
-        _until((device / "disk").exists, "nbdfuse has no file")
+        until((device / "disk").exists, PATIENCE, said=lambda: "nbdfuse has no file")
         with mounted(folder, "ext4", size, image=device / "disk") as disk:
             made = FailingDisk(disk, switch)
             try:
@@ -77,11 +77,3 @@ def failing(folder: Path, size: int) -> Iterator[FailingDisk]:
             if process is not None:
                 process.send_signal(signal.SIGTERM)
                 process.wait(PATIENCE)
-
-
-def _until(holds: object, what: str) -> None:
-    assert callable(holds)
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)

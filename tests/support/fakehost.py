@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,17 +101,6 @@ class FakeHost:
         said = self.ctl(*words, "--json")
         assert said.status == 0, said.err + said.out
         return said.json
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    """What `holds` gives once that is something."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        found = holds()
-        if found:
-            return found
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
 
 
 def queue(client: Client, job: str, runs: int = 1, **options: Any) -> list[int]:

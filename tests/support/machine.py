@@ -11,9 +11,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
+from tests.support import waiting
 from tests.support.engine_support import CONTRIB_ENGINE, contrib_engine
 
 #: seconds until something that has to come is given up on; never what is measured
@@ -37,6 +38,9 @@ def why_not() -> str | None:
         if shutil.which(program) is None:
             return f"no {program}"
     return None
+
+
+until = partial(waiting.until, patience_s=PATIENCE, look_s=0.1)
 
 
 class Machine:
@@ -108,7 +112,7 @@ class Machine:
                 stdout=console,
                 stderr=console,
             )
-        until(lambda: self._find_init() and self._is_up(), self._said)
+        until(lambda: self._find_init() and self._is_up(), said=self._said)
 
     def _find_init(self) -> bool:
         assert self._nspawn is not None
@@ -172,15 +176,6 @@ class Machine:
             with contextlib.suppress(OSError):
                 Path(f"/sys/fs/cgroup/systemd/{kind}").rmdir()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def until(holds: object, said: object = None) -> None:
-    """Wait for what has to come."""
-    assert callable(holds)
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, said() if callable(said) else "it did not come"
-        time.sleep(0.1)
 
 
 def _do(*command: str) -> None:

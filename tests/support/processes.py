@@ -6,8 +6,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from jobd.engine.account import Account, account
 from jobd.engine.base import Ending, EngineUnreachableError, Line, Order, Stream
 from jobd.engine.process import ProcessEngine
 from jobd.journal.bodies import Bodies
+from tests.support.waiting import until
 
 #: of its own each time: cgroups are named by it, and another run of the tests may be under way
 STORE = os.urandom(16)
@@ -161,12 +160,3 @@ def gone(engine: ProcessEngine, ref: str) -> bool:
 def processes_of(task_dir: Path) -> list[int]:
     """The living processes that have the attempt's TASK_DIR in their environment."""
     return orphans.find(task_dir, set())
-
-
-def until(true: object, patience_s: float = PATIENCE) -> None:
-    """Wait until `true()`."""
-    assert callable(true)
-    end = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < end, "it did not come"
-        threading.Event().wait(0.01)

@@ -80,7 +80,7 @@ def _status(machine: Machine, number: str) -> str:
 def _becomes(machine: Machine, number: str, status: str) -> None:
     until(
         lambda: _status(machine, number) == status,
-        lambda: (
+        said=lambda: (
             machine.run("jobctl", "why", number, check=False).stdout
             + machine.run("journalctl", "-u", "jobd", "-n", "30", check=False).stdout
         ),
@@ -171,7 +171,7 @@ def test_a_unit_that_fails_queues_a_run(machine: Machine) -> None:
     machine.shell("systemctl daemon-reload; systemctl start breaks || true")
     until(
         lambda: _json(machine, "ls", "--job", "unit-failed"),
-        lambda: machine.run("journalctl", "-n", "30", check=False).stdout,
+        said=lambda: machine.run("journalctl", "-n", "30", check=False).stdout,
     )
     [run] = _json(machine, "ls", "--job", "unit-failed")
     until(lambda: _status(machine, str(run["id"])) == "succeeded")
@@ -207,7 +207,7 @@ def test_an_alert_goes_out_by_its_own_unit(machine: Machine) -> None:
     machine.run("systemctl", "reload", "jobd")
     until(
         lambda: machine.asked("jobd-notify", "ActiveState")["ActiveState"] == "active",
-        lambda: machine.run("journalctl", "-u", "jobd-notify", "-n", "20", check=False).stdout,
+        said=lambda: machine.run("journalctl", "-u", "jobd-notify", "-n", "20", check=False).stdout,
     )
     settings = 'alert=[{"on": ["failed"], "command": "note"}]'
     register = ["register", "--name", "fails", "--network", "none", "--memory", "16M"]
@@ -217,7 +217,7 @@ def test_an_alert_goes_out_by_its_own_unit(machine: Machine) -> None:
     tmp = "/proc/$(systemctl show -p MainPID --value jobd-notify)/root/tmp/note"
     until(
         lambda: machine.shell(f"cat {tmp} 2>/dev/null || true"),
-        lambda: (
+        said=lambda: (
             machine.run("jobctl", "alerts", check=False).stdout
             + machine.run("journalctl", "-n", "20", check=False).stdout
         ),

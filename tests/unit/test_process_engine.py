@@ -27,7 +27,8 @@ from jobd.engine.cage import Cage, Cages
 from jobd.engine.launch import Launcher
 from jobd.engine.process import ProcessEngine
 from jobd.engine.shim.records import encode
-from tests.support.processes import STORE, Bench, open_folder, processes_of, until
+from tests.support.processes import STORE, Bench, open_folder, processes_of
+from tests.support.waiting import until
 
 
 @pytest.fixture

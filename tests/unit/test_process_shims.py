@@ -14,7 +14,8 @@ from jobd.engine.base import Order
 from jobd.engine.shim import main as shim
 from jobd.engine.shim.records import DONE, process_state
 from jobd.engine.spreading import spread
-from tests.support.processes import Bench, open_folder, until
+from tests.support.processes import Bench, open_folder
+from tests.support.waiting import until
 
 
 @pytest.fixture
